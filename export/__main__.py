@@ -1,0 +1,101 @@
+"""The command line: `python -m export FAMILY --checkpoint SOURCE --out DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from export.families import FAMILIES
+from runtime.errors import CxrEngineError, MissingExtraError
+from runtime.providers import PROVIDERS
+
+_INTERRUPTED = 130
+_TERMINATED = 143
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return the exit status: 0 done, 1 failed (no bundle was left), 2 wrong usage."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.list:
+        _print_families()
+        return 0
+    if options.family is None:
+        parser.error("name a system, or see them with --list")
+    if options.checkpoint is None or options.out is None:
+        parser.error("--checkpoint and --out are needed")
+    # An export that is told to stop removes what it began; see export.build.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
+    started = time.monotonic()
+    try:
+        try:
+            from export.build import export_bundle
+        except ImportError as error:
+            raise MissingExtraError("Exporting", error.name or str(error), "export") from error
+        manifest = export_bundle(
+            FAMILIES[options.family],
+            options.checkpoint,
+            options.out,
+            seed=options.seed,
+            revision=options.revision,
+            provider=options.provider,
+            force=options.force,
+        )
+    except CxrEngineError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted; no bundle was written.", file=sys.stderr)
+        return _INTERRUPTED
+    from export.summary import print_summary
+
+    seconds = time.monotonic() - started
+    if options.json:
+        report: dict[str, Any] = {"bundle": str(options.out), "seconds": round(seconds, 1)}
+        print(json.dumps(report | dataclasses.asdict(manifest), indent=2, ensure_ascii=False))
+    else:
+        print_summary(manifest, options.out, seconds)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m export",
+        description="Export CXR-BERT and BioViL checkpoints to a checked bundle of ONNX files.",
+        epilog="Example: python -m export biovil --checkpoint microsoft/BiomedVLP-CXR-BERT-specialized "
+        "--out bundles/biovil",
+    )
+    parser.add_argument("family", nargs="?", choices=list(FAMILIES), help="the system to export")
+    parser.add_argument("--list", action="store_true", help="show the table of systems and exit")
+    parser.add_argument(
+        "--checkpoint", metavar="SOURCE", help="a folder in the hub's layout, a hub id, or 'random' (see --seed)"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the bundle to write; must not exist")
+    parser.add_argument("--seed", type=int, default=0, help="seed of random weights and of the parity inputs (0)")
+    parser.add_argument("--revision", help="hub revision instead of the pinned one")
+    parser.add_argument(
+        "--provider", default="auto", choices=["auto", *PROVIDERS], help="engine for the comparison with PyTorch (auto)"
+    )
+    parser.add_argument("--force", action="store_true", help="replace an existing bundle")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
+    return parser
+
+
+def _print_families() -> None:
+    rows = [("NAME", "PARTS", "CHECKPOINT", "WHAT")]
+    for family in FAMILIES.values():
+        parts = " + ".join(name for name, part in (("text", family.text), ("image", family.image)) if part)
+        rows.append((family.name, parts, f"{family.hub.repo}@{family.hub.revision}", family.summary))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for row in rows:
+        print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""`make demo`: from a checkpoint to embeddings and a grounding picture, with the commands a user would type."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from PIL import Image
+
+from export.families import FAMILIES
+from export.phantom import chest_phantom
+from export.random_checkpoint import RANDOM_MARKER, write_random_checkpoint
+from runtime.errors import CxrEngineError
+from runtime.manifest import MANIFEST_NAME, Manifest
+
+_PHRASE = "Patchy opacity in the right lower lung zone"
+_SENTENCES = (
+    "There is no pneumothorax or pleural effusion.",
+    "No pleural effusion or pneumothorax is seen.",
+    "The extent of the pleural effusion is constant.",
+)
+_SEED = 0
+_BANNER = """
+!! =========================================================================== !!
+!!  RANDOM, UNTRAINED WEIGHTS. The scores and the picture above show that the   !!
+!!  machinery works. They mean nothing, clinically or otherwise.                !!
+!!  With real weights:  make demo CHECKPOINT=microsoft/BiomedVLP-CXR-BERT-specialized
+!! =========================================================================== !!"""
+
+
+def main() -> int:
+    """Run the demo and return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m export.demo", description=__doc__)
+    parser.add_argument("--checkpoint", help="hub id or folder (default: an untrained checkpoint, written first)")
+    parser.add_argument("--image", help="radiograph to use (default: a synthetic one)")
+    parser.add_argument("--phrase", default=_PHRASE, help=f"phrase to ground ({_PHRASE})")
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for everything made (demo)")
+    options = parser.parse_args()
+    started = time.monotonic()
+    out: Path = options.out
+    out.mkdir(parents=True, exist_ok=True)
+
+    checkpoint = options.checkpoint
+    if not checkpoint:
+        checkpoint = str(_write_checkpoint(out / "checkpoint"))
+    image = options.image
+    if not image:
+        image = str(out / "radiograph.png")
+        Image.fromarray(chest_phantom(1100, 960, _SEED, opacity=(0.62, 0.27))).save(image)
+        print(f"Drew a synthetic radiograph: {image}")
+    elif not Path(image).is_file():
+        print(f"IMAGE={image}: there is no such file.", file=sys.stderr)
+        return 1
+
+    bundle = out / "bundle"
+    picture = out / "grounding.png"
+    commands = (
+        ["export", "biovil", "--checkpoint", checkpoint, "--out", str(bundle), "--force"],
+        ["runtime", "info", str(bundle)],
+        ["runtime", "embed", str(bundle), *_texts(), "--out", str(out / "texts.npy")],
+        ["runtime", "embed", str(bundle), image, "--out", str(out / "images.npy")],
+        ["runtime", "similarity", str(bundle), image, options.phrase],
+        ["runtime", "ground", str(bundle), image, options.phrase, "--out", str(picture)],
+    )
+    for module, *arguments in commands:
+        print(f"\n$ python -m {module} {shlex.join(arguments)}", flush=True)
+        status = subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode
+        if status:
+            return status
+
+    print(f"\nDone in {time.monotonic() - started:.0f} s. Look at {picture}; everything is in {out}/:")
+    for name, what in (
+        ("bundle/", "the ONNX bundle, for runtime.load()"),
+        ("texts.npy", "text embeddings, float32 (3, 128), ids in texts.ids.txt"),
+        ("images.npy", "image embeddings, float32 (1, 128), ids in images.ids.txt"),
+        ("grounding.png", "where the image resembles the phrase"),
+    ):
+        print(f"  {name:15} {what}")
+    manifest_path = bundle / MANIFEST_NAME
+    if Manifest.from_json(manifest_path.read_text(encoding="utf-8"), manifest_path).source.kind == "random":
+        print(_BANNER)
+    print("For research only, not for clinical use.")
+    return 0
+
+
+def _texts() -> list[str]:
+    return [argument for sentence in _SENTENCES for argument in ("--text", sentence)]
+
+
+def _write_checkpoint(folder: Path) -> Path:
+    if (folder / RANDOM_MARKER).is_file():
+        print(f"Using the untrained checkpoint in {folder} (seed {_SEED})")
+        return folder
+    print(f"Writing an untrained checkpoint in the hub's layout (seed {_SEED}): {folder}", flush=True)
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    write_random_checkpoint(partial, FAMILIES["biovil"], _SEED)
+    partial.rename(folder)
+    return folder
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except CxrEngineError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

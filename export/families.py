@@ -1,0 +1,78 @@
+"""The table of systems that can be exported. A new system is one more entry in `FAMILIES`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+__all__ = ["FAMILIES", "Family", "HubRepository", "ImageModel", "TextModel"]
+
+
+@dataclass(frozen=True)
+class HubRepository:
+    """A pinned repository on the Hugging Face hub."""
+
+    repo: str
+    revision: str
+
+
+@dataclass(frozen=True)
+class TextModel:
+    """A BERT with a projection head; its sizes come from the checkpoint's config.json.
+
+    Attributes:
+        model_type: what config.json must say.
+        harmless: prefixes of tensors that checkpoints carry and no output reads.
+        tied: tensors that may be absent because they are another tensor.
+    """
+
+    model_type: str = "cxr-bert"
+    harmless: tuple[str, ...] = ("bert.pooler.", "bert.embeddings.position_ids")
+    tied: tuple[str, ...] = ("cls.predictions.decoder.weight", "cls.predictions.decoder.bias")
+
+
+@dataclass(frozen=True)
+class ImageModel:
+    """A bottleneck ResNet with a 1×1-convolution projector.
+
+    Attributes:
+        weights_name: file name in the repository.
+        weights_md5: md5 of the published file.
+        blocks: bottleneck blocks in each of the four stages ((3, 4, 6, 3) is ResNet-50).
+        embedding_size: size of the joint space.
+        resize: shorter side after resizing, in pixels.
+        crop: side of the centre crop, in pixels.
+        harmless: prefixes of tensors that checkpoints carry and no output reads.
+    """
+
+    weights_name: str
+    weights_md5: str
+    blocks: tuple[int, int, int, int] = (3, 4, 6, 3)
+    embedding_size: int = 128
+    resize: int = 512
+    crop: int = 480
+    harmless: tuple[str, ...] = ("encoder.encoder.fc.",)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A system: what `python -m export NAME` exports."""
+
+    name: str
+    summary: str
+    hub: HubRepository
+    text: TextModel | None
+    image: ImageModel | None
+
+
+_CXR_BERT_SPECIALIZED = HubRepository("microsoft/BiomedVLP-CXR-BERT-specialized", "v1.1")
+_BIOVIL_IMAGE = ImageModel("biovil_image_resnet50_proj_size_128.pt", "02ce6ee460f72efd599295f440dbb453")
+
+_TABLE = (
+    Family("biovil", "CXR-BERT-specialized and its ResNet-50", _CXR_BERT_SPECIALIZED, TextModel(), _BIOVIL_IMAGE),
+    Family("cxr-bert-specialized", "the text encoder alone", _CXR_BERT_SPECIALIZED, TextModel(), None),
+    Family("biovil-image", "the image encoder alone", _CXR_BERT_SPECIALIZED, None, _BIOVIL_IMAGE),
+)
+
+FAMILIES: Mapping[str, Family] = MappingProxyType({family.name: family for family in _TABLE})

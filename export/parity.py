@@ -1,0 +1,240 @@
+"""Compare what was exported with PyTorch, and decide whether it may leave the house."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torchvision.transforms import CenterCrop, Compose, Resize
+
+from export.errors import GateError
+from export.families import ImageModel
+from export.models import BioViLImageModel, CXRBertModel
+from export.phantom import chest_phantom
+from export.sentences import SENTENCES, TRIPLETS
+from runtime.batching import pad_batch
+from runtime.images import load_pixels
+from runtime.manifest import ParityRecord
+from runtime.session import Session
+from runtime.tokenization import Tokenizer
+
+__all__ = ["GATES", "check_gates", "image_parity", "pixel_parity", "text_parity", "token_parity"]
+
+# precision → figure → largest value allowed.
+GATES: Mapping[str, Mapping[str, float]] = {
+    "fp32": {"max_abs": 1e-5, "max_abs_patch": 1e-5, "max_abs_padding": 1e-5, "triplets_changed": 0},
+}
+_IDENTICAL = {"differing": 0.0}
+
+# (rows, longest row): batches of 1, 2 and 7, lengths from [CLS] x [SEP] to the limit.
+_SHAPES = (
+    *((1, length) for length in (3, 4, 5, 8, 16, 31, 64, 127, 256, 511, 512)),
+    *((2, length) for length in (3, 17, 128, 512)),
+    *((7, length) for length in (3, 33, 128, 512)),
+)
+_IMAGE_BATCHES = (1, 2, 7)
+_PIXEL_SIZES = ((512, 512), (480, 480), (513, 769), (1031, 640), (300, 411), (97, 1400), (2048, 1501))
+
+Progress = Callable[[float], None]
+
+
+def check_gates(artifact: str, records: Iterable[ParityRecord]) -> None:
+    """Raise GateError if any figure exceeds its gate; all misses are listed."""
+    missed = [
+        f"{artifact} on {record.provider}: {name} is {record.figures[name]:.3g}, at most {bound:g} is allowed"
+        for record in records
+        for name, bound in record.gates.items()
+        if not record.figures[name] <= bound  # NaN misses too
+    ]
+    if missed:
+        raise GateError("The export differs from PyTorch; no bundle was written.\n  " + "\n  ".join(missed))
+
+
+def text_parity(
+    session: Session,
+    provider: str,
+    precision: str,
+    model: CXRBertModel,
+    tokenizer: Tokenizer,
+    seed: int = 0,
+    progress: Progress = lambda share: None,
+) -> ParityRecord:
+    """Compare a text graph with the reference on random ids of every batch size and length, and on sentences.
+
+    Args:
+        session: the opened graph.
+        provider: what runs it.
+        precision: of the artifact; picks the gates.
+        model: the reference, in evaluation mode.
+        tokenizer: the bundle's.
+        seed: of the random ids.
+        progress: called with the share done, 0 to 1.
+
+    Returns:
+        Figures: max_abs (largest difference of unit-norm embeddings), min_cosine, max_abs_padding (a padded row against
+        the same row alone), triplets_changed.
+    """
+    generator = np.random.default_rng(seed)
+    longest = model.config.max_position_embeddings
+    shapes = [(rows, length) for rows, length in _SHAPES if length <= longest]
+    max_abs, min_cosine = 0.0, 1.0
+
+    def run(input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        return session.run(["text_embeds"], {"input_ids": input_ids, "attention_mask": attention_mask})[0]
+
+    def embed(rows: list[list[int]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        input_ids, attention_mask = pad_batch(rows, tokenizer.pad_token_id)
+        projected = model.cls_projection(torch.from_numpy(input_ids), torch.from_numpy(attention_mask))
+        return run(input_ids, attention_mask), torch.nn.functional.normalize(projected, dim=-1).numpy()
+
+    for index, (rows, length) in enumerate(shapes):
+        lengths = [length, *generator.integers(3, length + 1, rows - 1)]
+        batch = [generator.integers(5, model.config.vocab_size, size).tolist() for size in lengths]
+        found, expected = embed(batch)
+        max_abs = max(max_abs, _max_abs(found, expected))
+        min_cosine = min(min_cosine, _min_cosine(found, expected))
+        progress(index / len(shapes))
+
+    encoded = tokenizer.encode(SENTENCES)
+    found, expected = embed(encoded)
+    alone = np.concatenate([run(*pad_batch([row], tokenizer.pad_token_id)) for row in encoded])
+    embeds = dict(zip(SENTENCES, zip(found, expected, strict=True), strict=True))
+    changed = sum(_order(embeds, triplet, 1) and not _order(embeds, triplet, 0) for triplet in TRIPLETS)
+    figures = {
+        "max_abs": max(max_abs, _max_abs(found, expected)),
+        "min_cosine": min(min_cosine, _min_cosine(found, expected)),
+        "max_abs_padding": _max_abs(found, alone),
+        "triplets_changed": float(changed),
+    }
+    cases = (
+        f"batches of 1, 2 and 7, lengths 3 to {longest} of random tokens; {len(SENTENCES)} sentences in one padded "
+        f"batch and alone; {len(TRIPLETS)} triplets"
+    )
+    return _record(provider, precision, "PyTorch fp32 (transformers)", cases, figures)
+
+
+def _order(
+    embeds: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]], triplet: tuple[str, str, str], which: int
+) -> bool:
+    reference, synonym, contradiction = (embeds[text][which] for text in triplet)
+    return bool(reference @ synonym > reference @ contradiction)
+
+
+def image_parity(
+    session: Session,
+    provider: str,
+    precision: str,
+    model: BioViLImageModel,
+    crop: int,
+    seed: int = 0,
+    progress: Progress = lambda share: None,
+) -> ParityRecord:
+    """Compare an image graph with the reference on phantoms, noise and extreme pixels, in batches of 1, 2 and 7.
+
+    Args:
+        session: the opened graph.
+        provider: what runs it.
+        precision: of the artifact; picks the gates.
+        model: the reference, in evaluation mode.
+        crop: side of the input in pixels.
+        seed: of phantoms and noise.
+        progress: called with the share done, 0 to 1.
+
+    Returns:
+        Figures: max_abs and min_cosine of the global embeddings, max_abs_patch and min_cosine_patch of the patches.
+    """
+    generator = np.random.default_rng(seed)
+    noise = generator.integers(0, 256, (2, crop, crop), dtype=np.uint8)
+    bright_corner = np.zeros((crop, crop), dtype=np.uint8)
+    bright_corner[:8, :8] = 255
+    phantoms = [
+        chest_phantom(crop, crop, seed + index, tuple(generator.uniform(0.25, 0.75, 2)) if index % 2 else None)
+        for index in range(sum(_IMAGE_BATCHES) - 4)
+    ]
+    pixels = np.stack([*phantoms, *noise, bright_corner, np.full((crop, crop), 255, dtype=np.uint8)])
+    figures = {"max_abs": 0.0, "min_cosine": 1.0, "max_abs_patch": 0.0, "min_cosine_patch": 1.0}
+    start = 0
+    for size in _IMAGE_BATCHES:
+        batch = pixels[start : start + size]
+        start += size
+        channels = torch.from_numpy(batch).float().div(255)[:, None].expand(-1, 3, -1, -1)
+        expected_global, expected_patch = (value.numpy() for value in model(channels))
+        found_global, found_patch = session.run(["image_embeds", "patch_embeds"], {"pixel_values": batch})
+        figures["max_abs"] = max(figures["max_abs"], _max_abs(found_global, expected_global))
+        figures["min_cosine"] = min(figures["min_cosine"], _min_cosine(found_global, expected_global))
+        figures["max_abs_patch"] = max(figures["max_abs_patch"], _max_abs(found_patch, expected_patch))
+        figures["min_cosine_patch"] = min(figures["min_cosine_patch"], _min_cosine(found_patch, expected_patch))
+        progress(start / len(pixels))
+    cases = f"batches of 1, 2 and 7: {len(phantoms)} phantoms, noise and extreme pixels, {crop} × {crop}"
+    return _record(provider, precision, "PyTorch fp32 (torchvision)", cases, figures)
+
+
+def token_parity(tokenizer: Tokenizer, checkpoint: Path) -> ParityRecord:
+    """Compare the bundle's tokenizer with transformers' on the checkpoint's own files.
+
+    Returns:
+        Figure: differing, the number of sentences whose ids differ.
+    """
+    from transformers import BertTokenizer
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # it warns about the class name in the hub's own file
+    try:
+        reference = BertTokenizer.from_pretrained(str(checkpoint))
+    finally:
+        logging.set_verbosity(level)
+    encoded = tokenizer.encode(SENTENCES)
+    expected = [reference(text.rstrip("!?."))["input_ids"] for text in SENTENCES]
+    differing = sum(found != list(ids) for found, ids in zip(encoded, expected, strict=True))
+    return ParityRecord(
+        "none",
+        "transformers BertTokenizer",
+        f"token ids of {len(SENTENCES)} sentences",
+        {"differing": float(differing)},
+        _IDENTICAL,
+    )
+
+
+def pixel_parity(image: ImageModel) -> ParityRecord:
+    """Compare the runtime's pixels with torchvision's transforms, on generated 8- and 16-bit images of odd sizes.
+
+    Returns:
+        Figure: differing, the number of images of which any byte differs.
+    """
+    transform = Compose([Resize(image.resize), CenterCrop(image.crop)])
+    differing = 0
+    arrays = [chest_phantom(height, width, index) for index, (height, width) in enumerate(_PIXEL_SIZES)]
+    arrays += [array.astype(np.uint16) * 97 + 1000 for array in arrays]
+    for array in arrays:
+        stretched = array.astype(float) - array.min()
+        stretched = (stretched / stretched.max() * 255).astype(np.uint8)
+        expected = np.asarray(transform(Image.fromarray(stretched).convert("L")))
+        loaded, _ = load_pixels([array], image.resize, image.crop)
+        differing += not np.array_equal(loaded[0].pixels, expected)
+    return ParityRecord(
+        "none",
+        "torchvision Resize and CenterCrop",
+        f"pixels of {len(arrays)} phantoms of 8 and 16 bit, {len(_PIXEL_SIZES)} sizes",
+        {"differing": float(differing)},
+        _IDENTICAL,
+    )
+
+
+def _record(provider: str, precision: str, reference: str, cases: str, figures: dict[str, float]) -> ParityRecord:
+    gates = {name: float(bound) for name, bound in GATES[precision].items() if name in figures}
+    return ParityRecord(provider, reference, cases, figures, gates)
+
+
+def _max_abs(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    return float(np.abs(found - expected).max())
+
+
+def _min_cosine(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    products = np.sum(found.astype(np.float64) * expected, axis=-1)
+    norms = np.linalg.norm(found.astype(np.float64), axis=-1) * np.linalg.norm(expected.astype(np.float64), axis=-1)
+    return float((products / norms).min())

@@ -1,0 +1,50 @@
+"""Show where a long export is: a spinner with the time on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+__all__ = ["Steps"]
+
+
+class Steps:
+    """Numbered steps, shown on standard error."""
+
+    def __init__(self, total: int, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+        self._total = total
+        self._done = 0
+
+    @contextmanager
+    def step(self, what: str) -> Iterator[Callable[[float], None]]:
+        """Show a step while it runs; yields a function that takes the share done, 0 to 1."""
+        self._done += 1
+        label = f"[{self._done}/{self._total}] {what}"
+        started = time.monotonic()
+        if self.console.is_terminal:
+            columns = (
+                SpinnerColumn(),
+                TextColumn("{task.description}", markup=False),
+                BarColumn(24),
+                TimeElapsedColumn(),
+            )
+            with Progress(*columns, console=self.console, transient=True) as progress:
+                task = progress.add_task(label, total=None)
+
+                def advance(share: float) -> None:
+                    progress.update(task, total=1.0, completed=share)
+
+                yield advance
+        else:
+            self.console.print(f"{label} …", markup=False, highlight=False)
+            yield lambda share: None
+        self.console.print(f"{label}: {time.monotonic() - started:.1f} s", markup=False, highlight=False)
+
+    def note(self, text: str) -> None:
+        """Print a remark between steps."""
+        self.console.print(text, markup=False, highlight=False)

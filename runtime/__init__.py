@@ -1,0 +1,35 @@
+"""CXR-BERT and the BioViL image encoder, run from a checked bundle of ONNX files. No torch, no transformers.
+
+    import runtime
+
+    engine = runtime.load("bundles/biovil")
+    engine.text.encode(["No pleural effusion."])              # float32 (1, 128)
+    engine.image.encode(["chest.dcm"])                        # float32 (1, 128)
+    engine.similarity("chest.dcm", "left pleural effusion")   # float in [-1, 1]
+    engine.similarity_map("chest.dcm", "left basal opacity")  # float32 (H, W)
+
+Research use only: not for clinical decisions.
+"""
+
+from __future__ import annotations
+
+from runtime.engine import Engine, load
+from runtime.errors import BundleError, CxrEngineError, Fault, InputError, MissingExtraError, ProviderError
+from runtime.image import ImageEncoder
+from runtime.text import TextEncoder
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BundleError",
+    "CxrEngineError",
+    "Engine",
+    "Fault",
+    "ImageEncoder",
+    "InputError",
+    "MissingExtraError",
+    "ProviderError",
+    "TextEncoder",
+    "__version__",
+    "load",
+]

@@ -1,0 +1,138 @@
+"""Open a bundle, verify its digests, choose an artifact."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from runtime.errors import BundleError
+from runtime.manifest import MANIFEST_NAME, Artifact, ImagePart, Manifest, TextPart
+
+__all__ = ["Bundle", "open_bundle", "sha256_file"]
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file as lower-case hex, read in blocks of 1 MiB."""
+    digest = hashlib.sha256()
+    block = memoryview(bytearray(1 << 20))
+    with path.open("rb", buffering=0) as stream:
+        while count := stream.readinto(block):
+            digest.update(block[:count])
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: its folder and its manifest. Files are complete in number and size; see `verify`."""
+
+    root: Path
+    manifest: Manifest
+
+    def path(self, name: str) -> Path:
+        """Path of a file that the manifest lists."""
+        return self.root / name
+
+    def verify(self, names: Iterable[str]) -> None:
+        """Compare files with the manifest's sha256.
+
+        Raises:
+            BundleError: a file is not listed, or its content changed since export.
+        """
+        for name in names:
+            entry = self.manifest.files.get(name)
+            if entry is None:
+                raise BundleError(f"{self.root}: '{name}' is not listed in {MANIFEST_NAME}. Export the bundle again.")
+            found = sha256_file(self.path(name))
+            if found != entry.sha256:
+                raise BundleError(
+                    f"{self.path(name)} was changed after the export: its sha256 is {found}, "
+                    f"the manifest says {entry.sha256}. Copy the bundle again, or export it again."
+                )
+
+    def text_part(self) -> TextPart:
+        """The text part, or BundleError naming what the bundle has."""
+        if self.manifest.text is None:
+            raise self._lacks("text")
+        return self.manifest.text
+
+    def image_part(self) -> ImagePart:
+        """The image part, or BundleError naming what the bundle has."""
+        if self.manifest.image is None:
+            raise self._lacks("image")
+        return self.manifest.image
+
+    def _lacks(self, part: str) -> BundleError:
+        return BundleError(
+            f"{self.root} has no {part} part (it is a '{self.manifest.family}' bundle with: "
+            f"{', '.join(self.parts())}). Export one that has it, for example: python -m export biovil"
+        )
+
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parts this bundle has: "text", "image"."""
+        present = {"text": self.manifest.text, "image": self.manifest.image}
+        return tuple(name for name, part in present.items() if part is not None)
+
+    def artifact(self, part: str, precision: str = "auto", role: str = "embedding") -> Artifact:
+        """Choose the graph of a part.
+
+        Args:
+            part: "text" or "image".
+            precision: a precision the bundle has, or "auto" for fp32, else the first listed.
+            role: what the graph computes.
+
+        Raises:
+            BundleError: no such part or precision; the message lists those there are.
+        """
+        owner = self.text_part() if part == "text" else self.image_part()
+        candidates = [artifact for artifact in owner.artifacts if artifact.role == role]
+        by_precision = {artifact.precision: artifact for artifact in candidates}
+        if precision == "auto" and candidates:
+            return by_precision.get("fp32", candidates[0])
+        if precision not in by_precision:
+            raise BundleError(
+                f"{self.root} has no {part} artifact in precision '{precision}'; it has: "
+                f"{', '.join(sorted(by_precision)) or 'none'}."
+            )
+        return by_precision[precision]
+
+
+def open_bundle(path: str | os.PathLike[str]) -> Bundle:
+    """Open a bundle folder: read the manifest, check that every listed file is there in its full size.
+
+    Args:
+        path: folder written by `python -m export`.
+
+    Raises:
+        BundleError: no such folder, not a bundle, an invalid or newer manifest, files missing or cut short. All
+            faults of the files are listed together.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise BundleError(f"There is no bundle at {root}. Make one with: python -m export biovil --out {root}")
+    manifest_path = root / MANIFEST_NAME
+    if not manifest_path.is_file():
+        raise BundleError(
+            f"{root} is not a bundle: it has no {MANIFEST_NAME} (an unfinished export leaves none). "
+            f"Make one with: python -m export biovil --out DIR"
+        )
+    try:
+        text = manifest_path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(f"{manifest_path} cannot be read: {error}") from None
+    manifest = Manifest.from_json(text, manifest_path)
+    faults = []
+    for name, entry in manifest.files.items():
+        pure = PurePosixPath(name)
+        file = root / name
+        if pure.is_absolute() or ".." in pure.parts:
+            faults.append(f"{name}: leads out of the bundle")
+        elif not file.is_file():
+            faults.append(f"{name}: missing")
+        elif file.stat().st_size != entry.bytes:
+            faults.append(f"{name}: {file.stat().st_size:,} bytes, expected {entry.bytes:,}")
+    if faults:
+        raise BundleError(f"{root} is not complete. Copy or export it again:\n  " + "\n  ".join(faults))
+    return Bundle(root, manifest)

@@ -1,0 +1,219 @@
+"""The bundle's manifest: what lies in the folder, where it came from and how it was checked.
+
+Frozen dataclasses and strict JSON: unknown or missing keys are errors, a newer schema is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import BundleError
+
+__all__ = [
+    "MANIFEST_NAME",
+    "SCHEMA_VERSION",
+    "Artifact",
+    "FileEntry",
+    "ImagePart",
+    "Manifest",
+    "ParityRecord",
+    "Source",
+    "TensorSpec",
+    "TextPart",
+]
+
+MANIFEST_NAME = "manifest.json"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the weights came from.
+
+    Attributes:
+        kind: "hub", "folder" or "random".
+        name: hub id, folder name (never its path), or "random".
+        revision: the revision asked for, and the commit it resolved to (hub only).
+        seed: seed of random weights.
+        weights: sha256 of each weights file that was read.
+        published: whether the image weights carry the published digest; None where there is none to compare.
+    """
+
+    kind: str
+    name: str
+    revision: str | None
+    commit: str | None
+    seed: int | None
+    weights: dict[str, str]
+    published: bool | None
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """Digest and size of one file of the bundle."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a graph: name, numpy dtype name, axes (a name means dynamic, a number fixed)."""
+
+    name: str
+    dtype: str
+    axes: tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class ParityRecord:
+    """Figures of one comparison with the PyTorch reference.
+
+    Attributes:
+        provider: engine that ran the artifact.
+        reference: what it was compared with.
+        cases: what was run, in words (batch sizes, lengths).
+        figures: name → value, such as max_abs and min_cosine.
+        gates: name → bound; empty where the figure is reported only.
+    """
+
+    provider: str
+    reference: str
+    cases: str
+    figures: dict[str, float]
+    gates: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One exported graph.
+
+    Attributes:
+        role: "embedding".
+        precision: "fp32", …
+        file: path of the .onnx file inside the bundle; external_data are the files with its weights.
+        operators: operator type → count.
+    """
+
+    role: str
+    precision: str
+    file: str
+    external_data: tuple[str, ...]
+    opset: int
+    operators: dict[str, int]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    parity: tuple[ParityRecord, ...]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The graph file followed by its external data."""
+        return (self.file, *self.external_data)
+
+
+@dataclass(frozen=True)
+class TextPart:
+    """The text encoder: longest input in tokens ([CLS] and [SEP] included) and its artifacts."""
+
+    max_length: int
+    embedding_size: int
+    artifacts: tuple[Artifact, ...]
+
+
+@dataclass(frozen=True)
+class ImagePart:
+    """The image encoder: shorter side after resizing and side of the centre crop in pixels, patches per side."""
+
+    resize: int
+    crop: int
+    grid: int
+    embedding_size: int
+    artifacts: tuple[Artifact, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything known about a bundle."""
+
+    schema_version: int
+    family: str
+    created: str
+    source: Source
+    versions: dict[str, str]
+    checks: tuple[ParityRecord, ...]
+    text: TextPart | None
+    image: ImagePart | None
+    files: dict[str, FileEntry] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The manifest as stable, indented JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+    @staticmethod
+    def from_json(text: str, where: Path) -> Manifest:
+        """Parse a manifest.
+
+        Args:
+            text: the JSON text.
+            where: path for error messages.
+
+        Raises:
+            BundleError: invalid JSON, a newer schema, unknown or missing keys, values of the wrong type.
+        """
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise BundleError(f"{where} is not valid JSON ({error}). Export the bundle again.") from None
+        version = data.get("schema_version") if isinstance(data, dict) else None
+        if not isinstance(version, int):
+            raise BundleError(f"{where} has no schema_version: it is not a manifest of this project.")
+        if version > SCHEMA_VERSION:
+            raise BundleError(
+                f"{where} has schema version {version}; this runtime reads up to {SCHEMA_VERSION}. "
+                "Install a newer version with: pip install -U cxr-engine"
+            )
+        try:
+            return typing.cast(Manifest, _decode(Manifest, data, "manifest"))
+        except ValueError as error:
+            raise BundleError(f"{where}: {error}. Export the bundle again.") from None
+
+
+def _decode(kind: Any, value: Any, path: str) -> Any:
+    """Turn parsed JSON into `kind`, a dataclass, tuple, dict, union or plain type, or raise ValueError."""
+    if dataclasses.is_dataclass(kind):
+        return _decode_dataclass(kind, value, path)
+    origin = typing.get_origin(kind)
+    arguments = typing.get_args(kind)
+    if origin is types.UnionType:
+        if value is None and type(None) in arguments:
+            return None
+        plain = [option for option in arguments if option is not type(None)]
+        for option in plain[:-1]:
+            if isinstance(value, option):
+                return value
+        return _decode(plain[-1], value, path)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_decode(arguments[0], item, f"{path}[{index}]") for index, item in enumerate(value))
+    if origin is dict and isinstance(value, dict):
+        return {key: _decode(arguments[1], item, f"{path}.{key}") for key, item in value.items()}
+    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(kind, type) and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        return value
+    raise ValueError(f"{path} should be {kind}, got {value!r}")
+
+
+def _decode_dataclass(kind: Any, value: Any, path: str) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} should be an object, got {type(value).__name__}")
+    hints = typing.get_type_hints(kind)
+    unknown, missing = sorted(value.keys() - hints.keys()), sorted(hints.keys() - value.keys())
+    if unknown or missing:
+        raise ValueError(f"{path} has unknown keys {unknown} and lacks {missing}")
+    return kind(**{name: _decode(hint, value[name], f"{path}.{name}") for name, hint in hints.items()})

@@ -1,0 +1,136 @@
+"""The table of inference engines: how to tell whether one can run here, and how to open a graph with it.
+
+A new engine is one more entry in `PROVIDERS`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from runtime.errors import ProviderError
+from runtime.session import OnnxRuntimeSession, OpenVinoSession, Session, SessionOptions
+
+__all__ = ["PROVIDERS", "Provider", "choose_provider", "default_threads", "unavailable_reason"]
+
+
+@dataclass(frozen=True)
+class Provider:
+    """One inference engine.
+
+    Attributes:
+        name: what callers pass as `provider`.
+        extra: the install extra that brings it.
+        summary: one line for listings.
+        missing: returns why it cannot run here, or None.
+        open: opens a graph; raises ProviderError.
+    """
+
+    name: str
+    extra: str
+    summary: str
+    missing: Callable[[], str | None]
+    open: Callable[[Path, SessionOptions], Session]
+
+
+def _onnxruntime_lacks(execution_provider: str) -> Callable[[], str | None]:
+    def missing() -> str | None:
+        if importlib.util.find_spec("onnxruntime") is None:
+            return "the package 'onnxruntime' is not installed"
+        import onnxruntime
+
+        available = onnxruntime.get_available_providers()
+        if execution_provider in available:
+            return None
+        return f"this onnxruntime build has only {', '.join(available)}"
+
+    return missing
+
+
+def _openvino_missing() -> str | None:
+    return None if importlib.util.find_spec("openvino") else "the package 'openvino' is not installed"
+
+
+def _open_onnxruntime(execution_provider: str, **provider_options: str) -> Callable[[Path, SessionOptions], Session]:
+    def open_session(model: Path, options: SessionOptions) -> Session:
+        return OnnxRuntimeSession(model, execution_provider, provider_options, options)
+
+    return open_session
+
+
+_TABLE = (
+    Provider(
+        "cpu",
+        "cpu",
+        "ONNX Runtime on the processor",
+        _onnxruntime_lacks("CPUExecutionProvider"),
+        _open_onnxruntime("CPUExecutionProvider"),
+    ),
+    Provider("openvino", "openvino", "OpenVINO on the processor", _openvino_missing, OpenVinoSession),
+    Provider(
+        "cuda",
+        "gpu",
+        "ONNX Runtime with CUDA",
+        _onnxruntime_lacks("CUDAExecutionProvider"),
+        # TF32 has 10 bits of mantissa: too few for the fp32 gate.
+        _open_onnxruntime("CUDAExecutionProvider", use_tf32="0"),
+    ),
+    Provider(
+        "tensorrt",
+        "gpu",
+        "ONNX Runtime with TensorRT",
+        _onnxruntime_lacks("TensorrtExecutionProvider"),
+        _open_onnxruntime("TensorrtExecutionProvider"),
+    ),
+)
+
+PROVIDERS: Mapping[str, Provider] = MappingProxyType({provider.name: provider for provider in _TABLE})
+
+# What `auto` tries, best first. TensorRT builds an engine for minutes and is therefore only taken by name.
+_AUTO_ORDER = ("cuda", "cpu", "openvino")
+
+
+def unavailable_reason(provider: Provider) -> str | None:
+    """Why the provider cannot run here, with the install command, or None if nothing speaks against it."""
+    reason = provider.missing()
+    if reason is None:
+        return None
+    hint = f"Install it with: pip install 'cxr-engine[{provider.extra}]'"
+    if provider.extra == "gpu":
+        if platform.system() == "Darwin":
+            hint = "There is no CUDA on macOS; use provider='cpu'."
+        else:
+            hint += " (after: pip uninstall onnxruntime; the two packages share their files)"
+    return f"{reason}. {hint}"
+
+
+def choose_provider(name: str) -> tuple[Provider, ...]:
+    """The providers to try, in order: the named one alone, or for "auto" all that look usable.
+
+    Raises:
+        ProviderError: an unknown name, a named provider that cannot run here, or "auto" with none installed. Nothing
+            falls back silently.
+    """
+    if name != "auto":
+        if name not in PROVIDERS:
+            raise ProviderError(f"There is no provider '{name}'; there are: auto, {', '.join(PROVIDERS)}.")
+        reason = unavailable_reason(PROVIDERS[name])
+        if reason is not None:
+            raise ProviderError(f"Provider '{name}' was asked for, but {reason}")
+        return (PROVIDERS[name],)
+    usable = tuple(PROVIDERS[key] for key in _AUTO_ORDER if PROVIDERS[key].missing() is None)
+    if not usable:
+        raise ProviderError("No inference engine is installed. Install one with: pip install 'cxr-engine[cpu]'")
+    return usable
+
+
+def default_threads() -> int:
+    """Number of processors this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,102 @@
+"""Text → input_ids, as the reference tokenizes its prompts.
+
+Source: hi-ml-multimodal, `TextInput.tokenize_input_prompts`: trailing "!?." are stripped, special tokens other than
+[MASK] raise, nothing is truncated.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer as RustTokenizer
+
+from runtime.errors import BundleError, Fault, InputError
+
+__all__ = ["Tokenizer"]
+
+_STRIPPED = "!?."
+_NAME_LENGTH = 40
+
+
+class Tokenizer:
+    """A WordPiece tokenizer read from a bundle's text folder."""
+
+    def __init__(self, folder: Path, max_length: int) -> None:
+        """Read `tokenizer.json` and `special_tokens_map.json`.
+
+        Args:
+            folder: the bundle's text folder.
+            max_length: longest sequence in tokens, [CLS] and [SEP] included.
+
+        Raises:
+            BundleError: the files are not valid.
+        """
+        try:
+            self._tokenizer = RustTokenizer.from_file(str(folder / "tokenizer.json"))
+            special = json.loads((folder / "special_tokens_map.json").read_text(encoding="utf-8"))
+            pad_token_id = self._tokenizer.token_to_id(special["pad_token"])
+            self._forbidden = tuple(sorted(set(special.values()) - {special["mask_token"]}))
+        except Exception as error:  # the Rust tokenizer raises plain Exception
+            raise BundleError(f"The tokenizer in {folder} cannot be read: {error}. Export the bundle again.") from None
+        if pad_token_id is None:
+            raise BundleError(f"The tokenizer in {folder} has no padding token. Export the bundle again.")
+        self.pad_token_id: int = pad_token_id
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self.max_length = max_length
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, with [CLS] and [SEP], unpadded.
+
+        Args:
+            texts: any number of strings; [MASK] may occur in them, other special tokens may not.
+
+        Returns:
+            One list of 2 … max_length ids per text, in the order given.
+
+        Raises:
+            InputError: no texts, items that are no strings, special tokens in a text, texts over max_length tokens. All
+                bad texts are listed together.
+        """
+        if len(texts) == 0:
+            raise InputError("The list of texts is empty; at least one text is expected.")
+        faults: dict[int, str] = {}
+        for index, text in enumerate(texts):
+            if not isinstance(text, str):
+                faults[index] = f"a {type(text).__name__} came where a str is expected"
+            elif found := [token for token in self._forbidden if token in text]:
+                faults[index] = (
+                    f"contains the special token {found[0]}; only [MASK] may be written in a text. Remove it"
+                )
+            elif not _is_unicode(text):
+                faults[index] = "contains half of a surrogate pair, which is not valid Unicode. Decode the file again"
+        prompts = [text.rstrip(_STRIPPED) for index, text in enumerate(texts) if index not in faults]
+        ids = iter([encoding.ids for encoding in self._tokenizer.encode_batch(prompts)])
+        encoded: list[list[int]] = []
+        for index in range(len(texts)):
+            row = [] if index in faults else next(ids)
+            encoded.append(row)
+            if len(row) > self.max_length:
+                faults[index] = (
+                    f"{len(row)} tokens, but the model reads at most {self.max_length} and texts are never cut "
+                    "silently. Split or shorten it"
+                )
+        if faults:
+            listed = [Fault(index, _name(texts[index]), faults[index]) for index in sorted(faults)]
+            raise InputError.from_faults("texts", listed, len(texts))
+        return encoded
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _name(text: object) -> str:
+    shown = repr(text)
+    return shown if len(shown) <= _NAME_LENGTH else shown[: _NAME_LENGTH - 1] + "…"
