@@ -1,0 +1,164 @@
+"""DICOM and NIfTI, as the reference reads them and where it does not."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.phantom import chest_phantom
+from runtime.decoders import DecodeError, read_array
+from runtime.errors import MissingExtraError
+from runtime.images import load_pixels
+
+pydicom = pytest.importorskip("pydicom")
+
+
+def write_dicom(path: Path, array: np.ndarray, photometric: str = "MONOCHROME2", bits: int = 12) -> Path:
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
+    dataset.SOPInstanceUID = generate_uid()
+    dataset.PatientName = "Doe^Jane"
+    dataset.Modality = "CR"
+    dataset.Rows, dataset.Columns = array.shape[-2:]
+    dataset.SamplesPerPixel = 1
+    dataset.PhotometricInterpretation = photometric
+    dataset.BitsAllocated = array.dtype.itemsize * 8
+    dataset.BitsStored, dataset.HighBit = bits, bits - 1
+    dataset.PixelRepresentation = int(array.dtype.kind == "i")
+    if array.ndim == 3:
+        dataset.NumberOfFrames = len(array)
+    dataset.PixelData = array.tobytes()
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+@pytest.fixture
+def twelve_bit() -> np.ndarray:
+    return chest_phantom(90, 70).astype(np.uint16) * 16 + 3
+
+
+def test_stored_values_are_those_of_the_reference(tmp_path: Path, twelve_bit: np.ndarray) -> None:
+    file = write_dicom(tmp_path / "a.dcm", twelve_bit)
+    assert np.array_equal(read_array(file, invert_monochrome1=True), twelve_bit)
+    assert np.array_equal(read_array(file.rename(tmp_path / "no_suffix"), True), twelve_bit), "known by its content"
+
+
+def test_rescale_does_not_change_the_pixels(tmp_path: Path, twelve_bit: np.ndarray) -> None:
+    plain = write_dicom(tmp_path / "a.dcm", twelve_bit)
+    dataset = pydicom.dcmread(plain)
+    dataset.RescaleSlope, dataset.RescaleIntercept = "2", "-1000"
+    dataset.WindowCenter, dataset.WindowWidth = "100", "50"
+    dataset.save_as(tmp_path / "b.dcm")
+    found = load_pixels([plain, tmp_path / "b.dcm"], 64, 48)[0]
+    assert np.array_equal(found[0].pixels, found[1].pixels)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16])
+def test_monochrome1_is_inverted_by_default(tmp_path: Path, twelve_bit: np.ndarray, dtype: type) -> None:
+    stored = (4095 - twelve_bit).astype(dtype)
+    upright = write_dicom(tmp_path / "upright.dcm", twelve_bit)
+    inverted = write_dicom(tmp_path / "inverted.dcm", stored, "MONOCHROME1", 12 if dtype == np.uint16 else 16)
+    expected = load_pixels([upright], 64, 48)[0][0].pixels
+    assert np.array_equal(load_pixels([inverted], 64, 48)[0][0].pixels, expected)
+    kept = load_pixels([inverted], 64, 48, invert_monochrome1=False)[0][0].pixels
+    assert not np.array_equal(kept, expected)
+
+
+def test_the_shared_monochrome1_film_equals_its_upright_png(shared_data: Path) -> None:
+    """The 16-bit PNG was inverted by someone else; the reference reads it, so it says what the DICOM should give."""
+    from tests.runtime.test_images import reference_pixels
+
+    expected = reference_pixels(shared_data / "images" / "cr_mono1_as_16bit.png")
+    for name in ("cr_mono1_10bit_explicitLE.dcm", "cr_mono1_10bit_implicit_nometa.dcm"):
+        loaded, faults = load_pixels([shared_data / "images" / name], 512, 480)
+        assert not faults
+        assert np.array_equal(loaded[0].pixels, expected), name
+
+
+def test_compressed_transfer_syntaxes(tmp_path: Path, twelve_bit: np.ndarray) -> None:
+    from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
+
+    for uid in (JPEGLSLossless, JPEG2000Lossless, RLELossless):
+        file = write_dicom(tmp_path / f"{uid}.dcm", twelve_bit)
+        dataset = pydicom.dcmread(file)
+        dataset.compress(uid)
+        dataset.save_as(file)
+        assert np.array_equal(read_array(file, True), twelve_bit), uid.name
+
+
+def test_jpeg_baseline(tmp_path: Path) -> None:
+    import io
+
+    from PIL import Image
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEGBaseline8Bit
+
+    grey = chest_phantom(90, 70)
+    buffer = io.BytesIO()
+    Image.fromarray(grey).save(buffer, "JPEG", quality=95)
+    file = write_dicom(tmp_path / "a.dcm", grey, bits=8)
+    dataset = pydicom.dcmread(file)
+    dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    dataset.PixelData = encapsulate([buffer.getvalue()])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.save_as(file)
+    assert np.abs(read_array(file, True).astype(int) - np.asarray(Image.open(buffer))).max() <= 1
+
+
+def test_jpeg_lossless_and_jpeg_2000_of_the_shared_films(shared_data: Path) -> None:
+    for name, shape in (("nema_RG2_JPLL_hip_jpeglossless.dcm", None), ("nema_RG1_J2KI_mono1_15bit.dcm", (1955, 1841))):
+        array = read_array(shared_data / "images" / name, True)
+        assert array.ndim == 2
+        assert shape is None or array.shape == shape
+        assert np.ptp(array) > 500
+
+
+def test_unusable_dicom_is_refused_without_naming_the_patient(tmp_path: Path, twelve_bit: np.ndarray) -> None:
+    frames = write_dicom(tmp_path / "frames.dcm", np.stack([twelve_bit] * 6))
+    _, faults = load_pixels([frames], 64, 48)
+    assert "shape (6, 90, 70)" in faults[0].reason
+    (tmp_path / "text.dcm").write_text("nothing of the kind " * 20)
+    with pytest.raises(DecodeError) as caught:
+        read_array(tmp_path / "text.dcm", True)
+    dataset = pydicom.dcmread(frames)
+    del dataset.PixelData
+    dataset.save_as(tmp_path / "empty.dcm")
+    with pytest.raises(DecodeError, match="no image") as second:
+        read_array(tmp_path / "empty.dcm", True)
+    cut = tmp_path / "cut.dcm"
+    cut.write_bytes(write_dicom(tmp_path / "whole.dcm", twelve_bit).read_bytes()[:-500])
+    with pytest.raises(DecodeError) as third:
+        read_array(cut, True)
+    for error in (caught, second, third):
+        assert "Doe" not in str(error.value)
+
+
+def test_nifti_has_the_reference_s_orientation(tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    from tests.runtime.test_images import reference_pixels
+
+    array = chest_phantom(300, 420).astype(np.int16) * 5 - 300
+    file = tmp_path / "film.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(array.T[:, :, None], np.eye(4)), file)
+    assert np.array_equal(read_array(file, True), array)
+    loaded, _ = load_pixels([file], 512, 480)
+    assert np.array_equal(loaded[0].pixels, reference_pixels(file))
+
+
+@pytest.mark.parametrize(("package", "extra", "name"), [("pydicom", "dicom", "a.dcm"), ("nibabel", "nifti", "a.nii.gz")])
+def test_a_missing_extra_is_named(
+    package: str, extra: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, twelve_bit: np.ndarray
+) -> None:
+    file = write_dicom(tmp_path / name, twelve_bit) if extra == "dicom" else tmp_path / name
+    file.touch()
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtraError, match=rf"{package}.*pip install 'cxr-engine\[{extra}\]'"):
+        load_pixels([file], 64, 48)
