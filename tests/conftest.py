@@ -82,7 +82,7 @@ def tiny_copy(tiny: System, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def full(tmp_path_factory: pytest.TempPathFactory) -> System:
-    """BERT-base and ResNet-50 at 480 × 480, exported through the command line; the real vocabulary where it is there."""
+    """BERT-base and ResNet-50 at 480 × 480, exported by the command line, with the real vocabulary if it is there."""
     from export.families import FAMILIES
     from export.random_checkpoint import write_random_checkpoint
 

@@ -46,7 +46,7 @@ def test_the_full_size_layout_is_the_hub_s(full) -> None:
     assert image["projector.model.0.weight"].shape == (128, 2048, 1, 1)
     assert image["projector.model.3.bias"].shape == (128,)
     names = {"config.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "pytorch_model.bin"}
-    assert names | {IMAGE_WEIGHTS} <= set(os.listdir(full.checkpoint))
+    assert names | {IMAGE_WEIGHTS} <= {file.name for file in full.checkpoint.iterdir()}
 
 
 def test_the_random_config_is_the_published_one(shared_data: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_pickle_that_wants_to_run_code_is_refused(checkpoint: Path, tmp_path: 
 
 
 def test_code_in_the_folder_is_not_run(checkpoint: Path, tmp_path: Path) -> None:
-    """The hub's folder carries Python files and names them in config.json; with them, loading by transformers is code."""
+    """The hub's folder carries Python files and names them in config.json."""
     from export.build import export_bundle
 
     for name in ("configuration_cxrbert.py", "modeling_cxrbert.py"):

@@ -153,7 +153,9 @@ def test_nifti_has_the_reference_s_orientation(tmp_path: Path) -> None:
     assert np.array_equal(loaded[0].pixels, reference_pixels(file))
 
 
-@pytest.mark.parametrize(("package", "extra", "name"), [("pydicom", "dicom", "a.dcm"), ("nibabel", "nifti", "a.nii.gz")])
+@pytest.mark.parametrize(
+    ("package", "extra", "name"), [("pydicom", "dicom", "a.dcm"), ("nibabel", "nifti", "a.nii.gz")]
+)
 def test_a_missing_extra_is_named(
     package: str, extra: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, twelve_bit: np.ndarray
 ) -> None:

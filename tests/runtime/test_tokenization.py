@@ -80,7 +80,7 @@ def test_other_special_tokens_raise(tokenizer: Tokenizer, token: str) -> None:
 
 def test_over_512_tokens_raise_and_are_never_cut(tokenizer: Tokenizer) -> None:
     assert len(tokenizer.encode(["1 " * 510])[0]) == 512
-    with pytest.raises(InputError, match="513 tokens.*at most 512"):
+    with pytest.raises(InputError, match=r"513 tokens.*at most 512"):
         tokenizer.encode(["1 " * 511])
 
 

@@ -1,0 +1,1 @@
+"""Measure this engine beside what users run today: `python -m bench`."""

@@ -1,0 +1,79 @@
+"""`python -m export`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+import export.__main__ as cli
+from tests.conftest import run_module, tiny_family
+
+
+@pytest.fixture
+def tiny_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("biovil", "cxr-bert-specialized", "biovil-image")
+    monkeypatch.setattr(cli, "FAMILIES", {name: tiny_family(name) for name in names})
+
+
+def test_list_shows_the_table() -> None:
+    printed = run_module("export", "--list").stdout
+    for part in ("biovil ", "text + image", "cxr-bert-specialized", "biovil-image", "CXR-BERT-specialized@v1.1"):
+        assert part in printed
+
+
+def test_list_does_not_need_torch(fresh_python) -> None:
+    code = "import sys; sys.modules['torch'] = None; import export.__main__ as m; m.main(['--list'])"
+    assert "biovil" in fresh_python(code)
+
+
+def test_wrong_usage() -> None:
+    assert "name a system" in run_module("export", expect=2).stderr
+    assert "--checkpoint and --out" in run_module("export", "biovil", expect=2).stderr
+    assert "invalid choice: 'biovil-x'" in run_module("export", "biovil-x", expect=2).stderr
+
+
+@pytest.mark.usefixtures("tiny_table")
+def test_the_summary_names_artifacts_figures_and_the_bundle(tiny_checkpoint: Path, tmp_path: Path, capfd) -> None:
+    out = tmp_path / "bundle"
+    assert cli.main(["biovil", "--checkpoint", str(tiny_checkpoint), "--out", str(out)]) == 0
+    printed, progress = capfd.readouterr()
+    for part in ("text/onnx/model.onnx", "image/onnx/model.onnx", "fp32", " MB", "of 20 kinds", "max_abs", "≤ 1e-05"):
+        assert part in printed
+    assert "RANDOM WEIGHTS" in printed
+    assert f"Bundle: {out}" in printed.replace("\n", "")
+    assert "[8/8] writing the manifest" in progress
+    assert "[torch.onnx]" not in printed + progress
+
+
+@pytest.mark.usefixtures("tiny_table")
+def test_json_is_all_there_is_on_standard_output(tiny_checkpoint: Path, tmp_path: Path, capfd) -> None:
+    out = tmp_path / "bundle"
+    arguments = ["biovil-image", "--checkpoint", str(tiny_checkpoint), "--out", str(out), "--json"]
+    assert cli.main(arguments) == 0
+    report = json.loads(capfd.readouterr().out)
+    assert report["bundle"] == str(out)
+    assert report["seconds"] > 0
+    assert report["text"] is None
+    assert report["image"]["artifacts"][0]["parity"][0]["figures"]["max_abs"] <= 1e-5
+
+
+@pytest.mark.usefixtures("tiny_table")
+def test_errors_are_one_message_and_exit_status_1(tmp_path: Path, capfd) -> None:
+    assert cli.main(["biovil", "--checkpoint", str(tmp_path), "--out", str(tmp_path / "b")]) == 1
+    assert capfd.readouterr().err.splitlines()[-1].startswith("CheckpointError: ")
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("package", ["torch", "transformers", "onnx", "rich"])
+def test_a_missing_export_extra_is_named(package: str, tmp_path: Path) -> None:
+    import subprocess
+
+    code = f"import sys; sys.modules[{package!r}] = None; import export.__main__ as m; sys.exit(m.main(sys.argv[1:]))"
+    arguments = ["biovil", "--checkpoint", "random", "--out", str(tmp_path / "b")]
+    process = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert process.returncode == 1
+    assert "pip install 'cxr-engine[export]'" in process.stderr
+    assert "Traceback" not in process.stderr

@@ -1,0 +1,166 @@
+"""Downloading from the hub, against a small server that speaks its protocol."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from tests.conftest import ROOT
+
+REPO = "microsoft/BiomedVLP-CXR-BERT-specialized"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+LARGE = (".bin", ".pt", ".safetensors")
+
+_OPEN = """
+import sys
+from pathlib import Path
+from tests.conftest import tiny_family
+from export.checkpoints import open_checkpoint
+from runtime.errors import CxrEngineError
+try:
+    checkpoint = open_checkpoint(sys.argv[1], tiny_family(sys.argv[2]), Path(sys.argv[3]), revision=sys.argv[4] or None)
+    print(checkpoint.source, sorted(path.name for path in checkpoint.folder.iterdir()))
+except CxrEngineError as error:
+    print(type(error).__name__, error)
+"""
+
+
+class Hub(http.server.ThreadingHTTPServer):
+    """One repository with one tag, "v1.1"."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.folder = folder
+        self.requested: list[str] = []
+        self.wrong_digest: set[str] = set()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def siblings(self) -> list[dict[str, object]]:
+        entries = []
+        for file in sorted(self.folder.iterdir()):
+            content = file.read_bytes()
+            entry: dict[str, object] = {"rfilename": file.name, "size": len(content), "blobId": "0" * 40}
+            if file.suffix in LARGE:
+                digest = "f" * 64 if file.name in self.wrong_digest else hashlib.sha256(content).hexdigest()
+                entry["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 134}
+            entries.append(entry)
+        return entries
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: Hub
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        self.server.requested.append(path)
+        revisions = ("v1.1", "main", COMMIT)
+        for revision in revisions:
+            if path == f"/api/models/{REPO}/revision/{revision}":
+                info = {"_id": "1", "id": REPO, "sha": COMMIT, "siblings": self.server.siblings(), "private": False}
+                return self.answer(json.dumps(info).encode(), {"Content-Type": "application/json"})
+            prefix = f"/{REPO}/resolve/{revision}/"
+            file = self.server.folder / path.removeprefix(prefix)
+            if path.startswith(prefix) and file.is_file():
+                content = file.read_bytes()
+                etag = hashlib.sha256(content).hexdigest()
+                return self.answer(content, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT})
+            if path.startswith(f"/api/models/{REPO}/tree/{revision}"):
+                tree = [
+                    {"type": "file", "path": entry["rfilename"], "size": entry["size"], "oid": "0" * 40}
+                    for entry in self.server.siblings()
+                ]
+                return self.answer(json.dumps(tree).encode(), {"Content-Type": "application/json"})
+        return self.answer(b'{"error": "not found"}', {"X-Error-Code": "RevisionNotFound"}, status=404)
+
+    def answer(self, content: bytes, headers: dict[str, str], status: int = 200) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(tiny_checkpoint: Path, tmp_path: Path) -> Iterator[Hub]:
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    for file in tiny_checkpoint.iterdir():
+        if file.name != "random_weights.json":
+            (folder / file.name).write_bytes(file.read_bytes())
+    (folder / "modeling_cxrbert.py").write_text("raise SystemExit('code of the repository was run')")
+    (folder / "training_log.bin").write_bytes(b"x" * 100)
+    server = Hub(folder)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def fetch(hub: Hub, tmp_path: Path, family: str = "cxr-bert-specialized", repo: str = REPO, revision: str = "") -> str:
+    environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0"}
+    environment |= {"HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    process = subprocess.run(
+        [sys.executable, "-c", _OPEN, repo, family, str(tmp_path / "work"), revision],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+def test_the_pinned_revision_is_downloaded_and_only_what_is_needed(hub: Hub, tmp_path: Path) -> None:
+    printed = fetch(hub, tmp_path)
+    assert f"kind='hub', name='{REPO}', revision='v1.1', commit='{COMMIT}'" in printed
+    assert f"/api/models/{REPO}/revision/v1.1" in hub.requested
+    assert "'vocab.txt'" in printed
+    for unwanted in ("modeling_cxrbert.py", "training_log.bin", "biovil_image"):
+        assert unwanted not in printed
+        assert not any(unwanted in path for path in hub.requested)
+
+
+def test_image_weights_that_are_not_the_published_ones_are_refused(hub: Hub, tmp_path: Path) -> None:
+    """The server's file is not Microsoft's, so the pinned md5 must stop it."""
+    printed = fetch(hub, tmp_path, "biovil-image")
+    assert printed.startswith("CheckpointError")
+    assert "the published file has 02ce6ee460f72efd599295f440dbb453" in printed
+
+
+def test_a_digest_that_differs_from_the_hub_s_is_refused(hub: Hub, tmp_path: Path) -> None:
+    hub.wrong_digest.add("pytorch_model.bin")
+    printed = fetch(hub, tmp_path)
+    assert printed.startswith("CheckpointError pytorch_model.bin")
+    assert "the hub lists ffff" in printed
+
+
+def test_an_unknown_revision_or_repository_says_what_to_do(hub: Hub, tmp_path: Path) -> None:
+    for arguments in ({"revision": "v9"}, {"repo": "nobody/nothing"}):
+        printed = fetch(hub, tmp_path, **arguments)
+        assert printed.startswith("CheckpointError")
+        assert "cannot be downloaded" in printed
+        assert "pass its folder as --checkpoint" in printed

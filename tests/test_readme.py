@@ -1,0 +1,99 @@
+"""What the README tells people to type works."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import export.__main__ as export_cli
+from export.phantom import chest_phantom
+from tests.conftest import ROOT, System
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+COMMANDS = [line for block in blocks("bash") for line in block.splitlines() if line.strip()]
+
+
+@pytest.fixture
+def workplace(tiny: System, tmp_path: Path) -> Path:
+    """A folder with the files that the README names."""
+    (tmp_path / "bundles").mkdir()
+    (tmp_path / "bundles" / "biovil").symlink_to(tiny.bundle)
+    (tmp_path / "films").mkdir()
+    for file in ("chest.png", "films/a.png", "films/b.png"):
+        Image.fromarray(chest_phantom(200, 180)).save(tmp_path / file)
+    (tmp_path / "reports.csv").write_text("study,report\ns1,No effusion.\n")
+    return tmp_path
+
+
+def test_the_readme_has_commands() -> None:
+    assert len(COMMANDS) >= 12
+    assert blocks("python")
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("python -m runtime")])
+def test_runtime_commands_run(workplace: Path, command: str) -> None:
+    arguments = shlex.split(command)
+    process = subprocess.run(
+        [sys.executable, *arguments[1:]], cwd=workplace, capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stderr
+    if "--out" in arguments:
+        assert (workplace / arguments[arguments.index("--out") + 1]).stat().st_size > 0
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("python -m export")])
+def test_export_commands_are_understood(command: str) -> None:
+    """Run with a folder in place of the hub id by test_full_size.py, and from a hub by export/test_hub.py."""
+    options = export_cli._parser().parse_args(shlex.split(command)[3:])
+    assert options.list or (options.family and options.checkpoint and options.out)
+
+
+def test_every_command_is_checked_by_something() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    extras = set(re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE))
+    for command in COMMANDS:
+        if command.startswith("make "):
+            assert command.split()[1] in targets, command
+        elif command.startswith("pip install"):
+            assert set(command.split("[")[1].split("]")[0].split(",")) <= extras, command
+        else:
+            assert command.startswith(("python -m runtime", "python -m export")), command
+    for target in re.findall(r"`make (\w+)`", README):
+        assert target in targets
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_examples_run(workplace: Path, code: str) -> None:
+    process = subprocess.run([sys.executable, "-c", code], cwd=workplace, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+
+
+def test_shapes_in_the_example_are_true(full: System, workplace: Path) -> None:
+    """Every line with a shape in its comment is evaluated at full size."""
+    import os
+
+    import runtime
+
+    engine = runtime.load(full.bundle)
+    lines = re.findall(r"^(engine\.\S.*?)\s+# float32 (\([\d, ]+\))", "\n".join(blocks("python")), flags=re.MULTILINE)
+    assert len(lines) == 3
+    before = Path.cwd()
+    os.chdir(workplace)
+    try:
+        for line, shape in lines:
+            result = eval(line, {"engine": engine})
+            assert str(result.shape) == shape, line
+    finally:
+        os.chdir(before)
