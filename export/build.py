@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import platform
-import secrets
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import torch
 from torch import nn
 
 from export.checkpoints import Checkpoint, check_tensors, open_checkpoint
-from export.errors import CheckpointError, DestinationError
+from export.errors import CheckpointError
 from export.families import Family, ImageModel, TextModel
 from export.graph import GraphInfo, GraphSpec, export_graph
 from export.models import BioViLImageModel, CXRBertModel, bert_config
 from export.parity import check_gates, image_parity, pixel_parity, text_parity, token_parity
 from export.progress import Steps
 from export.rewrites import ImageEmbeddingGraph, TextEmbeddingGraph
+from export.staging import staged
 from export.tokenizer import write_tokenizer
 from runtime.bundle import sha256_file
 from runtime.manifest import (
@@ -36,7 +33,7 @@ from runtime.manifest import (
     ParityRecord,
     TextPart,
 )
-from runtime.providers import Provider, choose_provider, default_threads
+from runtime.providers import PROVIDERS, Provider, choose_provider, default_threads
 from runtime.session import Session, SessionOptions
 from runtime.tokenization import Tokenizer
 
@@ -76,7 +73,7 @@ def export_bundle(
         out: folder to write; it must not exist, unless `force` and it is a bundle.
         seed: of random weights and of the parity inputs.
         revision: hub revision instead of the pinned one.
-        provider: engine that runs the graphs for the comparison with PyTorch.
+        provider: engine that runs the graphs for the comparison with PyTorch; "auto" prefers ONNX Runtime's CPU.
         force: replace an existing bundle.
         steps: where to show progress.
 
@@ -90,10 +87,10 @@ def export_bundle(
         DestinationError: `out` cannot be written or replaced.
         ProviderError: no engine to compare with.
     """
-    engine = choose_provider(provider)[0]
+    engine = _comparing_engine(provider)
     parts = [part for part in (family.text, family.image) if part is not None]
     steps = steps or Steps(2 + 3 * len(parts))
-    with _staged(out, force, steps.note) as stage, torch.random.fork_rng():
+    with staged(out, force, steps.note) as stage, torch.random.fork_rng():
         with steps.step(f"reading the checkpoint {source}"):
             checkpoint = open_checkpoint(source, family, stage / "work", seed=seed, revision=revision)
         checks: list[ParityRecord] = []
@@ -118,6 +115,12 @@ def export_bundle(
             )
             (stage / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
+
+
+def _comparing_engine(name: str) -> Provider:
+    if name == "auto" and PROVIDERS["cpu"].missing() is None:
+        name = "cpu"
+    return choose_provider(name)[0]
 
 
 def _export_text(
@@ -223,12 +226,11 @@ def _open(engine: Provider, model: Path) -> Session:
 
 
 def _artifact(file: str, graph: GraphSpec, info: GraphInfo, record: ParityRecord) -> Artifact:
-    external = str(Path(file).parent / graph.external_data)
     return Artifact(
         role="embedding",
         precision="fp32",
         file=file,
-        external_data=(Path(external).as_posix(),),
+        external_data=((PurePosixPath(file).parent / graph.external_data).as_posix(),),
         opset=info.opset,
         operators=info.operators,
         inputs=info.inputs,
@@ -253,54 +255,3 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-@contextmanager
-def _staged(out: Path, force: bool, note: Callable[[str], None]) -> Iterator[Path]:
-    """A hidden folder beside `out` that becomes `out` on success and vanishes on failure."""
-    if not out.name:
-        raise DestinationError(f"'{out}' has no name; give --out a new folder, such as bundles/biovil.")
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        if not force:
-            raise DestinationError(f"{out} already exists. Choose another --out, or replace the bundle with --force.")
-        if not (out / MANIFEST_NAME).is_file():
-            raise DestinationError(
-                f"{out} is not a bundle (it has no {MANIFEST_NAME}), so --force does not replace it."
-            )
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(out, note)
-        stage = out.parent / f".{out.name}.partial-{os.getpid()}-{secrets.token_hex(4)}"
-        stage.mkdir()
-    except OSError as error:
-        raise DestinationError(f"{out} cannot be written: {error}") from error
-    try:
-        yield stage
-        old = None
-        if out.exists():
-            old = stage.with_name(stage.name + "-replaced")
-            out.rename(old)
-        stage.rename(out)
-        if old is not None:
-            shutil.rmtree(old)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
-
-
-def _remove_leftovers(out: Path, note: Callable[[str], None]) -> None:
-    """Delete what exports to the same place left behind when they were killed."""
-    for leftover in out.parent.glob(f".{out.name}.partial-*"):
-        owner = leftover.name.removeprefix(f".{out.name}.partial-").split("-")[0]
-        if not (owner.isdigit() and _alive(int(owner))):
-            note(f"removing {leftover.name}, left by an export that was killed")
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import types
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +149,7 @@ class Manifest:
     checks: tuple[ParityRecord, ...]
     text: TextPart | None
     image: ImagePart | None
-    files: dict[str, FileEntry] = field(default_factory=dict)
+    files: dict[str, FileEntry]
 
     def to_json(self) -> str:
         """The manifest as stable, indented JSON."""

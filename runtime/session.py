@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import ctypes
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +17,9 @@ from runtime.errors import ProviderError
 
 __all__ = ["OnnxRuntimeSession", "OpenVinoSession", "Session", "SessionOptions"]
 
+_ORT_DEFAULT = 2
 _ORT_ERRORS_ONLY = 3
+_ORT_FATAL_ONLY = 4
 
 
 @dataclass(frozen=True)
@@ -59,24 +64,61 @@ class OnnxRuntimeSession:
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = _ORT_ERRORS_ONLY
         settings.intra_op_num_threads = options.threads
+        providers = [(execution_provider, dict(provider_options))]
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(model), settings, providers=[(execution_provider, dict(provider_options))]
-            )
+            with _quiet_unless_cpu(execution_provider):
+                self._session = onnxruntime.InferenceSession(
+                    str(model), settings, providers=providers, enable_fallback=0
+                )
         except Exception as error:  # ONNX Runtime raises many unrelated types
-            raise ProviderError(f"{execution_provider} cannot open {model}: {error}") from error
+            raise ProviderError(
+                f"{execution_provider} cannot open {model}: {error}{_why_not_loaded(execution_provider)}"
+            ) from error
         # ONNX Runtime opens a session on the CPU without a word where CUDA cannot be loaded.
         running = self._session.get_providers()
         if running[0] != execution_provider:
             raise ProviderError(
-                f"{execution_provider} was asked for, but ONNX Runtime runs {model} on {running[0]}: "
-                "the provider's libraries (CUDA, cuDNN or TensorRT) could not be loaded."
+                f"{execution_provider} was asked for, but ONNX Runtime runs {model} on {running[0]} instead."
+                f"{_why_not_loaded(execution_provider)}"
             )
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
         """Compute the named outputs from the named inputs."""
         results: list[NDArray[np.float32]] = self._session.run(list(outputs), dict(inputs))
         return results
+
+
+@contextlib.contextmanager
+def _quiet_unless_cpu(execution_provider: str) -> Iterator[None]:
+    """Keep back what ONNX Runtime prints when CUDA cannot be loaded: the error that is raised says it."""
+    import onnxruntime
+
+    if execution_provider == "CPUExecutionProvider":
+        yield
+        return
+    onnxruntime.set_default_logger_severity(_ORT_FATAL_ONLY)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        onnxruntime.set_default_logger_severity(_ORT_DEFAULT)
+
+
+def _why_not_loaded(execution_provider: str) -> str:
+    """What the dynamic linker misses, and what to install."""
+    import onnxruntime
+
+    name = execution_provider.removesuffix("ExecutionProvider").lower()
+    library = Path(onnxruntime.__file__).parent / "capi" / f"libonnxruntime_providers_{name}.so"
+    try:
+        ctypes.CDLL(str(library))
+    except OSError as error:
+        return (
+            f" Its libraries cannot be loaded: {error}. Install an NVIDIA driver, and CUDA and cuDNN with: "
+            "pip install 'onnxruntime-gpu[cuda,cudnn]' (for TensorRT also: pip install tensorrt)."
+        )
+    return " Its libraries are there, so the NVIDIA driver or the GPU is missing; nvidia-smi tells."
 
 
 class OpenVinoSession:
