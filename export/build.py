@@ -12,9 +12,8 @@ from pathlib import Path, PurePosixPath
 import torch
 from torch import nn
 
-from export.checkpoints import Checkpoint, check_tensors, open_checkpoint
-from export.errors import CheckpointError
-from export.families import Family, ImageModel, TextModel
+from export.checkpoints import Checkpoint, ExpectedTensors, fit_tensors, open_checkpoint
+from export.families import Family, ImageModel
 from export.graph import GraphInfo, GraphSpec, export_graph
 from export.models import BioViLImageModel, CXRBertModel, bert_config
 from export.parity import check_gates, image_parity, pixel_parity, text_parity, token_parity
@@ -89,13 +88,23 @@ def export_bundle(
     """
     engine = _comparing_engine(provider)
     parts = [part for part in (family.text, family.image) if part is not None]
-    steps = steps or Steps(2 + 3 * len(parts))
+    steps = steps or Steps(3 + 2 * len(parts))
     with staged(out, force, steps.note) as stage, torch.random.fork_rng():
         with steps.step(f"reading the checkpoint {source}"):
             checkpoint = open_checkpoint(source, family, stage / "work", seed=seed, revision=revision)
-        checks: list[ParityRecord] = []
-        text = _export_text(family.text, checkpoint, stage, engine, seed, steps, checks) if family.text else None
-        image = _export_image(family.image, checkpoint, stage, engine, seed, steps, checks) if family.image else None
+        with steps.step("building the reference models, their tokenizer and their pixels"):
+            models = _reference_models(family, checkpoint)
+            checks = []
+            if family.text:
+                checks.append(_write_tokenizer(checkpoint, stage / "text"))
+            if family.image:
+                checks.append(_write_preprocessing(family.image, stage / "image"))
+            check_gates("preprocessing", checks)
+        text = image = None
+        if family.text:
+            text = _export_text(models["text"], stage / "text", engine, seed, steps)
+        if family.image:
+            image = _export_image(models["image"], family.image, stage / "image", engine, seed, steps)
         shutil.rmtree(stage / "work", ignore_errors=True)
         with steps.step("writing the manifest"):
             manifest = Manifest(
@@ -123,84 +132,71 @@ def _comparing_engine(name: str) -> Provider:
     return choose_provider(name)[0]
 
 
-def _export_text(
-    spec: TextModel,
-    checkpoint: Checkpoint,
-    stage: Path,
-    engine: Provider,
-    seed: int,
-    steps: Steps,
-    checks: list[ParityRecord],
-) -> TextPart:
-    folder = stage / "text"
-    (folder / "onnx").mkdir(parents=True)
-    config = checkpoint.config
-    with steps.step("text: building the reference model and its tokenizer"):
-        write_tokenizer(checkpoint.folder, config, folder)
-        model = CXRBertModel(bert_config(config)).eval()
-        tensors = check_tensors(
-            "text", checkpoint.tensors["text"], model.state_dict(), harmless=spec.harmless, optional=spec.tied
-        )
-        model.load_state_dict(tensors, strict=False)
-        _check_tied(checkpoint.tensors["text"], spec)
-        model.tie_weights()
-        # Other tools open the folder as a BERT; our sources' class and code are not theirs to run.
-        plain = {
-            key: value for key, value in config.items() if key not in ("auto_map", "_name_or_path", "architectures")
-        }
-        plain["model_type"] = "bert"
-        (folder / "config.json").write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
-        tokenizer = Tokenizer(folder, config["max_position_embeddings"])
-        checks.append(token_parity(tokenizer, checkpoint.folder))
-        check_gates("the tokenizer", checks[-1:])
-    size = config["projection_size"]
+def _reference_models(family: Family, checkpoint: Checkpoint) -> dict[str, nn.Module]:
+    """The models of all parts with the checkpoint's weights; the faults of all parts are raised together."""
+    models: dict[str, nn.Module] = {}
+    expected: dict[str, ExpectedTensors] = {}
+    if family.text:
+        models["text"] = CXRBertModel(bert_config(checkpoint.config))
+        expected["text"] = ExpectedTensors(models["text"].state_dict(), family.text.harmless, dict(family.text.tied))
+    if family.image:
+        models["image"] = BioViLImageModel(family.image)
+        expected["image"] = ExpectedTensors(models["image"].state_dict(), family.image.harmless)
+    for part, tensors in fit_tensors(checkpoint.tensors, expected).items():
+        models[part].load_state_dict(tensors, strict=False)
+        models[part].eval()
+    return models
+
+
+def _write_tokenizer(checkpoint: Checkpoint, folder: Path) -> ParityRecord:
+    folder.mkdir()
+    write_tokenizer(checkpoint.folder, checkpoint.config, folder)
+    # Other tools open the folder as a BERT; the checkpoint's class and its code are not theirs to run.
+    dropped = ("auto_map", "_name_or_path", "architectures")
+    plain = {key: value for key, value in checkpoint.config.items() if key not in dropped} | {"model_type": "bert"}
+    (folder / "config.json").write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+    return token_parity(Tokenizer(folder, checkpoint.config["max_position_embeddings"]), checkpoint.folder)
+
+
+def _write_preprocessing(spec: ImageModel, folder: Path) -> ParityRecord:
+    folder.mkdir()
+    preprocessing = {
+        "do_convert_grayscale": True,
+        "do_rescale_to_uint8": "min-max",
+        "do_resize": True,
+        "size": {"shortest_edge": spec.resize},
+        "resample": 2,
+        "do_center_crop": True,
+        "crop_size": {"height": spec.crop, "width": spec.crop},
+        "do_rescale": False,
+        "do_normalize": False,
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=2) + "\n", encoding="utf-8")
+    return pixel_parity(spec)
+
+
+def _export_text(model: CXRBertModel, folder: Path, engine: Provider, seed: int, steps: Steps) -> TextPart:
+    config = model.config
+    longest, size = config.max_position_embeddings, config.projection_size
     graph = GraphSpec(
         inputs={"input_ids": ("batch", "sequence"), "attention_mask": ("batch", "sequence")},
         outputs={"text_embeds": ("batch", size), "cls_projected_embedding": ("batch", size)},
-        limits={"batch": None, "sequence": config["max_position_embeddings"]},
+        limits={"batch": None, "sequence": longest},
     )
     with steps.step("text: exporting the graph"):
-        ids = torch.randint(5, config["vocab_size"], (2, 16))
+        ids = torch.randint(5, config.vocab_size, (2, 16))
         info = _export(TextEmbeddingGraph(model), (ids, torch.ones_like(ids)), graph, folder / _MODEL)
     with steps.step("text: comparing with PyTorch") as advance:
         session = _open(engine, folder / _MODEL)
-        record = text_parity(session, engine.name, "fp32", model, tokenizer, seed, advance)
+        record = text_parity(session, engine.name, "fp32", model, Tokenizer(folder, longest), seed, advance)
         check_gates("text fp32", [record])
-    artifact = _artifact(f"text/{_MODEL}", graph, info, record)
-    return TextPart(config["max_position_embeddings"], size, (artifact,))
+    return TextPart(longest, size, (_artifact(f"text/{_MODEL}", graph, info, record),))
 
 
 def _export_image(
-    spec: ImageModel,
-    checkpoint: Checkpoint,
-    stage: Path,
-    engine: Provider,
-    seed: int,
-    steps: Steps,
-    checks: list[ParityRecord],
+    model: BioViLImageModel, spec: ImageModel, folder: Path, engine: Provider, seed: int, steps: Steps
 ) -> ImagePart:
-    folder = stage / "image"
-    (folder / "onnx").mkdir(parents=True)
-    with steps.step("image: building the reference model"):
-        model = BioViLImageModel(spec).eval()
-        tensors = check_tensors("image", checkpoint.tensors["image"], model.state_dict(), harmless=spec.harmless)
-        model.load_state_dict(tensors, strict=False)
-        preprocessing = {
-            "do_convert_grayscale": True,
-            "do_rescale_to_uint8": "min-max",
-            "do_resize": True,
-            "size": {"shortest_edge": spec.resize},
-            "resample": 2,
-            "do_center_crop": True,
-            "crop_size": {"height": spec.crop, "width": spec.crop},
-            "do_rescale": False,
-            "do_normalize": False,
-        }
-        (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=2) + "\n", encoding="utf-8")
-        checks.append(pixel_parity(spec))
-        check_gates("the pixels", checks[-1:])
-    grid = spec.crop // _PATCH_PIXELS
-    size = spec.embedding_size
+    grid, size = spec.crop // _PATCH_PIXELS, spec.embedding_size
     graph = GraphSpec(
         inputs={"pixel_values": ("batch", spec.crop, spec.crop)},
         outputs={"image_embeds": ("batch", size), "patch_embeds": ("batch", grid, grid, size)},
@@ -213,11 +209,11 @@ def _export_image(
         session = _open(engine, folder / _MODEL)
         record = image_parity(session, engine.name, "fp32", model, spec.crop, seed, advance)
         check_gates("image fp32", [record])
-    artifact = _artifact(f"image/{_MODEL}", graph, info, record)
-    return ImagePart(spec.resize, spec.crop, grid, size, (artifact,))
+    return ImagePart(spec.resize, spec.crop, grid, size, (_artifact(f"image/{_MODEL}", graph, info, record),))
 
 
 def _export(module: nn.Module, example: tuple[torch.Tensor, ...], graph: GraphSpec, path: Path) -> GraphInfo:
+    path.parent.mkdir()
     return export_graph(module.eval().requires_grad_(False), example, graph, path)
 
 
@@ -237,14 +233,6 @@ def _artifact(file: str, graph: GraphSpec, info: GraphInfo, record: ParityRecord
         outputs=info.outputs,
         parity=(record,),
     )
-
-
-def _check_tied(tensors: dict[str, torch.Tensor], spec: TextModel) -> None:
-    """Tied tensors that a checkpoint does carry must be what they are tied to."""
-    originals = ("bert.embeddings.word_embeddings.weight", "cls.predictions.bias")
-    for tied, original in zip(spec.tied, originals, strict=True):
-        if tied in tensors and not torch.equal(tensors[tied], tensors[original]):
-            raise CheckpointError(f"The text weights do not fit the model: {tied} differs from {original}.")
 
 
 def _versions() -> dict[str, str]:

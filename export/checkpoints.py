@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from export.random_checkpoint import RANDOM_MARKER, write_random_checkpoint
 from runtime.bundle import sha256_file
 from runtime.manifest import Source
 
-__all__ = ["TEXT_WEIGHTS", "Checkpoint", "check_tensors", "open_checkpoint", "read_tensors"]
+__all__ = ["TEXT_WEIGHTS", "Checkpoint", "ExpectedTensors", "fit_tensors", "open_checkpoint", "read_tensors"]
 
 # Read in this order of preference.
 TEXT_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -50,6 +50,21 @@ class Checkpoint:
     source: Source
     config: dict[str, Any] = field(default_factory=dict)
     tensors: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ExpectedTensors:
+    """What a model needs of a checkpoint.
+
+    Attributes:
+        state: the model's state dict; names and shapes count.
+        harmless: prefixes of tensors that may be absent or additional.
+        tied: tensors that may be absent, and which tensor each must equal where it is present.
+    """
+
+    state: Mapping[str, torch.Tensor]
+    harmless: tuple[str, ...] = ()
+    tied: Mapping[str, str] = field(default_factory=dict)
 
 
 def open_checkpoint(
@@ -209,45 +224,45 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
 
 
-def check_tensors(
-    what: str,
-    found: Mapping[str, torch.Tensor],
-    expected: Mapping[str, torch.Tensor],
-    *,
-    harmless: Iterable[str] = (),
-    optional: Iterable[str] = (),
-) -> dict[str, torch.Tensor]:
-    """Compare a checkpoint's tensors with the model's.
+def fit_tensors(
+    found: Mapping[str, Mapping[str, torch.Tensor]], expected: Mapping[str, ExpectedTensors]
+) -> dict[str, dict[str, torch.Tensor]]:
+    """Compare a checkpoint's tensors with the models'.
 
     Args:
-        what: name for the error message.
-        found: the checkpoint's tensors.
-        expected: the model's state dict.
-        harmless: prefixes of tensors that may be absent or additional.
-        optional: names of tensors that may be absent.
+        found: part → the checkpoint's tensors.
+        expected: part → what its model needs.
 
     Returns:
-        The tensors to load: those of the model that the checkpoint has.
+        part → the tensors to load: those of the model that the checkpoint has.
 
     Raises:
-        CheckpointError: tensors missing, unexpected, of a wrong shape or with NaN or infinity; all listed by name.
+        CheckpointError: tensors missing, unexpected, of a wrong shape, with NaN or infinity, or tied tensors that
+            differ; those of all parts are listed together, by name.
     """
-    free = tuple(harmless)
-    may_miss = set(optional)
+    faults = [f"{part}: {fault}" for part, wanted in expected.items() for fault in _faults(found[part], wanted)]
+    if faults:
+        raise CheckpointError(f"The weights do not fit the model, {len(faults)} faults:\n  " + "\n  ".join(faults))
+    return {
+        part: {name: found[part][name] for name in wanted.state if name in found[part]}
+        for part, wanted in expected.items()
+    }
+
+
+def _faults(found: Mapping[str, torch.Tensor], expected: ExpectedTensors) -> list[str]:
+    state, harmless = expected.state, tuple(expected.harmless)
     faults = []
-    for name in sorted(expected.keys() | found.keys()):
+    for name in sorted(state.keys() | found.keys()):
         if name not in found:
-            if name not in may_miss and not name.startswith(free):
-                faults.append(f"missing     {name} {tuple(expected[name].shape)}")
-        elif name not in expected:
-            if not name.startswith(free):
+            if name not in expected.tied and not name.startswith(harmless):
+                faults.append(f"missing     {name} {tuple(state[name].shape)}")
+        elif name not in state:
+            if not name.startswith(harmless):
                 faults.append(f"unexpected  {name} {tuple(found[name].shape)}")
-        elif found[name].shape != expected[name].shape:
-            faults.append(f"wrong shape {name} {tuple(found[name].shape)}, expected {tuple(expected[name].shape)}")
+        elif found[name].shape != state[name].shape:
+            faults.append(f"wrong shape {name} {tuple(found[name].shape)}, expected {tuple(state[name].shape)}")
         elif not bool(torch.isfinite(found[name]).all()):
             faults.append(f"not finite  {name} holds NaN or infinity")
-    if faults:
-        raise CheckpointError(
-            f"The {what} weights do not fit the model, {len(faults)} faults:\n  " + "\n  ".join(faults)
-        )
-    return {name: found[name] for name in expected if name in found}
+        elif expected.tied.get(name) in found and not torch.equal(found[name], found[expected.tied[name]]):
+            faults.append(f"not tied    {name} differs from {expected.tied[name]}")
+    return faults

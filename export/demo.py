@@ -26,11 +26,11 @@ _SENTENCES = (
 )
 _SEED = 0
 _BANNER = """
-!! =========================================================================== !!
-!!  RANDOM, UNTRAINED WEIGHTS. The scores and the picture above show that the   !!
-!!  machinery works. They mean nothing, clinically or otherwise.                !!
-!!  With real weights:  make demo CHECKPOINT=microsoft/BiomedVLP-CXR-BERT-specialized
-!! =========================================================================== !!"""
+!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!
+!!  RANDOM, UNTRAINED WEIGHTS. The scores and the picture show that the machinery     !!
+!!  works. They mean nothing, clinically or otherwise. With real weights:             !!
+!!  make demo CHECKPOINT=microsoft/BiomedVLP-CXR-BERT-specialized                     !!
+!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!"""
 
 
 def main() -> int:
@@ -68,7 +68,7 @@ def main() -> int:
         ["runtime", "ground", str(bundle), image, options.phrase, "--out", str(picture)],
     )
     for module, *arguments in commands:
-        print(f"\n$ python -m {module} {shlex.join(arguments)}", flush=True)
+        print(f"\n$ {_python()} -m {module} {shlex.join(arguments)}", flush=True)
         status = subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode
         if status:
             return status
@@ -86,6 +86,12 @@ def main() -> int:
         print(_BANNER)
     print("For research only, not for clinical use.")
     return 0
+
+
+def _python() -> str:
+    """The interpreter as a user would type it from here."""
+    interpreter = Path(sys.executable)
+    return str(interpreter.relative_to(Path.cwd())) if interpreter.is_relative_to(Path.cwd()) else "python"
 
 
 def _texts() -> list[str]:

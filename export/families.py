@@ -24,12 +24,15 @@ class TextModel:
     Attributes:
         model_type: what config.json must say.
         harmless: prefixes of tensors that checkpoints carry and no output reads.
-        tied: tensors that may be absent because they are another tensor.
+        tied: tensors that may be absent because they are another tensor: (name, the other's name).
     """
 
     model_type: str = "cxr-bert"
     harmless: tuple[str, ...] = ("bert.pooler.", "bert.embeddings.position_ids")
-    tied: tuple[str, ...] = ("cls.predictions.decoder.weight", "cls.predictions.decoder.bias")
+    tied: tuple[tuple[str, str], ...] = (
+        ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
+        ("cls.predictions.decoder.bias", "cls.predictions.bias"),
+    )
 
 
 @dataclass(frozen=True)

@@ -44,12 +44,15 @@ Progress = Callable[[float], None]
 
 def check_gates(artifact: str, records: Iterable[ParityRecord]) -> None:
     """Raise GateError if any figure exceeds its gate; all misses are listed."""
-    missed = [
-        f"{artifact} on {record.provider}: {name} is {record.figures[name]:.3g}, at most {bound:g} is allowed"
-        for record in records
-        for name, bound in record.gates.items()
-        if not record.figures[name] <= bound  # NaN misses too
-    ]
+    missed = []
+    for record in records:
+        where = "" if record.provider == "none" else f" on {record.provider}"
+        for name, bound in record.gates.items():
+            if not record.figures[name] <= bound:  # NaN misses too
+                missed.append(
+                    f"{artifact}{where}: {name} is {record.figures[name]:.3g}, at most {bound:g} is allowed "
+                    f"({record.cases}, against {record.reference})"
+                )
     if missed:
         raise GateError("The export differs from PyTorch; no bundle was written.\n  " + "\n  ".join(missed))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.checkpoints import check_tensors, open_checkpoint, read_tensors
+from export.checkpoints import ExpectedTensors, fit_tensors, open_checkpoint, read_tensors
 from export.errors import CheckpointError
 from export.families import FAMILIES
 from export.models import BioViLImageModel, CXRBertModel, bert_config
@@ -94,7 +94,8 @@ def test_safetensors_without_the_tied_tensors(tmp_path: Path) -> None:
     assert "cls.predictions.decoder.weight" not in checkpoint.tensors["text"]
     model = CXRBertModel(bert_config(checkpoint.config))
     family = tiny_family()
-    loaded = check_tensors("text", checkpoint.tensors["text"], model.state_dict(), optional=family.text.tied)
+    expected = ExpectedTensors(model.state_dict(), tied=dict(family.text.tied))
+    loaded = fit_tensors(checkpoint.tensors, {"text": expected})["text"]
     assert len(loaded) == len(checkpoint.tensors["text"])
 
 
@@ -172,10 +173,19 @@ def test_faulty_tensors_are_listed_together_by_name() -> None:
     found["head.weight"] = torch.ones(2)
     found["encoder.encoder.conv1.weight"] = torch.ones(64, 1, 7, 7)
     found["projector.model.1.bias"] = torch.full((128,), torch.nan)
-    with pytest.raises(CheckpointError, match="4 faults") as caught:
-        check_tensors("image", found, expected, harmless=family.image.harmless)
+    text = CXRBertModel(bert_config(tiny_config())).state_dict()
+    found_text = {name: value for name, value in text.items() if name != "bert.embeddings.word_embeddings.weight"}
+    found_text["cls.predictions.decoder.bias"] = text["cls.predictions.bias"] + 1
+    wanted = {
+        "text": ExpectedTensors(text, tied=dict(family.text.tied)),
+        "image": ExpectedTensors(expected, family.image.harmless),
+    }
+    with pytest.raises(CheckpointError, match="6 faults") as caught:
+        fit_tensors({"text": found_text, "image": found}, wanted)
     message = str(caught.value)
-    assert "missing     projector.model.3.bias (128,)" in message
+    assert "text: missing     bert.embeddings.word_embeddings.weight (1000, 64)" in message
+    assert "text: not tied    cls.predictions.decoder.bias differs from cls.predictions.bias" in message
+    assert "image: missing     projector.model.3.bias (128,)" in message
     assert "unexpected  head.weight (2,)" in message
     assert "wrong shape encoder.encoder.conv1.weight (64, 1, 7, 7), expected (64, 3, 7, 7)" in message
     assert "not finite  projector.model.1.bias" in message
@@ -187,9 +197,9 @@ def test_harmless_extras_of_published_checkpoints_are_accepted(checkpoint: Path)
     tensors["bert.pooler.dense.weight"] = torch.ones(64, 64)  # BioViL-T's checkpoint has an unused pooler
     assert "bert.embeddings.position_ids" in tensors
     family = tiny_family()
-    expected = CXRBertModel(bert_config(tiny_config())).state_dict()
-    loaded = check_tensors("text", tensors, expected, harmless=family.text.harmless, optional=family.text.tied)
-    assert set(loaded) == set(expected)
+    state = CXRBertModel(bert_config(tiny_config())).state_dict()
+    expected = ExpectedTensors(state, family.text.harmless, dict(family.text.tied))
+    assert set(fit_tensors({"text": tensors}, {"text": expected})["text"]) == set(state)
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,20 @@ def test_compressed_transfer_syntaxes(tmp_path: Path, twelve_bit: np.ndarray) ->
         assert np.array_equal(read_array(file, True), twelve_bit), uid.name
 
 
+def test_the_dicom_extra_alone_decodes_every_transfer_syntax(shared_data: Path) -> None:
+    """The other decoders in the test environment are there to encode; users of the extra have GDCM."""
+    from pydicom.pixels import get_decoder
+    from pydicom.uid import JPEG2000, JPEG2000Lossless, JPEGBaseline8Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless
+
+    for uid in (JPEGBaseline8Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEG2000, JPEG2000Lossless):
+        assert "gdcm" in get_decoder(uid).available_plugins, uid.name
+    for name in ("nema_RG2_JPLL_hip_jpeglossless.dcm", "nema_RG1_J2KI_mono1_15bit.dcm"):
+        dataset = pydicom.dcmread(shared_data / "images" / name)
+        dataset.pixel_array_options(decoding_plugin="gdcm")
+        stored = read_array(shared_data / "images" / name, invert_monochrome1=False)
+        assert np.array_equal(dataset.pixel_array, stored), name
+
+
 def test_jpeg_baseline(tmp_path: Path) -> None:
     import io
 
