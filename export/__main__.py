@@ -50,6 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
     except CxrEngineError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
+    except OSError as error:  # a full disk, say
+        print(f"{type(error).__name__}: {error}; no bundle was written.", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("Interrupted; no bundle was written.", file=sys.stderr)
         return _INTERRUPTED
@@ -77,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoint", metavar="SOURCE", help="a folder in the hub's layout, a hub id, or 'random' (see --seed)"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="the bundle to write; must not exist")
-    parser.add_argument("--seed", type=int, default=0, help="seed of random weights and of the parity inputs (0)")
+    parser.add_argument("--seed", type=_seed, default=0, help="seed of random weights and of the parity inputs (0)")
     parser.add_argument("--revision", help="hub revision instead of the pinned one")
     parser.add_argument(
         "--provider", default="auto", choices=["auto", *PROVIDERS], help="engine for the comparison with PyTorch (auto)"
@@ -85,6 +88,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--force", action="store_true", help="replace an existing bundle")
     parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
     return parser
+
+
+def _seed(text: str) -> int:
+    seed = int(text)
+    if seed < 0:
+        raise ValueError
+    return seed
 
 
 def _print_families() -> None:

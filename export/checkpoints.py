@@ -171,9 +171,16 @@ def _read_config(path: Path, model_type: str) -> dict[str, Any]:
     if not isinstance(config, dict) or config.get("model_type") != model_type:
         came = config.get("model_type") if isinstance(config, dict) else type(config).__name__
         raise CheckpointError(f"{path} describes a model of type {came!r}; {model_type!r} is expected.")
-    wrong = [key for key in _CONFIG_NUMBERS if not isinstance(config.get(key), int)]
+    wrong = [key for key in _CONFIG_NUMBERS if type(config.get(key)) is not int or config[key] < 1]
+    if not isinstance(config.get("layer_norm_eps", 1e-12), float):
+        wrong.append("layer_norm_eps")
     if wrong:
-        raise CheckpointError(f"{path} lacks whole numbers for: {', '.join(wrong)}.")
+        raise CheckpointError(f"{path} lacks usable numbers for: {', '.join(wrong)}.")
+    if config["hidden_size"] % config["num_attention_heads"]:
+        raise CheckpointError(
+            f"{path}: hidden_size={config['hidden_size']} cannot be divided into "
+            f"num_attention_heads={config['num_attention_heads']}."
+        )
     positions = config.get("position_embedding_type", "absolute")
     if config.get("hidden_act") != "gelu" or positions != "absolute":
         raise CheckpointError(

@@ -45,17 +45,15 @@ def main() -> int:
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
 
-    checkpoint = options.checkpoint
-    if not checkpoint:
-        checkpoint = str(_write_checkpoint(out / "checkpoint"))
     image = options.image
+    if image and not Path(image).is_file():
+        print(f"IMAGE={image}: there is no such file.", file=sys.stderr)
+        return 1
+    checkpoint = options.checkpoint or str(_write_checkpoint(out / "checkpoint"))
     if not image:
         image = str(out / "radiograph.png")
         Image.fromarray(chest_phantom(1100, 960, _SEED, opacity=(0.62, 0.27))).save(image)
         print(f"Drew a synthetic radiograph: {image}")
-    elif not Path(image).is_file():
-        print(f"IMAGE={image}: there is no such file.", file=sys.stderr)
-        return 1
 
     bundle = out / "bundle"
     picture = out / "grounding.png"

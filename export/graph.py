@@ -7,7 +7,7 @@ import io
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,9 +111,8 @@ def check_graph(path: Path, spec: GraphSpec) -> GraphInfo:
         raise GraphError(f"{path.name} is not valid ONNX: {error}") from error
     model = onnx.load(str(path), load_external_data=False)
     faults = []
-    foreign = sorted(
-        {f"{node.domain}::{node.op_type}" for node in model.graph.node if node.domain not in ("", "ai.onnx")}
-    )
+    nodes = list(_nodes(model.graph))
+    foreign = sorted({f"{node.domain}::{node.op_type}" for node in nodes if node.domain not in ("", "ai.onnx")})
     if foreign:
         faults.append(f"operators outside the ONNX standard: {', '.join(foreign)}")
     if model.functions:
@@ -121,14 +120,23 @@ def check_graph(path: Path, spec: GraphSpec) -> GraphInfo:
     inputs = tuple(_tensor_spec(value) for value in model.graph.input)
     outputs = tuple(_tensor_spec(value) for value in model.graph.output)
     for kind, found, expected in (("inputs", inputs, spec.inputs), ("outputs", outputs, spec.outputs)):
-        axes = {tensor.name: tensor.axes for tensor in found}
-        if axes != dict(expected):
-            faults.append(f"{kind} are {axes}, expected {dict(expected)}")
+        axes = [(tensor.name, tensor.axes) for tensor in found]
+        if axes != list(expected.items()):
+            faults.append(f"{kind} are {dict(axes)}, expected {dict(expected)}, in that order")
     if faults:
         raise GraphError(f"{path.name} is not the graph that was asked for:\n  " + "\n  ".join(faults))
-    operators = Counter(node.op_type for node in model.graph.node)
+    operators = Counter(node.op_type for node in nodes)
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     return GraphInfo(opset, dict(sorted(operators.items())), inputs, outputs)
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """All nodes, those in the bodies of If and Loop included."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                yield from _nodes(body)
 
 
 def _tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,43 +35,68 @@ def staged(out: Path, force: bool, note: Callable[[str], None]) -> Iterator[Path
     """
     if not out.name:
         raise DestinationError(f"'{out}' has no name; give --out a new folder, such as bundles/biovil.")
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        if not force:
-            raise DestinationError(f"{out} already exists. Choose another --out, or replace the bundle with --force.")
-        if not (out / MANIFEST_NAME).is_file():
-            raise DestinationError(
-                f"{out} is not a bundle (it has no {MANIFEST_NAME}), so --force does not replace it."
-            )
+    if out.is_symlink():
+        raise DestinationError(f"{out} is a symbolic link. Give --out the folder itself: {out.resolve()}")
     try:
+        if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+            if not force:
+                raise DestinationError(
+                    f"{out} already exists. Choose another --out, or replace the bundle with --force."
+                )
+            if not (out / MANIFEST_NAME).is_file():
+                raise DestinationError(
+                    f"{out} is not a bundle (it has no {MANIFEST_NAME}), so --force does not replace it."
+                )
         out.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(out, note)
-        stage = out.parent / f".{out.name}.partial-{os.getpid()}-{secrets.token_hex(4)}"
+        stage = _hidden(out, "partial")
         stage.mkdir()
     except OSError as error:
         raise DestinationError(f"{out} cannot be written: {error}") from error
     try:
         yield stage
-        old = None
-        if out.exists():
-            old = stage.with_name(stage.name + "-replaced")
-            out.rename(old)
-        stage.rename(out)
-        if old is not None:
-            shutil.rmtree(old)
+        _put_in_place(stage, out)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
 
+def _put_in_place(stage: Path, out: Path) -> None:
+    replaced = _hidden(out, "replaced") if out.exists() else None
+    try:
+        if replaced:
+            out.rename(replaced)
+        try:
+            stage.rename(out)
+        except OSError:
+            if replaced:
+                replaced.rename(out)
+            raise
+    except OSError as error:
+        raise DestinationError(f"{out} cannot be written: {error}") from error
+    if replaced:
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _hidden(out: Path, state: str) -> Path:
+    """A name beside `out` that says whose it is."""
+    return out.parent / f".{out.name}.{state}~{socket.gethostname()}~{os.getpid()}~{secrets.token_hex(4)}"
+
+
 def _remove_leftovers(out: Path, note: Callable[[str], None]) -> None:
-    """Delete what exports to the same place left behind when they were killed."""
-    for leftover in out.parent.glob(f".{out.name}.partial-*"):
-        owner = leftover.name.removeprefix(f".{out.name}.partial-").split("-")[0]
-        if not (owner.isdigit() and _alive(int(owner))):
+    """Delete what exports to the same place left behind when they were killed on this machine."""
+    for leftover in [*out.parent.glob(f".{out.name}.partial~*"), *out.parent.glob(f".{out.name}.replaced~*")]:
+        _, host, process, _ = leftover.name.rsplit("~", 3)
+        # A replaced bundle is only rubbish once its successor is in place.
+        wanted = ".replaced~" in leftover.name and not out.exists()
+        if host == socket.gethostname() and not wanted and not _alive(int(process)):
             note(f"removing {leftover.name}, left by an export that was killed")
             shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _alive(process: int) -> bool:
+    """Whether a process other than this one runs under that number."""
+    if process == os.getpid():
+        return False
     try:
         os.kill(process, 0)
     except ProcessLookupError:

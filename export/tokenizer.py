@@ -40,8 +40,10 @@ def write_tokenizer(checkpoint: Path, config: dict[str, Any], out: Path) -> list
     """
     try:
         settings = json.loads((checkpoint / "tokenizer_config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{checkpoint / 'tokenizer_config.json'} is not valid JSON: {error}") from None
+    except ValueError:
+        settings = None
+    if not isinstance(settings, dict):
+        raise CheckpointError(f"{checkpoint / 'tokenizer_config.json'} is not a valid JSON object.")
     vocabulary = _read_vocabulary(checkpoint / "vocab.txt", config["vocab_size"])
     special = {name: _content(settings.get(name, default)) for name, default in _SPECIAL.items()}
     missing = [token for token in special.values() if token not in vocabulary]
@@ -84,8 +86,11 @@ def write_tokenizer(checkpoint: Path, config: dict[str, Any], out: Path) -> list
 
 
 def _read_vocabulary(path: Path, size: int) -> dict[str, int]:
-    with path.open(encoding="utf-8") as stream:
-        tokens = [line.rstrip("\n") for line in stream]
+    try:
+        with path.open(encoding="utf-8") as stream:
+            tokens = [line.rstrip("\n") for line in stream]
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path} is not UTF-8: {error}") from None
     vocabulary = {token: index for index, token in enumerate(tokens)}
     if len(vocabulary) != len(tokens):
         seen: set[str] = set()

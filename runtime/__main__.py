@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.engine import Engine, load
-from runtime.errors import CxrEngineError, Fault, InputError
-from runtime.images import read_grey
+from runtime.errors import CxrEngineError, Fault, InputError, MissingExtraError
+from runtime.images import Pixels, read_grey
 from runtime.info import describe_bundle, print_description
 from runtime.items import Items, collect_items
-from runtime.output import check_output, write_embeddings
+from runtime.output import check_output, write_array, write_embeddings
 from runtime.providers import PROVIDERS
 
 _INTERRUPTED = 130
@@ -37,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output left, as `head` does
         return 1
+    except OSError as error:  # a full disk, say
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return _INTERRUPTED
@@ -49,7 +52,7 @@ def _embed(options: argparse.Namespace) -> None:
     engine = _load(options, [items.part])
     rows, faults = [], []
     kept: list[str] = []
-    for start, embeddings, bad in _embed_chunks(engine, items, progress=sys.stderr.isatty()):
+    for start, embeddings, bad in _embed_chunks(engine, items, options.skip_bad):
         faults += [Fault(start + fault.index, fault.name, fault.reason) for fault in bad]
         wrong = {fault.index for fault in bad}
         chunk_ids = items.ids[start : start + _CHUNK[items.part]]
@@ -57,7 +60,7 @@ def _embed(options: argparse.Namespace) -> None:
         rows.append(embeddings)
     if faults:
         named = [Fault(fault.index, items.ids[fault.index], fault.reason) for fault in faults]
-        error = InputError.from_faults(f"{items.part}s", named, len(items.values))
+        error = InputError.from_faults(f"{items.part}s", named, len(items.values), shown=None)
         if not options.skip_bad:
             raise InputError(f"{error}\nNothing was written. Leave these out with --skip-bad.", named)
         print(f"Skipped: {error}", file=sys.stderr)
@@ -74,21 +77,34 @@ def _embed(options: argparse.Namespace) -> None:
 
 
 def _embed_chunks(
-    engine: Engine, items: Items, progress: bool
+    engine: Engine, items: Items, skip_bad: bool
 ) -> Iterator[tuple[int, NDArray[np.float32], Sequence[Fault]]]:
     """Embed chunk by chunk; yields the chunk's start, the embeddings of its good items, and its bad ones."""
     from tqdm import tqdm
 
     size = _CHUNK[items.part]
-    with tqdm(total=len(items.values), unit=items.part, disable=not progress) as bar:
+    with tqdm(total=len(items.values), unit=items.part, disable=not sys.stderr.isatty()) as bar:
         for start in range(0, len(items.values), size):
             chunk = items.values[start : start + size]
-            yield start, *(_embed_images(engine, chunk) if items.part == "image" else _embed_texts(engine, chunk))
+            if items.part == "image":
+                yield start, *_embed_images(engine, chunk, skip_bad)
+            else:
+                yield start, *_embed_texts(engine, chunk)
             bar.update(len(chunk))
 
 
-def _embed_images(engine: Engine, paths: list[str]) -> tuple[NDArray[np.float32], Sequence[Fault]]:
-    loaded, faults = engine.image.load(list(paths))
+def _embed_images(engine: Engine, paths: list[str], skip_bad: bool) -> tuple[NDArray[np.float32], Sequence[Fault]]:
+    loaded: list[Pixels] = []
+    faults: list[Fault] = []
+    for index, path in enumerate(paths):
+        try:
+            good, bad = engine.image.load([path])
+        except MissingExtraError as error:
+            if not skip_bad:
+                raise
+            good, bad = [], [Fault(0, path, str(error))]
+        loaded += good
+        faults += [Fault(index, fault.name, fault.reason) for fault in bad]
     if not loaded:
         return np.empty((0, engine.image.embedding_size), dtype=np.float32), faults
     return engine.image.encode_pixels(np.stack([item.pixels for item in loaded])), faults
@@ -118,8 +134,9 @@ def _ground(options: argparse.Namespace) -> None:
     from runtime.overlay import draw_overlay
 
     out = options.out or Path(f"{Path(options.image).stem}-grounding.png")
-    if not out.parent.is_dir():
-        raise InputError(f"--out {out}: the folder {out.parent} does not exist. Create it first.")
+    check_output(out, (".png",))
+    if options.save_map:
+        check_output(options.save_map, (".npy",))
     engine = _load(options, None)
     similarity_map = engine.similarity_map(options.image, options.phrase)
     score = engine.similarity(options.image, options.phrase)
@@ -132,8 +149,7 @@ def _ground(options: argparse.Namespace) -> None:
     print(f"image–text similarity {score:+.4f}, strongest patch {similarity_map[row, column]:+.4f}")
     print(f"overlay → {out}")
     if options.save_map:
-        with options.save_map.open("wb") as stream:
-            np.save(stream, similarity_map)
+        write_array(options.save_map, similarity_map)
         print(f"map float32 {similarity_map.shape} → {options.save_map}")
 
 

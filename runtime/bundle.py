@@ -11,6 +11,8 @@ from pathlib import Path, PurePosixPath
 from runtime.errors import BundleError
 from runtime.manifest import MANIFEST_NAME, Artifact, ImagePart, Manifest, TextPart
 
+_MAKE_ONE = "Make one with: python -m export biovil --checkpoint SOURCE --out DIR"
+
 __all__ = ["Bundle", "open_bundle", "sha256_file"]
 
 
@@ -45,7 +47,10 @@ class Bundle:
             entry = self.manifest.files.get(name)
             if entry is None:
                 raise BundleError(f"{self.root}: '{name}' is not listed in {MANIFEST_NAME}. Export the bundle again.")
-            found = sha256_file(self.path(name))
+            try:
+                found = sha256_file(self.path(name))
+            except OSError as error:
+                raise BundleError(f"{self.path(name)} cannot be read: {error}") from None
             if found != entry.sha256:
                 raise BundleError(
                     f"{self.path(name)} was changed after the export: its sha256 is {found}, "
@@ -67,7 +72,7 @@ class Bundle:
     def _lacks(self, part: str) -> BundleError:
         return BundleError(
             f"{self.root} has no {part} part (it is a '{self.manifest.family}' bundle with: "
-            f"{', '.join(self.parts())}). Export one that has it, for example: python -m export biovil"
+            f"{', '.join(self.parts())}). Export a system that has it: python -m export --list"
         )
 
     def parts(self) -> tuple[str, ...]:
@@ -111,12 +116,12 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     """
     root = Path(path)
     if not root.is_dir():
-        raise BundleError(f"There is no bundle at {root}. Make one with: python -m export biovil --out {root}")
+        what = "is a file; a bundle is a folder" if root.exists() else "does not exist"
+        raise BundleError(f"There is no bundle at {root}: it {what}. {_MAKE_ONE}")
     manifest_path = root / MANIFEST_NAME
     if not manifest_path.is_file():
         raise BundleError(
-            f"{root} is not a bundle: it has no {MANIFEST_NAME} (an unfinished export leaves none). "
-            f"Make one with: python -m export biovil --out DIR"
+            f"{root} is not a bundle: it has no {MANIFEST_NAME} (an unfinished export leaves none). {_MAKE_ONE}"
         )
     try:
         text = manifest_path.read_text(encoding="utf-8")

@@ -7,7 +7,9 @@ DICOM through pydicom without rescale or window, and NIfTI through SimpleITK.
 from __future__ import annotations
 
 import contextlib
+import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +49,15 @@ def read_array(path: Path, invert_monochrome1: bool) -> NDArray[Any]:
         DecodeError: no such file, unknown format, broken content.
         MissingExtraError: the format needs an optional package.
     """
-    if not path.is_file():
-        raise DecodeError("there is no such file" if not path.exists() else "this is not a file")
     name = path.name.lower()
     try:
         with path.open("rb") as stream:
             head = stream.read(_DICOM_PREAMBLE + 4)
+    except FileNotFoundError:
+        raise DecodeError("there is no such file") from None
+    except (OSError, ValueError) as error:
+        raise DecodeError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    try:
         if head[_DICOM_PREAMBLE:] == b"DICM" or name.endswith((".dcm", ".dicom")):
             return _read_dicom(path, invert_monochrome1)
         if name.endswith((".nii", ".nii.gz")):
@@ -93,9 +98,7 @@ def _read_dicom(path: Path, invert_monochrome1: bool) -> NDArray[Any]:
     from pydicom.errors import InvalidDicomError
     from pydicom.uid import ImplicitVRLittleEndian
 
-    # pydicom's warnings quote element values, which may identify a patient.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _patient_stays_unnamed():
         try:
             dataset = pydicom.dcmread(path)
         except InvalidDicomError:
@@ -108,10 +111,32 @@ def _read_dicom(path: Path, invert_monochrome1: bool) -> NDArray[Any]:
         if "PixelData" not in dataset:
             raise DecodeError("this DICOM file holds no image (no PixelData)")
         pixels: NDArray[Any] = dataset.pixel_array
-    if invert_monochrome1 and dataset.get("PhotometricInterpretation") == "MONOCHROME1":
+        photometric = dataset.get("PhotometricInterpretation")
+    if invert_monochrome1 and photometric == "MONOCHROME1":
         # For integers NOT is (a constant - value) that cannot overflow; the remap to 0–255 subtracts the minimum.
         pixels = ~pixels if pixels.dtype.kind in "iu" else -pixels
     return pixels
+
+
+@contextlib.contextmanager
+def _patient_stays_unnamed() -> Iterator[None]:
+    """Hold back what pydicom says about a file: its warnings, log lines and errors quote values of the header."""
+    logger = logging.getLogger("pydicom")
+    disabled, logger.disabled = logger.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except DecodeError:
+        raise
+    except (RuntimeError, NotImplementedError) as error:  # of the pixel decoders: which one is missing or failed
+        raise DecodeError(f"cannot be decoded ({error})") from None
+    except Exception as error:
+        raise DecodeError(
+            f"cannot be decoded ({type(error).__name__}; the details may name a patient and are left out)"
+        ) from None
+    finally:
+        logger.disabled = disabled
 
 
 def _read_nifti(path: Path) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from runtime.bundle import Bundle, open_bundle
 from runtime.errors import BundleError, CxrEngineError, InputError, ProviderError
 from runtime.image import ImageEncoder
 from runtime.images import ImageLike, as_image_list
-from runtime.joint import as_prompt_list, average_prompts, map_to_image, patch_similarity
+from runtime.joint import average_prompts, map_to_image, patch_similarity
 from runtime.manifest import Artifact, Manifest
 from runtime.providers import Provider, choose_provider, default_threads
 from runtime.session import Session, SessionOptions
@@ -85,7 +85,7 @@ class Engine:
             InputError: the image or a text cannot be used, or several images came.
             BundleError: the bundle lacks a part.
         """
-        text_embed = average_prompts(self.text.encode(as_prompt_list(texts), normalize=False))
+        text_embed = average_prompts(self.text.encode(texts, normalize=False))
         image_embed = self.image.encode(_single(image))[0]
         return float(np.clip(image_embed @ text_embed, -1.0, 1.0))
 
@@ -113,6 +113,8 @@ class Engine:
         loaded, faults = encoder.load(_single(image))
         if faults:
             raise InputError.from_faults("images", faults, 1)
+        if int(encoder.crop * min(loaded[0].size) / encoder.resize) < 1:
+            raise InputError(f"The image has {loaded[0].size[0]} × {loaded[0].size[1]} pixels: too few for a map.")
         patch_embeds = encoder.encode_pixels(loaded[0].pixels[None], "patch_embeds")[0]
         return map_to_image(patch_similarity(patch_embeds, text_embed), loaded[0].size, encoder.resize, encoder.crop)
 

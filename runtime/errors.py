@@ -69,17 +69,20 @@ class InputError(CxrEngineError, ValueError):
         self.faults = tuple(faults)
 
     @classmethod
-    def from_faults(cls, what: str, faults: Sequence[Fault], total: int) -> InputError:
+    def from_faults(
+        cls, what: str, faults: Sequence[Fault], total: int, shown: int | None = _SHOWN_FAULTS
+    ) -> InputError:
         """Build one error out of all bad items of a call.
 
         Args:
             what: plural name of the items, such as "texts".
             faults: the bad items.
             total: number of items in the call.
+            shown: list at most so many in the message (`faults` always has all); None for all.
         """
         if len(faults) == 1 and total == 1:
             return cls(f"{faults[0].name}: {faults[0].reason}", faults)
-        lines = [f"  [{fault.index}] {fault.name}: {fault.reason}" for fault in faults[:_SHOWN_FAULTS]]
-        if len(faults) > _SHOWN_FAULTS:
-            lines.append(f"  … and {len(faults) - _SHOWN_FAULTS} more")
+        lines = [f"  [{fault.index}] {fault.name}: {fault.reason}" for fault in faults[:shown]]
+        if len(lines) < len(faults):
+            lines.append(f"  … and {len(faults) - len(lines)} more")
         return cls(f"{len(faults)} of {total} {what} cannot be used:\n" + "\n".join(lines), faults)

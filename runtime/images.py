@@ -68,7 +68,12 @@ def remap_to_uint8(array: NDArray[Any]) -> NDArray[np.uint8]:
         # Subtraction that wraps around modulo 2**bits still gives the right offset once seen as unsigned.
         offsets = (array - low).view(f"u{array.dtype.itemsize}") if array.dtype.kind == "i" else array - low
         return np.asarray(np.take(table, offsets))
-    return _stretch(array.astype(np.float64) - np.float64(low))
+    values = array.astype(np.float64)
+    with np.errstate(over="ignore"):
+        values -= np.float64(low)
+    if not np.isfinite(values).all():
+        raise DecodeError(f"has values from {low:g} to {high:g}, too far apart for float64")
+    return _stretch(values)
 
 
 def _stretch(values: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -82,7 +87,7 @@ def read_grey(image: ImageLike, invert_monochrome1: bool = True) -> Image.Image:
 
     Args:
         image: path of a JPEG, PNG, DICOM or NIfTI file; a Pillow image; or an array (H, W) or (H, W, channels) of any
-            integer or float dtype, with the channels grey+alpha, RGB or RGBA.
+            integer or float dtype, with the channels grey, grey+alpha, RGB or RGBA.
         invert_monochrome1: see `runtime.load`.
 
     Returns:
@@ -100,13 +105,15 @@ def read_grey(image: ImageLike, invert_monochrome1: bool = True) -> Image.Image:
         except Exception as error:  # lazily loaded Pillow images decode here
             raise DecodeError(f"cannot be decoded ({type(error).__name__}: {error})") from error
     elif isinstance(image, np.ndarray):
-        array = image
+        array = np.asarray(image)  # also of a masked array or a matrix
     else:
         raise DecodeError(f"is a {type(image).__name__}; a path, a Pillow image or a numpy array is expected")
     if array.dtype.kind not in "iufb":
         raise DecodeError(f"has dtype {array.dtype}; integers or floats are expected")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
     if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (2, 3, 4))):
-        raise DecodeError(f"has shape {array.shape}; (H, W), or (H, W, channels) with 2 to 4 channels, is expected")
+        raise DecodeError(f"has shape {array.shape}; (H, W), or (H, W, channels) with 1 to 4 channels, is expected")
     if array.size == 0:
         raise DecodeError(f"is empty (shape {array.shape})")
     return Image.fromarray(remap_to_uint8(array)).convert("L")
@@ -181,7 +188,7 @@ def image_name(image: object) -> str:
 def as_image_list(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
     """One image or many → a list.
 
-    An array of two dimensions, or of three with 2 to 4 channels last, is one image; any other array is taken as a
+    An array of two dimensions, or of three with 1 to 4 channels last, is one image; any other array is taken as a
     sequence of images along its first axis.
 
     Raises:
@@ -189,7 +196,7 @@ def as_image_list(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
     """
     if isinstance(images, (str, os.PathLike, Image.Image)):
         return [images]
-    if isinstance(images, np.ndarray) and (images.ndim <= 2 or (images.ndim == 3 and images.shape[2] in (2, 3, 4))):
+    if isinstance(images, np.ndarray) and (images.ndim <= 2 or (images.ndim == 3 and images.shape[2] in (1, 2, 3, 4))):
         return [images]
     if not isinstance(images, Iterable):
         raise InputError(

@@ -40,7 +40,7 @@ def print_description(description: dict[str, Any]) -> None:
         "hub": f"{source['name']} at {source['revision']} ({source['commit']})",
         "folder": f"folder '{source['name']}'",
         "random": f"RANDOM WEIGHTS, seed {source['seed']}: answers mean nothing",
-    }[source["kind"]]
+    }.get(source["kind"], f"{source['kind']} '{source['name']}'")
     published = {True: "yes (md5 agrees)", False: "no", None: "not compared"}[source["published"]]
     print(f"{description['bundle']}: {manifest['family']}, schema {manifest['schema_version']}")
     print(f"  weights    {origin}; the published image weights: {published}")

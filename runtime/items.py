@@ -5,16 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from runtime.decoders import is_supported_name
 from runtime.errors import Fault, InputError
 
 __all__ = ["Items", "collect_items"]
-
-_TEXT_SUFFIXES = (".txt", ".csv", ".jsonl")
 
 
 @dataclass(frozen=True)
@@ -23,13 +22,14 @@ class Items:
 
     Attributes:
         part: "text" or "image".
-        ids: one per item: the image's path as given, or the text's id or "file:line".
-        values: texts, or paths of images.
+        ids: one per item: the image's path as given, or the text's id, or "file:number" with the number of the line
+            (.txt) or record (.csv without its header, .jsonl), from 1.
+        values: texts, or paths of images; what a row holds instead of a text is kept for the encoder to refuse.
     """
 
     part: str
     ids: list[str]
-    values: list[str]
+    values: list[Any]
 
 
 def collect_items(inputs: Sequence[str], texts: Sequence[str], column: str, id_column: str | None) -> Items:
@@ -43,29 +43,35 @@ def collect_items(inputs: Sequence[str], texts: Sequence[str], column: str, id_c
         id_column: name of the id column; None numbers the rows.
 
     Raises:
-        InputError: nothing found, images mixed with texts, files that are missing or lack the column. All faults are
-            listed together.
+        InputError: nothing found, images mixed with texts, files that are missing, unreadable, empty or without the
+            column. All faults are listed together.
     """
     images: list[str] = []
     found = Items("text", [f"text:{index}" for index in range(1, len(texts) + 1)], list(texts))
     faults: list[Fault] = []
     for position, name in enumerate(inputs):
         path = Path(name)
-        if name == "-":
-            lines = [line.rstrip("\n") for line in sys.stdin]
-            found.ids.extend(f"-:{number}" for number in range(1, len(lines) + 1))
-            found.values.extend(lines)
-        elif path.is_dir():
-            images += sorted(str(file) for file in path.rglob("*") if file.is_file() and is_supported_name(file))
-        elif path.suffix.lower() in _TEXT_SUFFIXES:
-            try:
-                for identity, text in _read_texts(path, column, id_column):
+        before = len(images) + len(found.ids)
+        try:
+            if name == "-":
+                _add_lines(found, "-", sys.stdin.buffer.read())
+            elif path.suffix.lower() == ".txt":
+                _add_lines(found, name, path.read_bytes())
+            elif path.suffix.lower() in _TABLE_ROWS:
+                for identity, text in _read_table(path, column, id_column):
                     found.ids.append(identity)
                     found.values.append(text)
-            except (OSError, ValueError) as error:
-                faults.append(Fault(position, name, str(error)))
+            elif _is_folder(path):
+                images += sorted(str(file) for file in path.rglob("*") if file.is_file() and is_supported_name(file))
+            else:
+                images.append(name)
+        except UnicodeDecodeError as error:
+            faults.append(Fault(position, name, f"is not UTF-8 ({error}). Save it as UTF-8"))
+        except (OSError, ValueError, csv.Error) as error:
+            faults.append(Fault(position, name, str(error)))
         else:
-            images.append(name)
+            if len(images) + len(found.ids) == before:
+                faults.append(Fault(position, name, "holds nothing to embed"))
     if faults:
         raise InputError.from_faults("inputs", faults, len(inputs))
     if images and found.values:
@@ -77,36 +83,58 @@ def collect_items(inputs: Sequence[str], texts: Sequence[str], column: str, id_c
         raise InputError(
             "There is nothing to embed: give image files, folders of images, .txt, .csv or .jsonl files, or --text."
         )
-    return Items("image", images, images) if images else found
+    return Items("image", images, list(images)) if images else found
 
 
-def _read_texts(path: Path, column: str, id_column: str | None) -> Iterable[tuple[str, str]]:
-    if path.suffix.lower() == ".txt":
-        with path.open(encoding="utf-8-sig") as stream:
-            for number, line in enumerate(stream, 1):
-                yield f"{path}:{number}", line.rstrip("\n")
-        return
-    rows = _csv_rows(path) if path.suffix.lower() == ".csv" else _jsonl_rows(path)
-    for number, row in rows:
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise ValueError(f"is no file name ({error.strerror}). Is it a text? Then pass it with --text") from None
+
+
+def _add_lines(items: Items, name: str, content: bytes) -> None:
+    for number, line in enumerate(content.decode("utf-8-sig").splitlines(), 1):
+        items.ids.append(f"{name}:{number}")
+        items.values.append(line)
+
+
+def _read_table(path: Path, column: str, id_column: str | None) -> Iterator[tuple[str, Any]]:
+    for number, row in _TABLE_ROWS[path.suffix.lower()](path):
         for name in (column, id_column):
             if name is not None and name not in row:
                 raise ValueError(f"row {number} has no column '{name}'; it has: {', '.join(map(str, row))}")
-        if not isinstance(row[column], str):
-            raise ValueError(f"row {number}: column '{column}' is {row[column]!r}; a string is expected")
-        yield (f"{path}:{number}" if id_column is None else str(row[id_column])), str(row[column])
+        identity = f"{path}:{number}" if id_column is None else row[id_column]
+        if identity is None or identity == "":
+            raise ValueError(f"row {number} has no id in column '{id_column}'")
+        yield str(identity), row[column]
 
 
-def _csv_rows(path: Path) -> Iterable[tuple[int, dict[str, object]]]:
+def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     with path.open(encoding="utf-8-sig", newline="") as stream:
-        for number, row in enumerate(csv.DictReader(stream), 1):
-            yield number, dict(row)
+        reader = csv.DictReader(stream)
+        try:
+            for number, row in enumerate(reader, 1):
+                yield number, dict(row)
+        except csv.Error as error:
+            raise ValueError(f"is not valid CSV near line {reader.line_num} ({error}). Check its quotes") from None
 
 
-def _jsonl_rows(path: Path) -> Iterable[tuple[int, dict[str, object]]]:
+def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     with path.open(encoding="utf-8-sig") as stream:
         for number, line in enumerate(stream, 1):
-            if line.strip():
+            if not line.strip():
+                continue
+            try:
                 row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError(f"line {number} is not a JSON object")
-                yield number, row
+            except ValueError as error:
+                raise ValueError(f"line {number} is not valid JSON ({error})") from None
+            if not isinstance(row, dict):
+                raise ValueError(f"line {number} is not a JSON object")
+            yield number, row
+
+
+_TABLE_ROWS: dict[str, Callable[[Path], Iterator[tuple[int, dict[str, Any]]]]] = {
+    ".csv": _csv_rows,
+    ".jsonl": _jsonl_rows,
+}

@@ -5,7 +5,6 @@ Source: hi-ml-multimodal, `vlp/inference_engine.py` (`ImageTextInferenceEngine`)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import floor
 
 import numpy as np
@@ -103,8 +102,3 @@ def _nearest(target: int, source: int) -> NDArray[np.intp]:
     scale = np.float32(source) / np.float32(target)
     positions = np.floor(np.arange(target, dtype=np.float32) * scale).astype(np.intp)
     return np.asarray(np.minimum(positions, source - 1))
-
-
-def as_prompt_list(texts: str | Sequence[str]) -> list[str]:
-    """One prompt or several → a list."""
-    return [texts] if isinstance(texts, str) else list(texts)

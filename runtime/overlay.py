@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,10 @@ def draw_overlay(
     figure.text(0.02, score_at, f"image–text similarity {score:+.3f}", color=_INK, fontsize=10, va="center")
     if note:
         figure.text(0.02, 0.2 / total, note, color="#ffb454", fontsize=8.5, va="center")
-    figure.savefig(out, format="png", facecolor=_BACKGROUND)
+    with warnings.catch_warnings():
+        # Characters that the font lacks are drawn as boxes; matplotlib would say so with a line of its source for each.
+        warnings.filterwarnings("ignore", message="Glyph")
+        figure.savefig(out, format="png", facecolor=_BACKGROUND)
 
 
 def _wrap(phrase: str) -> list[str]:

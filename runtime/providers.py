@@ -5,6 +5,7 @@ A new engine is one more entry in `PROVIDERS`.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import platform
@@ -40,8 +41,9 @@ class Provider:
 
 def _onnxruntime_lacks(execution_provider: str) -> Callable[[], str | None]:
     def missing() -> str | None:
-        if importlib.util.find_spec("onnxruntime") is None:
-            return "the package 'onnxruntime' is not installed"
+        broken = _import_fault("onnxruntime")
+        if broken:
+            return broken
         import onnxruntime
 
         available = onnxruntime.get_available_providers()
@@ -53,7 +55,17 @@ def _onnxruntime_lacks(execution_provider: str) -> Callable[[], str | None]:
 
 
 def _openvino_missing() -> str | None:
-    return None if importlib.util.find_spec("openvino") else "the package 'openvino' is not installed"
+    return _import_fault("openvino")
+
+
+def _import_fault(package: str) -> str | None:
+    if importlib.util.find_spec(package) is None:
+        return f"the package '{package}' is not installed"
+    try:
+        importlib.import_module(package)
+    except Exception as error:  # a broken installation raises anything
+        return f"the package '{package}' is installed but cannot be imported ({error})"
+    return None
 
 
 def _open_onnxruntime(execution_provider: str, **provider_options: str) -> Callable[[Path, SessionOptions], Session]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -109,6 +110,8 @@ def _why_not_loaded(execution_provider: str) -> str:
     """What the dynamic linker misses, and what to install."""
     import onnxruntime
 
+    if execution_provider == "CPUExecutionProvider":
+        return ""
     name = execution_provider.removesuffix("ExecutionProvider").lower()
     library = Path(onnxruntime.__file__).parent / "capi" / f"libonnxruntime_providers_{name}.so"
     try:
@@ -139,9 +142,14 @@ class OpenVinoSession:
         try:
             self._compiled = openvino.Core().compile_model(str(model), "CPU", settings)
         except Exception as error:  # OpenVINO raises RuntimeError and its own types
-            raise ProviderError(f"OpenVINO cannot open {model}: {error}") from error
+            hint = " OpenVINO follows no symbolic links: copy the bundle with cp -rL." if model.is_symlink() else ""
+            raise ProviderError(f"OpenVINO cannot open {model}: {error}{hint}") from error
+        # A request serves one call at a time; each thread of the application gets its own.
+        self._local = threading.local()
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
         """Compute the named outputs from the named inputs."""
-        results = self._compiled(dict(inputs))
+        if not hasattr(self._local, "request"):
+            self._local.request = self._compiled.create_infer_request()
+        results = self._local.request.infer(dict(inputs))
         return [np.array(results[name]) for name in outputs]

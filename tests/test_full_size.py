@@ -35,10 +35,10 @@ def reference(full: System):
 @pytest.fixture(scope="module", params=list(PROVIDERS))
 def engine(request: pytest.FixtureRequest, full: System) -> runtime.Engine:
     """Every engine of the table that runs here passes the same suite."""
-    try:
-        return runtime.load(full.bundle, provider=request.param)
-    except runtime.ProviderError as error:
-        pytest.skip(str(error))
+    reason = PROVIDERS[request.param].missing()
+    if reason is not None:
+        pytest.skip(f"{request.param}: {reason}")
+    return runtime.load(full.bundle, provider=request.param)
 
 
 @pytest.fixture(scope="module")

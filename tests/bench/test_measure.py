@@ -13,9 +13,9 @@ from tests.conftest import System
 
 def test_a_process_is_timed_to_its_first_answer_and_its_memory_is_its_own() -> None:
     quick = run_process("report([1.0, 2.0])", [])
-    late = run_process("import time; time.sleep(0.5); x = bytearray(200_000_000); report([1.0]); time.sleep(1)", [])
+    late = run_process("import time; time.sleep(2); x = bytearray(200_000_000); report([1.0]); time.sleep(8)", [])
     assert quick.answer == (1.0, 2.0)
-    assert 0.5 <= late.seconds - quick.seconds + 0.2 < 1.3, "what comes after the answer does not count"
+    assert 2 <= late.seconds < 8, "what comes after the answer does not count"
     assert 150e6 < late.peak_bytes - quick.peak_bytes < 260e6
 
 

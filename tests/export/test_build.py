@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from export import build, parity
 from export.build import export_bundle
 from export.errors import CheckpointError, DestinationError, GateError
 from export.rewrites import ImageEmbeddingGraph, TextEmbeddingGraph
+from export.staging import staged
 from tests.conftest import ROOT, System, tiny_family
 
 
@@ -117,6 +119,20 @@ def test_nan_in_the_last_batch_only_misses_the_gate(
     assert nothing_left(tmp_path)
 
 
+def test_a_wrong_unnormalized_output_misses_the_gate(tiny_checkpoint: Path, tmp_path: Path, monkeypatch) -> None:
+    """Only averaging prompts reads it, so nothing else would notice."""
+
+    class Broken(TextEmbeddingGraph):
+        def forward(self, input_ids, attention_mask):
+            text_embeds, projected = super().forward(input_ids, attention_mask)
+            return text_embeds, projected * 1.001
+
+    monkeypatch.setattr(build, "TextEmbeddingGraph", Broken)
+    with pytest.raises(GateError, match=r"max_abs_unnormalized is 0\.001"):
+        export_bundle(tiny_family("cxr-bert-specialized"), str(tiny_checkpoint), tmp_path / "bundle")
+    assert nothing_left(tmp_path)
+
+
 def test_tied_weights_that_are_not_tied_are_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
     import shutil
 
@@ -161,6 +177,38 @@ def test_existing_places(tiny_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DestinationError, match="cannot be written"):
         export_bundle(family, str(tiny_checkpoint), tmp_path / "file" / "bundle")
+
+
+def test_a_failed_rename_puts_the_old_bundle_back(tiny_copy: Path, monkeypatch) -> None:
+    rename = Path.rename
+
+    def failing(self: Path, target: Path) -> Path:
+        if ".partial~" in self.name:
+            raise OSError("disk trouble")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(DestinationError, match="disk trouble"), staged(tiny_copy, True, print) as stage:
+        (stage / "new").touch()
+    assert runtime.load(tiny_copy).text.encode("x").shape == (1, 128)
+    assert [path.name for path in tiny_copy.parent.iterdir()] == ["bundle"]
+
+
+def test_a_replaced_bundle_without_successor_is_kept(tmp_path: Path) -> None:
+    kept = tmp_path / f".bundle.replaced~{socket.gethostname()}~999999999~00000000"
+    kept.mkdir()
+    with pytest.raises(KeyError), staged(tmp_path / "bundle", False, print):
+        raise KeyError
+    assert kept.is_dir()
+
+
+def test_symbolic_links_are_refused_before_the_work(tiny_copy: Path) -> None:
+    link = tiny_copy.with_name("current")
+    for target in (tiny_copy, tiny_copy.with_name("absent")):
+        link.symlink_to(target)
+        with pytest.raises(DestinationError, match="is a symbolic link"), staged(link, True, print):
+            pass
+        link.unlink()
 
 
 def test_a_failed_replacement_keeps_the_old_bundle(tiny_checkpoint: Path, tmp_path: Path, monkeypatch) -> None:
@@ -218,11 +266,11 @@ def test_an_export_that_is_killed_leaves_no_bundle_and_the_next_one_cleans_up(
 ) -> None:
     assert killed_export(tiny_checkpoint, tmp_path / "bundle", signal.SIGKILL) == -signal.SIGKILL
     (leftover,) = tmp_path.iterdir()
-    assert leftover.name.startswith(".bundle.partial-")
+    assert leftover.name.startswith(".bundle.partial~")
     with pytest.raises(runtime.BundleError, match="unfinished export"):
         runtime.load(leftover)
     # One that belongs to a running process stays.
-    running = tmp_path / f".bundle.partial-{os.getppid()}-00000000"
+    running = tmp_path / f".bundle.partial~{socket.gethostname()}~{os.getppid()}~00000000"
     running.mkdir()
     export_bundle(tiny_family("cxr-bert-specialized"), str(tiny_checkpoint), tmp_path / "bundle")
     assert sorted(path.name for path in tmp_path.iterdir()) == [running.name, "bundle"]

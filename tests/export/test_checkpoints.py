@@ -206,7 +206,10 @@ def test_harmless_extras_of_published_checkpoints_are_accepted(checkpoint: Path)
     ("change", "message"),
     [
         (lambda config: config.update(model_type="roberta"), "type 'roberta'; 'cxr-bert' is expected"),
-        (lambda config: config.pop("projection_size"), "lacks whole numbers for: projection_size"),
+        (lambda config: config.pop("projection_size"), "lacks usable numbers for: projection_size"),
+        (lambda config: config.update(vocab_size=True, num_hidden_layers=0), "for: vocab_size, num_hidden_layers"),
+        (lambda config: config.update(layer_norm_eps="small"), "for: layer_norm_eps"),
+        (lambda config: config.update(num_attention_heads=7), "hidden_size=64 cannot be divided"),
         (lambda config: config.update(hidden_act="relu"), "hidden_act='relu'"),
         (lambda config: config.update(position_embedding_type="relative_key"), "relative_key"),
     ],
@@ -237,6 +240,16 @@ def test_vocabularies_that_do_not_fit(checkpoint: Path, tmp_path: Path, change, 
     (checkpoint / "vocab.txt").write_text("\n".join(change(tokens)) + "\n")
     with pytest.raises(CheckpointError, match=message):
         write_tokenizer(checkpoint, tiny_config(), tmp_path)
+
+
+def test_tokenizer_files_that_cannot_be_read(checkpoint: Path, tmp_path: Path) -> None:
+    (checkpoint / "vocab.txt").write_bytes("[PAD]\ncaf\xe9\n".encode("latin-1"))
+    with pytest.raises(CheckpointError, match=r"vocab.txt is not UTF-8"):
+        write_tokenizer(checkpoint, tiny_config(), tmp_path)
+    for content in ("[]", "{"):
+        (checkpoint / "tokenizer_config.json").write_text(content)
+        with pytest.raises(CheckpointError, match=r"tokenizer_config.json is not a valid JSON object"):
+            write_tokenizer(checkpoint, tiny_config(), tmp_path)
 
 
 def test_the_table_pins_the_published_weights() -> None:

@@ -43,6 +43,24 @@ def test_operators_outside_the_standard_are_refused(tmp_path: Path) -> None:
         check_graph(path, SPEC)
 
 
+def test_operators_inside_branches_are_seen(tmp_path: Path) -> None:
+    def branch(operator: str, domain: str) -> onnx.GraphProto:
+        value = helper.make_tensor_value_info("z", TensorProto.FLOAT, ["batch", 3])
+        return helper.make_graph([helper.make_node(operator, ["x"], ["z"], domain=domain)], operator, [], [value])
+
+    path = write(tmp_path / "g.onnx")
+    model = onnx.load(path)
+    model.graph.initializer.append(helper.make_tensor("condition", TensorProto.BOOL, [], [True]))
+    choice = helper.make_node(
+        "If", ["condition"], ["y"], then_branch=branch("Relu", ""), else_branch=branch("Fused", "com.microsoft")
+    )
+    model.graph.node[0].CopyFrom(choice)
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    onnx.save(model, path)
+    with pytest.raises(GraphError, match=r"com\.microsoft::Fused"):
+        check_graph(path, SPEC)
+
+
 def test_a_fixed_batch_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GraphError, match=r"inputs are \{'x': \(2, 3\)\}, expected"):
         check_graph(write(tmp_path / "g.onnx", batch=2), SPEC)

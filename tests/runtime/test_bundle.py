@@ -25,7 +25,9 @@ def test_a_good_bundle_opens_and_its_manifest_survives_a_round_trip(tiny: System
 
 
 def test_no_folder_and_no_manifest(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"no bundle at .*absent.*python -m export"):
+    with pytest.raises(
+        BundleError, match=r"no bundle at .*absent: it does not exist.*python -m export biovil --checkpoint"
+    ):
         runtime.load(tmp_path / "absent")
     with pytest.raises(BundleError, match=r"not a bundle: it has no manifest.json"):
         runtime.load(tmp_path)

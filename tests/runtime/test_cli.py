@@ -59,7 +59,7 @@ def test_embed_lines_of_a_file_of_standard_input_and_arguments(
 
     lines = tmp_path / "lines.txt"
     lines.write_text("one\n\nthree\n")
-    monkeypatch.setattr(sys, "stdin", io.StringIO("from stdin\n"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"from stdin\n")))
     out = tmp_path / "out.npy"
     assert main(["embed", str(tiny.bundle), str(lines), "-", "--text", "given", "--out", str(out)]) == 0
     ids = (tmp_path / "out.ids.txt").read_text().splitlines()
@@ -112,7 +112,21 @@ def test_embed_refuses_what_it_cannot_do_before_loading(tiny: System, films: Pat
     assert "no column 'text'; it has: id, note" in refused(str(tmp_path / "a.csv"), "--out", out)
     assert "absent.txt" in refused(str(tmp_path / "absent.txt"), "--out", out)
     (tmp_path / "a.jsonl").write_text('{"text": 3}\n')
-    assert "'text' is 3; a string is expected" in refused(str(tmp_path / "a.jsonl"), "--out", out)
+    assert f"{tmp_path / 'a.jsonl'}:1: a int came where a str" in refused(str(tmp_path / "a.jsonl"), "--out", out)
+    (tmp_path / "a.jsonl").write_text('{"text": "x"}\n\n{"text": \n')
+    assert "line 3 is not valid JSON" in refused(str(tmp_path / "a.jsonl"), "--out", out)
+    (tmp_path / "a.csv").write_text("id,text\n,x\n")
+    assert "row 1 has no id" in refused(str(tmp_path / "a.csv"), "--id-column", "id", "--out", out)
+    (tmp_path / "a.csv").write_text('id,text\n1,"' + "x" * 200_000)
+    assert "not valid CSV near line" in refused(str(tmp_path / "a.csv"), "--out", out)
+    (tmp_path / "latin.txt").write_bytes("\xe9t\xe9".encode("latin-1"))
+    assert "is not UTF-8" in refused(str(tmp_path / "latin.txt"), "--out", out)
+    (tmp_path / "empty").mkdir()
+    assert "holds nothing to embed" in refused(str(tmp_path / "empty"), "--text", "x", "--out", out)
+    assert "pass it with --text" in refused("a long report " * 40, "--out", out)
+    (tmp_path / "dir.npy").mkdir()
+    assert "a folder of that name" in refused("--text", "x", "--out", str(tmp_path / "dir.npy"))
+    assert sorted(path.suffix for path in tmp_path.glob("*.npy")) == [".npy"]
     assert "there is no such file" in refused(str(tmp_path / "absent.png"), "--out", out)
 
 
@@ -120,6 +134,32 @@ def test_a_missing_parquet_extra(tiny: System, tmp_path: Path, capsys, monkeypat
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert main(["embed", str(tiny.bundle), "--text", "x", "--out", str(tmp_path / "o.parquet")]) == 1
     assert "pip install 'cxr-engine[parquet]'" in capsys.readouterr().err
+
+
+def test_skip_bad_lists_every_bad_item_and_survives_missing_extras(
+    tiny: System, films: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = str(tmp_path / "out.npy")
+    (tmp_path / "a.csv").write_text("id,text\n" + "1,good\n2,[SEP]\n3\n" * 25)
+    assert main(["embed", str(tiny.bundle), str(tmp_path / "a.csv"), "--out", out, "--skip-bad"]) == 0
+    assert capsys.readouterr().err.count("a.csv:") == 50
+    assert np.load(out).shape == (25, 128)
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    (films / "d.dcm").write_bytes(b"anything")
+    assert main(["embed", str(tiny.bundle), str(films), "--out", out]) == 1
+    assert main(["embed", str(tiny.bundle), str(films), "--out", out, "--skip-bad"]) == 0
+    assert "pip install 'cxr-engine[dicom]'" in capsys.readouterr().err
+    assert np.load(out).shape == (3, 128)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux only")
+def test_file_names_that_are_not_unicode(tiny: System, films: Path, tmp_path: Path) -> None:
+    import os
+
+    (films / "b.png").rename(films / os.fsdecode(b"caf\xe9.png"))
+    for name in ("o.npy", "o.parquet"):
+        assert main(["embed", str(tiny.bundle), str(films), "--out", str(tmp_path / name)]) == 0
+    assert os.fsencode(films) + b"/caf\xe9.png" in (tmp_path / "o.ids.txt").read_bytes().split(b"\n")
 
 
 def test_similarity(tiny: System, films: Path, capsys) -> None:
@@ -142,6 +182,20 @@ def test_ground_writes_picture_and_map(tiny: System, films: Path, tmp_path: Path
     assert Image.open(out).size[0] > 1000
     expected = runtime.load(tiny.bundle).similarity_map(films / "b.png", "left opacity")
     assert np.array_equal(np.load(values), expected, equal_nan=True)
+
+
+def test_ground_refuses_what_it_cannot_do(tiny: System, films: Path, tmp_path: Path, capsys) -> None:
+    film = str(films / "b.png")
+    assert main(["ground", str(tiny.bundle), film, "x", "--out", "o.jpg"]) == 1
+    assert "'.jpg'; .png is expected" in capsys.readouterr().err
+    assert (
+        main(["ground", str(tiny.bundle), film, "x", "--out", str(tmp_path / "o.png"), "--save-map", "no/x.npy"]) == 1
+    )
+    assert "does not exist" in capsys.readouterr().err
+    Image.fromarray(np.array([[0, 255]], dtype=np.uint8)).save(tmp_path / "dot.png")
+    assert main(["ground", str(tiny.bundle), str(tmp_path / "dot.png"), "x", "--out", str(tmp_path / "o.png")]) == 1
+    assert "2 × 1 pixels: too few" in capsys.readouterr().err
+    assert not (tmp_path / "o.png").exists()
 
 
 def test_ground_without_matplotlib(tiny: System, films: Path, tmp_path: Path, capsys, monkeypatch) -> None:

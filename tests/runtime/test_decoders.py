@@ -155,6 +155,22 @@ def test_unusable_dicom_is_refused_without_naming_the_patient(tmp_path: Path, tw
         assert "Doe" not in str(error.value)
 
 
+def test_what_pydicom_says_about_a_header_stays_inside(
+    tmp_path: Path, twelve_bit: np.ndarray, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    file = write_dicom(tmp_path / "a.dcm", np.stack([twelve_bit] * 2))
+    dataset = pydicom.dcmread(file)
+    dataset.SpecificCharacterSet = "MRN-DOE"
+    dataset.save_as(file)
+    content = file.read_bytes().replace(b"IS\x02\x002 ", b"IS\x04\x00DOE ", 1)
+    file.write_bytes(content)
+    caplog.clear()
+    recwarn.clear()
+    with pytest.raises(DecodeError) as caught:
+        read_array(file, True)
+    assert "DOE" not in str(caught.value) + caplog.text + "".join(str(each.message) for each in recwarn)
+
+
 def test_nifti_has_the_reference_s_orientation(tmp_path: Path) -> None:
     nibabel = pytest.importorskip("nibabel")
     from tests.runtime.test_images import reference_pixels

@@ -165,6 +165,30 @@ def test_every_provider_runs_or_says_why_not(
     assert np.abs(other.text.encode(SENTENCES) - engine.text.encode(SENTENCES)).max() <= 1e-5
 
 
+@pytest.mark.parametrize("name", ["cpu", "openvino"])
+def test_threads_of_an_application_share_an_engine(tiny: System, engine: runtime.Engine, name: str) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    shared = runtime.load(tiny.bundle, provider=name)
+    texts = [f"{index} effusions" for index in range(60)]
+    with ThreadPoolExecutor(4) as pool:
+        found = np.concatenate(list(pool.map(shared.text.encode, texts)))
+    assert np.abs(found - engine.text.encode(texts)).max() <= 1e-5
+
+
+def test_a_broken_engine_is_passed_over(tiny: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    (tmp_path / "onnxruntime").mkdir()
+    (tmp_path / "onnxruntime" / "__init__.py").write_text("raise RuntimeError('torn wheel')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.split(".")[0] == "onnxruntime"]:
+        monkeypatch.delitem(sys.modules, name)
+    assert runtime.load(tiny.bundle).provider == "openvino"
+    with pytest.raises(runtime.ProviderError, match=r"installed but cannot be imported \(torn wheel\)"):
+        runtime.load(tiny.bundle, provider="cpu")
+
+
 def test_an_unknown_provider_lists_the_known_ones(tiny: System) -> None:
     with pytest.raises(
         runtime.ProviderError, match="no provider 'gpu'; there are: auto, cpu, openvino, cuda, tensorrt"

@@ -148,6 +148,7 @@ def test_bad_arrays_are_named_with_a_reason() -> None:
     grey = chest_phantom(50, 60)
     assert "is constant (every value is 7)" in faulty(np.full((9, 9), 7))
     assert "NaN or infinite" in faulty(np.where(grey > 100, np.nan, grey.astype(float)))
+    assert "too far apart" in faulty(np.array([[-1.7e308, 1.7e308]]))
     assert "shape (5, 50, 60)" in faulty(np.stack([grey] * 5))
     assert "shape (50,)" in faulty(grey[:, 0])
     assert "is empty" in faulty(np.empty((0, 5)))
@@ -158,7 +159,8 @@ def test_bad_arrays_are_named_with_a_reason() -> None:
 
 def test_bad_files_are_named_with_a_reason(tmp_path: Path) -> None:
     assert "there is no such file" in faulty(tmp_path / "absent.png")
-    assert "not a file" in faulty(tmp_path)
+    assert "Is a directory" in faulty(tmp_path)
+    assert "too long" in faulty("a long report " * 40)
     text = tmp_path / "text.png"
     text.write_text("not an image")
     assert "not an image of a known format; supported are JPEG, PNG, DICOM" in faulty(text)
@@ -178,6 +180,9 @@ def test_one_or_many() -> None:
     grey = chest_phantom(20, 30)
     assert len(as_image_list(grey)) == 1
     assert len(as_image_list(np.stack([grey] * 3, axis=-1))) == 1, "RGB"
+    assert len(as_image_list(grey[:, :, None])) == 1, "one channel"
+    assert np.array_equal(np.asarray(read_grey(grey[:, :, None])), np.asarray(read_grey(grey)))
+    assert np.array_equal(np.asarray(read_grey(np.ma.masked_greater(grey, 90))), np.asarray(read_grey(grey)))
     assert len(as_image_list(np.stack([grey] * 5))) == 5, "a stack of five"
     assert len(as_image_list(Image.fromarray(grey))) == 1
     assert len(as_image_list("a.png")) == 1
