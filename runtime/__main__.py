@@ -21,7 +21,7 @@ from runtime.output import check_output, write_array, write_embeddings
 from runtime.providers import PROVIDERS
 
 _INTERRUPTED = 130
-_CHUNK = {"image": 8, "text": 256}
+_CHUNK = {"image": 4, "text": 256}
 _RANDOM_WEIGHTS = "Random weights: this result means nothing."
 _RESEARCH_ONLY = "For research only, not for clinical use."
 

@@ -14,8 +14,9 @@ from runtime.session import Session
 
 __all__ = ["ImageEncoder"]
 
-# Images decoded and computed together: on processors larger batches cost memory and gain nothing.
-_BATCH = 8
+# Images decoded and computed together. Measured with ONNX Runtime on 2 cores, per image: 214 ms one by one, 195 in
+# fours, 216 in eights.
+_BATCH = 4
 
 
 class ImageEncoder:

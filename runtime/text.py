@@ -15,8 +15,9 @@ from runtime.tokenization import Tokenizer
 
 __all__ = ["TextEncoder"]
 
-# Padded tokens in one batch: enough to keep the matrix products busy, little enough to stay in cache.
-_TOKEN_BUDGET = 2048
+# Padded tokens in one batch: enough to keep the matrix products busy, little enough to stay in cache. Measured with
+# ONNX Runtime on 2 cores, 60 notes of about 110 tokens: 512 takes 9.7 s, 1,024 11.0, 2,048 12.8 and 4,096 14.4.
+_TOKEN_BUDGET = 512
 
 
 class TextEncoder:
