@@ -19,6 +19,7 @@ from PIL import Image
 from export.families import Family
 from export.phantom import chest_phantom
 from export.sentences import SENTENCES
+from export.tokenizer import SPECIAL_TOKENS
 
 __all__ = ["CXR_BERT_CONFIG", "RANDOM_MARKER", "random_vocabulary", "write_random_checkpoint"]
 
@@ -60,18 +61,11 @@ _FIT_SIDE = 192
 _FIT_OPACITIES = (None, (0.3, 0.3), (0.6, 0.7))
 _FIT_NOISE_CELLS = (4, 12, 48)
 
-_SPECIAL = {
-    "unk_token": "[UNK]",
-    "sep_token": "[SEP]",
-    "pad_token": "[PAD]",
-    "cls_token": "[CLS]",
-    "mask_token": "[MASK]",
-}
 _TOKENIZER_CONFIG = {
     "do_lower_case": True,
     "do_basic_tokenize": True,
     "never_split": None,
-    **_SPECIAL,
+    **SPECIAL_TOKENS,
     "tokenize_chinese_chars": True,
     "strip_accents": None,
     "tokenizer_file": None,
@@ -108,7 +102,7 @@ def write_random_checkpoint(
     if family.text:
         _write_json(folder / "config.json", config)
         _write_json(folder / "tokenizer_config.json", _TOKENIZER_CONFIG)
-        _write_json(folder / "special_tokens_map.json", _SPECIAL)
+        _write_json(folder / "special_tokens_map.json", SPECIAL_TOKENS)
         vocabulary = random_vocabulary(config["vocab_size"])
         (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in vocabulary), encoding="utf-8")
         with torch.device("meta"):

@@ -10,9 +10,9 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 
 from export.errors import CheckpointError
 
-__all__ = ["write_tokenizer"]
+__all__ = ["SPECIAL_TOKENS", "write_tokenizer"]
 
-_SPECIAL = {
+SPECIAL_TOKENS = {
     "unk_token": "[UNK]",
     "sep_token": "[SEP]",
     "pad_token": "[PAD]",
@@ -45,7 +45,7 @@ def write_tokenizer(checkpoint: Path, config: dict[str, Any], out: Path) -> list
     if not isinstance(settings, dict):
         raise CheckpointError(f"{checkpoint / 'tokenizer_config.json'} is not a valid JSON object.")
     vocabulary = _read_vocabulary(checkpoint / "vocab.txt", config["vocab_size"])
-    special = {name: _content(settings.get(name, default)) for name, default in _SPECIAL.items()}
+    special = {name: _content(settings.get(name, default)) for name, default in SPECIAL_TOKENS.items()}
     missing = [token for token in special.values() if token not in vocabulary]
     if missing:
         raise CheckpointError(f"{checkpoint / 'vocab.txt'} lacks the special tokens {', '.join(missing)}.")

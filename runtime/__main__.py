@@ -79,21 +79,29 @@ def _embed(options: argparse.Namespace) -> None:
 def _embed_chunks(
     engine: Engine, items: Items, skip_bad: bool
 ) -> Iterator[tuple[int, NDArray[np.float32], Sequence[Fault]]]:
-    """Embed chunk by chunk; yields the chunk's start, the embeddings of its good items, and its bad ones."""
+    """Embed chunk by chunk; yields the chunk's start, the embeddings of its good items, and its bad ones.
+
+    Once a bad item has decided that nothing will be written, the rest is only checked, so that all can be named.
+    """
     from tqdm import tqdm
 
     size = _CHUNK[items.part]
+    compute = True
     with tqdm(total=len(items.values), unit=items.part, disable=not sys.stderr.isatty()) as bar:
         for start in range(0, len(items.values), size):
             chunk = items.values[start : start + size]
             if items.part == "image":
-                yield start, *_embed_images(engine, chunk, skip_bad)
+                embeddings, bad = _embed_images(engine, chunk, skip_bad, compute)
             else:
-                yield start, *_embed_texts(engine, chunk)
+                embeddings, bad = _embed_texts(engine, chunk, compute)
+            compute = compute and (skip_bad or not bad)
+            yield start, embeddings, bad
             bar.update(len(chunk))
 
 
-def _embed_images(engine: Engine, paths: list[str], skip_bad: bool) -> tuple[NDArray[np.float32], Sequence[Fault]]:
+def _embed_images(
+    engine: Engine, paths: list[str], skip_bad: bool, compute: bool
+) -> tuple[NDArray[np.float32], Sequence[Fault]]:
     loaded: list[Pixels] = []
     faults: list[Fault] = []
     for index, path in enumerate(paths):
@@ -105,20 +113,22 @@ def _embed_images(engine: Engine, paths: list[str], skip_bad: bool) -> tuple[NDA
             good, bad = [], [Fault(0, path, str(error))]
         loaded += good
         faults += [Fault(index, fault.name, fault.reason) for fault in bad]
-    if not loaded:
+    if not (loaded and compute):
         return np.empty((0, engine.image.embedding_size), dtype=np.float32), faults
     return engine.image.encode_pixels(np.stack([item.pixels for item in loaded])), faults
 
 
-def _embed_texts(engine: Engine, texts: list[str]) -> tuple[NDArray[np.float32], Sequence[Fault]]:
+def _embed_texts(engine: Engine, texts: list[str], compute: bool) -> tuple[NDArray[np.float32], Sequence[Fault]]:
+    faults: Sequence[Fault] = ()
     try:
-        return engine.text.encode(texts), ()
+        engine.text.tokenizer.encode(texts)
     except InputError as error:
-        wrong = {fault.index for fault in error.faults}
-        good = [text for index, text in enumerate(texts) if index not in wrong]
-        if not good:
-            return np.empty((0, engine.text.embedding_size), dtype=np.float32), error.faults
-        return engine.text.encode(good), error.faults
+        faults = error.faults
+        wrong = {fault.index for fault in faults}
+        texts = [text for index, text in enumerate(texts) if index not in wrong]
+    if not (texts and compute):
+        return np.empty((0, engine.text.embedding_size), dtype=np.float32), faults
+    return engine.text.encode(texts), faults
 
 
 def _similarity(options: argparse.Namespace) -> None:

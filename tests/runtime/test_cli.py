@@ -69,12 +69,14 @@ def test_embed_lines_of_a_file_of_standard_input_and_arguments(
 
 
 def test_a_bad_file_stops_the_batch_and_is_named(tiny: System, films: Path, tmp_path: Path, capsys) -> None:
-    (films / "bad.png").write_bytes(b"nothing")
+    for name in ("bad.png", "worse.png", "x1.png", "x2.png"):
+        (films / name).write_bytes(b"nothing")
     out = tmp_path / "out.npy"
     assert main(["embed", str(tiny.bundle), str(films), "--out", str(out)]) == 1
     message = capsys.readouterr().err
-    assert "1 of 4 images cannot be used" in message
+    assert "4 of 7 images cannot be used" in message
     assert str(films / "bad.png") in message
+    assert str(films / "x2.png") in message, "those after the first are named as well"
     assert "--skip-bad" in message
     assert not out.exists()
 
