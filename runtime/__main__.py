@@ -18,6 +18,7 @@ from runtime.images import Pixels, read_grey
 from runtime.info import describe_bundle, print_description
 from runtime.items import Items, collect_items
 from runtime.output import check_output, write_array, write_embeddings
+from runtime.precision import MIN_FIDELITY
 from runtime.providers import PROVIDERS
 
 _INTERRUPTED = 130
@@ -50,6 +51,7 @@ def _embed(options: argparse.Namespace) -> None:
     check_output(options.out)
     items = collect_items(options.inputs, options.text, options.column, options.id_column)
     engine = _load(options, [items.part])
+    print(f"{engine.provider}, {engine.choices[items.part]}", file=sys.stderr)
     rows, faults = [], []
     kept: list[str] = []
     for start, embeddings, bad in _embed_chunks(engine, items, options.skip_bad):
@@ -164,7 +166,7 @@ def _ground(options: argparse.Namespace) -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
-    description = describe_bundle(options.bundle)
+    description = describe_bundle(options.bundle, options.precision, options.min_fidelity)
     if options.json:
         print(json.dumps(description, indent=2, ensure_ascii=False))
     else:
@@ -177,6 +179,7 @@ def _load(options: argparse.Namespace, parts: list[str] | None) -> Engine:
         provider=options.provider,
         precision=options.precision,
         threads=options.threads,
+        min_fidelity=options.min_fidelity,
         parts=parts,
         invert_monochrome1=not options.keep_monochrome1,
     )
@@ -195,9 +198,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    shared = argparse.ArgumentParser(add_help=False)
+    chosen = argparse.ArgumentParser(add_help=False)
+    chosen.add_argument(
+        "--precision",
+        default="auto",
+        metavar="{auto,fp32,bf16,int8,…}",
+        help="what to compute in; auto takes the fastest that was measured to be faithful enough, else fp32 (auto)",
+    )
+    chosen.add_argument(
+        "--min-fidelity",
+        type=float,
+        default=MIN_FIDELITY,
+        metavar="COSINE",
+        help=f"smallest mean cosine to PyTorch fp32, on held-out data, that auto accepts ({MIN_FIDELITY:g})",
+    )
+    shared = argparse.ArgumentParser(add_help=False, parents=[chosen])
     shared.add_argument("--provider", default="auto", choices=["auto", *PROVIDERS], help="inference engine (auto)")
-    shared.add_argument("--precision", default="auto", help="precision of the artifact (auto)")
     shared.add_argument("--threads", type=int, help="threads of the engine (all processors)")
     shared.add_argument(
         "--keep-monochrome1",
@@ -216,12 +232,12 @@ def _parser() -> argparse.ArgumentParser:
         "inputs",
         nargs="*",
         metavar="INPUT",
-        help="image files, folders of images, .txt (a text a line), .csv or .jsonl files, or - for standard input",
+        help="image files, folders of images, .txt (a text a line), .csv, .jsonl or .parquet files, or - for stdin",
     )
     embed.add_argument("--text", action="append", default=[], help="a text to embed; may be repeated")
     embed.add_argument("--out", type=Path, required=True, help="NAME.npy (ids in NAME.ids.txt) or NAME.parquet")
-    embed.add_argument("--column", default="text", help="text column of .csv and .jsonl files (text)")
-    embed.add_argument("--id-column", help="id column of .csv and .jsonl files (file:row)")
+    embed.add_argument("--column", default="text", help="text column of .csv, .jsonl and .parquet files (text)")
+    embed.add_argument("--id-column", help="id column of .csv, .jsonl and .parquet files (file:row)")
     embed.add_argument("--skip-bad", action="store_true", help="leave out what cannot be used, and list it")
 
     similarity = command("similarity", _similarity, "Print how similar an image and a phrase are.", shared)
@@ -235,7 +251,9 @@ def _parser() -> argparse.ArgumentParser:
     ground.add_argument("--out", type=Path, help="the .png file to write (IMAGE-grounding.png)")
     ground.add_argument("--save-map", type=Path, metavar="NPY", help="write the map as well, float32 (H, W)")
 
-    info = command("info", _info, "Show what a bundle holds, verify its digests, and list this machine's engines.")
+    info = command(
+        "info", _info, "Show what a bundle holds, verify its digests, and list this machine's engines.", chosen
+    )
     info.add_argument("--json", action="store_true", help="print JSON")
     return parser
 

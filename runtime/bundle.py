@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 from runtime.errors import BundleError
 from runtime.manifest import MANIFEST_NAME, Artifact, ImagePart, Manifest, TextPart
 
+_ALL = frozenset({"cpu", "openvino", "cuda", "tensorrt"})
+# Precision → options with which `python -m export` makes an artifact of it, by engine.
+_EXPORT_OPTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "fp32": dict.fromkeys(_ALL, "--precision fp32"),
+        "fp16": dict.fromkeys(("cuda", "tensorrt"), "--precision fp32,fp16"),
+        "bf16": dict.fromkeys(("cuda", "tensorrt"), "--precision fp32,bf16"),
+        "int8": {
+            **dict.fromkeys(("cpu", "openvino", "cuda"), "--precision fp32,int8"),
+            "tensorrt": "--precision fp32,int8 --target tensorrt",
+        },
+        "int8-dynamic": dict.fromkeys(("cpu", "openvino"), "--precision fp32,int8-dynamic"),
+    }
+)
+_TEXT_ONLY = frozenset({"int8-dynamic"})
 _MAKE_ONE = "Make one with: python -m export biovil --checkpoint SOURCE --out DIR"
 
 __all__ = ["Bundle", "open_bundle", "sha256_file"]
@@ -80,28 +96,54 @@ class Bundle:
         present = {"text": self.manifest.text, "image": self.manifest.image}
         return tuple(name for name, part in present.items() if part is not None)
 
-    def artifact(self, part: str, precision: str = "auto", role: str = "embedding") -> Artifact:
-        """Choose the graph of a part.
+    def artifacts(self, part: str, provider: str | None = None, role: str = "embedding") -> tuple[Artifact, ...]:
+        """The graphs of a part, in the manifest's order.
 
         Args:
             part: "text" or "image".
-            precision: a precision the bundle has, or "auto" for fp32, else the first listed.
-            role: what the graph computes.
+            provider: only those meant for this engine; None gives all.
+            role: what they compute.
 
         Raises:
-            BundleError: no such part or precision; the message lists those there are.
+            BundleError: no such part.
         """
         owner = self.text_part() if part == "text" else self.image_part()
-        candidates = [artifact for artifact in owner.artifacts if artifact.role == role]
-        by_precision = {artifact.precision: artifact for artifact in candidates}
-        if precision == "auto" and candidates:
-            return by_precision.get("fp32", candidates[0])
-        if precision not in by_precision:
-            raise BundleError(
-                f"{self.root} has no {part} artifact in precision '{precision}'; it has: "
-                f"{', '.join(sorted(by_precision)) or 'none'}."
-            )
-        return by_precision[precision]
+        return tuple(
+            artifact
+            for artifact in owner.artifacts
+            if artifact.role == role and (provider is None or provider in artifact.providers)
+        )
+
+    def artifact(self, part: str, precision: str, role: str = "embedding", provider: str | None = None) -> Artifact:
+        """The graph of a part in one precision.
+
+        Args:
+            part: "text" or "image".
+            precision: a precision the bundle has.
+            role: what the graph computes.
+            provider: the engine it must be meant for; None takes the first of that precision.
+
+        Raises:
+            BundleError: no such part, or no such artifact for that engine; the message lists those there are, with
+                their engines, and says how to export the one asked for.
+        """
+        for artifact in self.artifacts(part, provider, role):
+            if artifact.precision == precision:
+                return artifact
+        there = self.artifacts(part, role=role)
+        listed = ", ".join(f"{artifact.precision} ({', '.join(artifact.providers)})" for artifact in there)
+        # The engine is part of the fault only if another one has that precision.
+        engine = f" for {provider}" if provider and any(item.precision == precision for item in there) else ""
+        by_engine = {} if part != "text" and precision in _TEXT_ONLY else _EXPORT_OPTIONS.get(precision, {})
+        options = by_engine.get(provider) if provider else next(iter(by_engine.values()), None)
+        make = (
+            f" Make one with: python -m export {self.manifest.family} --checkpoint SOURCE {options} --out DIR"
+            if options
+            else ""
+        )
+        raise BundleError(
+            f"{self.root} has no {part} artifact in precision '{precision}'{engine}; it has: {listed or 'none'}.{make}"
+        )
 
 
 def open_bundle(path: str | os.PathLike[str]) -> Bundle:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -14,7 +15,8 @@ from runtime.errors import BundleError, CxrEngineError, InputError, ProviderErro
 from runtime.image import ImageEncoder
 from runtime.images import ImageLike, as_image_list
 from runtime.joint import average_prompts, map_to_image, patch_similarity
-from runtime.manifest import Artifact, Manifest
+from runtime.manifest import FidelityRecord, Manifest
+from runtime.precision import MIN_FIDELITY, Choice, choose_precision
 from runtime.providers import Provider, choose_provider, default_threads
 from runtime.session import Session, SessionOptions
 from runtime.text import TextEncoder
@@ -22,13 +24,18 @@ from runtime.tokenization import Tokenizer
 
 __all__ = ["Engine", "load"]
 
+_LOG = logging.getLogger("runtime")
+
 
 class Engine:
     """A loaded bundle; made by `runtime.load`.
 
     Attributes:
         provider: the inference engine that runs it ("cpu", "openvino", "cuda" or "tensorrt").
-        precision: precision of the artifacts loaded, by part: {"text": "fp32", …}.
+        precision: what each part is computed in: {"text": "int8", …}.
+        fidelity: what was measured of each part on this provider in this precision, on held-out data, when the bundle
+            was exported or last verified; None where nothing was. Its `processor` may not be this machine's.
+        choices: the artifact of each part and why it was chosen.
         manifest: everything known about the bundle.
     """
 
@@ -36,12 +43,14 @@ class Engine:
         self,
         bundle: Bundle,
         provider: str,
-        precision: dict[str, str],
+        choices: Mapping[str, Choice],
         text: TextEncoder | None,
         image: ImageEncoder | None,
     ) -> None:
         self.provider = provider
-        self.precision = precision
+        self.choices = dict(choices)
+        self.precision: dict[str, str] = {part: choice.precision for part, choice in choices.items()}
+        self.fidelity: dict[str, FidelityRecord | None] = {part: choice.fidelity for part, choice in choices.items()}
         self.manifest: Manifest = bundle.manifest
         self._bundle = bundle
         self._text = text
@@ -119,7 +128,7 @@ class Engine:
         return map_to_image(patch_similarity(patch_embeds, text_embed), loaded[0].size, encoder.resize, encoder.crop)
 
     def __repr__(self) -> str:
-        parts = ", ".join(f"{part}={precision}" for part, precision in self.precision.items())
+        parts = ", ".join(map(_shown, self.choices.values()))
         return f"Engine(family={self.manifest.family!r}, provider={self.provider!r}, {parts})"
 
 
@@ -129,6 +138,7 @@ def load(
     precision: str = "auto",
     threads: int | None = None,
     *,
+    min_fidelity: float = MIN_FIDELITY,
     parts: Iterable[str] | None = None,
     invert_monochrome1: bool = True,
 ) -> Engine:
@@ -138,8 +148,12 @@ def load(
         bundle: folder written by `python -m export`.
         provider: "cpu", "openvino", "cuda", "tensorrt", or "auto" for the first of cuda, cpu and openvino that works
             (`engine.provider` says which). A named provider that cannot run raises.
-        precision: a precision of the bundle, or "auto".
+        precision: what to compute in: a precision of the bundle; "bf16", which OpenVINO makes of fp32 and which is
+            refused where it would be emulated slowly; or "auto" for the fastest, part by part, whose recorded fidelity
+            on that provider reaches `min_fidelity`, else fp32 (`engine.precision` and `engine.fidelity` say which; a
+            line at level INFO of the logger "runtime" says why).
         threads: threads for one inference; None takes the processors this process may run on.
+        min_fidelity: smallest mean cosine to PyTorch fp32 on held-out data that precision="auto" accepts, in [0, 1].
         parts: load only these of "text" and "image"; None loads all the bundle has.
         invert_monochrome1: turn MONOCHROME1 DICOM, where 0 is white, the right way up, as the training data was. False
             gives the reference implementation's behaviour, which does not.
@@ -149,9 +163,10 @@ def load(
         `similarity_map`.
 
     Raises:
-        BundleError: no bundle there, files missing or changed, a newer schema, a part or precision that it lacks.
-        ProviderError: the provider cannot run here; the message says why and how to install it.
-        InputError: threads below 1, an unknown part.
+        BundleError: no bundle there, files missing or changed, a newer schema, a part or precision that it lacks for
+            that provider (those it has are listed).
+        ProviderError: the provider cannot run here, or not in that precision; the message says why and what to do.
+        InputError: threads below 1, min_fidelity outside [0, 1], an unknown part.
 
     Example:
         >>> engine = runtime.load("bundles/biovil", provider="cpu")
@@ -159,28 +174,50 @@ def load(
     """
     if threads is not None and threads < 1:
         raise InputError(f"threads={threads}; at least 1 is expected, or None for all processors.")
+    if not 0 <= min_fidelity <= 1:
+        raise InputError(f"min_fidelity={min_fidelity}; a mean cosine from 0 to 1 is expected.")
     opened = open_bundle(bundle)
     wanted = opened.parts() if parts is None else tuple(parts)
     for part in wanted:
         if part not in ("text", "image"):
             raise InputError(f"There is no part '{part}'; there are: text, image.")
-    artifacts = {part: opened.artifact(part, precision) for part in wanted}
-    candidates = choose_provider(provider)
-    for position, candidate in enumerate(candidates):
+        opened.artifacts(part)  # raises for a part that the bundle lacks
+    failures: dict[str, CxrEngineError] = {}
+    for candidate in choose_provider(provider):
         try:
-            sessions = {part: _open_session(opened, artifacts[part], candidate, threads) for part in wanted}
-        except ProviderError:
-            if position + 1 == len(candidates):
-                raise
-        else:
-            break
+            choices = {part: choose_precision(opened, part, candidate, precision, min_fidelity) for part in wanted}
+        except (BundleError, ProviderError) as error:
+            failures[candidate.name] = error
+            continue
+        try:
+            sessions = {part: _open_session(opened, choice, candidate, threads) for part, choice in choices.items()}
+        except ProviderError as error:
+            failures[candidate.name] = error
+            continue
+        break
+    else:
+        raise _one_error(failures)
+    for choice in choices.values():
+        _LOG.info("%s on %s: %s", choice, candidate.name, choice.reason)
     text, image = None, None
     if "text" in sessions:
         text = _text_encoder(opened, sessions["text"])
     if "image" in sessions:
         image = ImageEncoder(opened.image_part(), sessions["image"], invert_monochrome1)
-    precisions = {part: artifact.precision for part, artifact in artifacts.items()}
-    return Engine(opened, candidate.name, precisions, text, image)
+    return Engine(opened, candidate.name, choices, text, image)
+
+
+def _one_error(failures: Mapping[str, CxrEngineError]) -> CxrEngineError:
+    """What to raise when every provider tried has failed."""
+    if len({str(error) for error in failures.values()}) == 1:
+        return next(iter(failures.values()))
+    reasons = "\n".join(f"  {name}: {error}" for name, error in failures.items())
+    kind = BundleError if all(isinstance(error, BundleError) for error in failures.values()) else ProviderError
+    return kind(f"No inference engine here can run this:\n{reasons}")
+
+
+def _shown(choice: Choice) -> str:
+    return str(choice).replace(" ", "=", 1)
 
 
 def _text_encoder(bundle: Bundle, session: Session) -> TextEncoder:
@@ -190,8 +227,9 @@ def _text_encoder(bundle: Bundle, session: Session) -> TextEncoder:
     return TextEncoder(part, session, Tokenizer(bundle.path(folder), part.max_length))
 
 
-def _open_session(bundle: Bundle, artifact: Artifact, provider: Provider, threads: int | None) -> Session:
-    options = SessionOptions(threads=threads or default_threads(), precision=artifact.precision)
+def _open_session(bundle: Bundle, choice: Choice, provider: Provider, threads: int | None) -> Session:
+    artifact = choice.artifact
+    options = SessionOptions(threads=threads or default_threads(), precision=choice.precision)
     # The graph is verified before it is parsed. Its weights are raw bytes: they are hashed while the session opens, and
     # no session is handed out before the digests agree.
     bundle.verify([artifact.file])

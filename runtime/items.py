@@ -8,12 +8,16 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from runtime.decoders import is_supported_name
-from runtime.errors import Fault, InputError
+from runtime.errors import Fault, InputError, MissingExtraError
 
-__all__ = ["Items", "collect_items"]
+__all__ = ["TEXT_SUFFIXES", "Items", "collect_items"]
+
+_Rows: TypeAlias = "Iterator[tuple[int, dict[str, Any]]]"
+
+_PARQUET_BATCH = 1024
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Items:
     Attributes:
         part: "text" or "image".
         ids: one per item: the image's path as given, or the text's id, or "file:number" with the number of the line
-            (.txt) or record (.csv without its header, .jsonl), from 1.
+            (.txt, .jsonl) or record (.csv without its header, .parquet), from 1.
         values: texts, or paths of images; what a row holds instead of a text is kept for the encoder to refuse.
     """
 
@@ -36,15 +40,16 @@ def collect_items(inputs: Sequence[str], texts: Sequence[str], column: str, id_c
     """Find the images or texts that arguments name.
 
     Args:
-        inputs: image files, folders (searched for images, sorted), text files (.txt: one text a line; .csv and .jsonl:
-            one text a row), "-" for lines of standard input.
+        inputs: image files, folders (searched for images, sorted), text files (.txt: one text a line; .csv, .jsonl and
+            .parquet: one text a row), "-" for lines of standard input.
         texts: texts given directly.
-        column: name of the text column of .csv and .jsonl files.
+        column: name of the text column of .csv, .jsonl and .parquet files.
         id_column: name of the id column; None numbers the rows.
 
     Raises:
         InputError: nothing found, images mixed with texts, files that are missing, unreadable, empty or without the
             column. All faults are listed together.
+        MissingExtraError: a .parquet file without pyarrow.
     """
     images: list[str] = []
     found = Items("text", [f"text:{index}" for index in range(1, len(texts) + 1)], list(texts))
@@ -81,7 +86,8 @@ def collect_items(inputs: Sequence[str], texts: Sequence[str], column: str, id_c
         )
     if not images and not found.values:
         raise InputError(
-            "There is nothing to embed: give image files, folders of images, .txt, .csv or .jsonl files, or --text."
+            "There is nothing to embed: give image files, folders of images, .txt, .csv, .jsonl or .parquet files, "
+            "or --text."
         )
     return Items("image", images, list(images)) if images else found
 
@@ -100,9 +106,10 @@ def _add_lines(items: Items, name: str, content: bytes) -> None:
 
 
 def _read_table(path: Path, column: str, id_column: str | None) -> Iterator[tuple[str, Any]]:
-    for number, row in _TABLE_ROWS[path.suffix.lower()](path):
-        for name in (column, id_column):
-            if name is not None and name not in row:
+    wanted = [name for name in (column, id_column) if name is not None]
+    for number, row in _TABLE_ROWS[path.suffix.lower()](path, wanted):
+        for name in wanted:
+            if name not in row:
                 raise ValueError(f"row {number} has no column '{name}'; it has: {', '.join(map(str, row))}")
         identity = f"{path}:{number}" if id_column is None else row[id_column]
         if identity is None or identity == "":
@@ -110,7 +117,7 @@ def _read_table(path: Path, column: str, id_column: str | None) -> Iterator[tupl
         yield str(identity), row[column]
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _csv_rows(path: Path, _wanted: Sequence[str]) -> _Rows:
     with path.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.DictReader(stream)
         try:
@@ -120,7 +127,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             raise ValueError(f"is not valid CSV near line {reader.line_num} ({error}). Check its quotes") from None
 
 
-def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _jsonl_rows(path: Path, _wanted: Sequence[str]) -> _Rows:
     with path.open(encoding="utf-8-sig") as stream:
         for number, line in enumerate(stream, 1):
             if not line.strip():
@@ -134,7 +141,32 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, row
 
 
-_TABLE_ROWS: dict[str, Callable[[Path], Iterator[tuple[int, dict[str, Any]]]]] = {
+def _parquet_rows(path: Path, wanted: Sequence[str]) -> _Rows:
+    """Only the wanted columns are read: tables of reports often carry their images along."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise MissingExtraError(f"Reading {path}", "pyarrow", "parquet") from None
+    with path.open("rb") as stream:
+        try:
+            file = pyarrow.parquet.ParquetFile(stream)
+            names = file.schema_arrow.names
+            for name in wanted:
+                if name not in names:
+                    raise ValueError(f"has no column '{name}'; it has: {', '.join(names)}")
+            number = 0
+            for batch in file.iter_batches(_PARQUET_BATCH, columns=list(wanted)):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+        except (pyarrow.ArrowException, OSError) as error:  # either may come of broken content
+            raise ValueError(f"is not valid Parquet ({error}). Write it again") from None
+
+
+_TABLE_ROWS: dict[str, Callable[[Path, Sequence[str]], _Rows]] = {
     ".csv": _csv_rows,
     ".jsonl": _jsonl_rows,
+    ".parquet": _parquet_rows,
 }
+TEXT_SUFFIXES = (".txt", *_TABLE_ROWS)

@@ -19,17 +19,21 @@ __all__ = [
     "MANIFEST_NAME",
     "SCHEMA_VERSION",
     "Artifact",
+    "CalibrationSet",
+    "FidelityRecord",
     "FileEntry",
     "ImagePart",
     "Manifest",
     "ParityRecord",
+    "Recipe",
     "Source",
     "TensorSpec",
     "TextPart",
+    "Trial",
 ]
 
 MANIFEST_NAME = "manifest.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class ParityRecord:
         reference: what it was compared with.
         cases: what was run, in words (batch sizes, lengths).
         figures: name → value, such as max_abs and min_cosine.
-        gates: name → bound; empty where the figure is reported only.
+        gates: name → largest value allowed (of figures named min_…: the smallest); others are reported only.
     """
 
     provider: str
@@ -91,14 +95,92 @@ class ParityRecord:
 
 
 @dataclass(frozen=True)
+class CalibrationSet:
+    """The items that a quantized artifact was calibrated with, and the others that it is judged by.
+
+    Attributes:
+        kind: "built-in", "file" or "folder".
+        name: name of the file or folder (never its path), or "built-in".
+        seed: of the shuffle before the split.
+        items: number calibrated with; sha256 is the digest of their contents, in order.
+        held_out: number judged by; held_out_sha256 is the digest of their contents.
+        skipped: items that could not be used.
+    """
+
+    kind: str
+    name: str
+    seed: int
+    items: int
+    sha256: str
+    held_out: int
+    held_out_sha256: str
+    skipped: int
+
+
+@dataclass(frozen=True)
+class FidelityRecord:
+    """How far an artifact's embeddings are those of the PyTorch reference, on held-out data, on one engine.
+
+    Attributes:
+        provider: engine that ran the artifact.
+        precision: what it computed in: the artifact's precision, or "bf16" for an fp32 artifact.
+        processor: model name of the processor; int8 results differ between processors.
+        items: number of held-out items; data is the sha256 of their contents.
+        figures: name → value; see `export.fidelity`.
+        gates: name → smallest value allowed; empty where the figures are reported only.
+        milliseconds: median time of one batch (8 × 64 tokens, or 4 images), with which precisions are compared.
+    """
+
+    provider: str
+    precision: str
+    processor: str
+    items: int
+    data: str
+    figures: dict[str, float]
+    gates: dict[str, float]
+    milliseconds: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One recipe that the search tried: its name, its fidelity and its time on one engine."""
+
+    recipe: str
+    provider: str
+    figures: dict[str, float]
+    milliseconds: float
+    accepted: bool
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an artifact was quantized.
+
+    Attributes:
+        name: the recipe in words.
+        tier: "99" or "99.9".
+        settings: what a quantizer needs to repeat it.
+        trials: everything that was tried, in order.
+    """
+
+    name: str
+    tier: str
+    settings: dict[str, str]
+    trials: tuple[Trial, ...]
+
+
+@dataclass(frozen=True)
 class Artifact:
     """One exported graph.
 
     Attributes:
         role: "embedding".
-        precision: "fp32", …
+        precision: "fp32", "fp16", "bf16", "int8" or "int8-dynamic".
         file: path of the .onnx file inside the bundle; external_data are the files with its weights.
         operators: operator type → count.
+        providers: engines that it is meant for.
+        parity: comparisons with PyTorch on fixed cases; fidelity those on held-out data.
+        recipe: how it was quantized; None where it was not.
     """
 
     role: str
@@ -109,7 +191,10 @@ class Artifact:
     operators: dict[str, int]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    providers: tuple[str, ...]
     parity: tuple[ParityRecord, ...]
+    fidelity: tuple[FidelityRecord, ...]
+    recipe: Recipe | None
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -147,6 +232,7 @@ class Manifest:
     source: Source
     versions: dict[str, str]
     checks: tuple[ParityRecord, ...]
+    calibration: dict[str, CalibrationSet]
     text: TextPart | None
     image: ImagePart | None
     files: dict[str, FileEntry]
@@ -175,8 +261,12 @@ class Manifest:
             raise BundleError(f"{where} has no schema_version: it is not a manifest of this project.")
         if version > SCHEMA_VERSION:
             raise BundleError(
-                f"{where} has schema version {version}; this runtime reads up to {SCHEMA_VERSION}. "
+                f"{where} has schema version {version}; this runtime reads {SCHEMA_VERSION}. "
                 "Install a newer version with: pip install -U cxr-engine"
+            )
+        if version < SCHEMA_VERSION:
+            raise BundleError(
+                f"{where} has schema version {version}; this runtime reads {SCHEMA_VERSION}. Export the bundle again."
             )
         try:
             return typing.cast(Manifest, _decode(Manifest, data, "manifest"))

@@ -10,11 +10,12 @@ import importlib.util
 import os
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 from runtime.errors import ProviderError
+from runtime.processor import first_gpu, processor_name
 from runtime.session import OnnxRuntimeSession, OpenVinoSession, Session, SessionOptions
 
 __all__ = ["PROVIDERS", "Provider", "choose_provider", "default_threads", "unavailable_reason"]
@@ -30,6 +31,9 @@ class Provider:
         summary: one line for listings.
         missing: returns why it cannot run here, or None.
         open: opens a graph; raises ProviderError.
+        from_fp32: precisions in which it computes an fp32 artifact when told to.
+        bf16_missing: returns why it cannot compute in bf16 here, or could only slowly, or None.
+        processor: returns the model name of what it computes on, "unknown GPU" where that cannot be told.
     """
 
     name: str
@@ -37,6 +41,14 @@ class Provider:
     summary: str
     missing: Callable[[], str | None]
     open: Callable[[Path, SessionOptions], Session]
+    from_fp32: frozenset[str] = field(default=frozenset(), kw_only=True)
+    bf16_missing: Callable[[], str | None] = field(kw_only=True)
+    processor: Callable[[], str] = field(default=processor_name, kw_only=True)
+
+    def refuses(self, precision: str) -> str | None:
+        """Why it does not compute in a precision on this machine, or None."""
+        reason = self.bf16_missing() if precision == "bf16" else None
+        return reason and f"Provider '{self.name}' does not compute in {precision} here: {reason}"
 
 
 def _onnxruntime_lacks(execution_provider: str) -> Callable[[], str | None]:
@@ -68,12 +80,57 @@ def _import_fault(package: str) -> str | None:
     return None
 
 
-def _open_onnxruntime(execution_provider: str, **provider_options: str) -> Callable[[Path, SessionOptions], Session]:
+def _open_onnxruntime(
+    execution_provider: str,
+    by_precision: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    **provider_options: str,
+) -> Callable[[Path, SessionOptions], Session]:
     def open_session(model: Path, options: SessionOptions) -> Session:
-        return OnnxRuntimeSession(model, execution_provider, provider_options, options)
+        merged = {**provider_options, **by_precision.get(options.precision, {})}
+        return OnnxRuntimeSession(model, execution_provider, merged, options)
 
     return open_session
 
+
+def _onnxruntime_bf16_missing() -> str:
+    return "ONNX Runtime has no bf16 kernels for processors. Use provider='openvino', or another precision."
+
+
+def _openvino_bf16_missing() -> str | None:
+    import openvino
+
+    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return None
+    return (
+        f"{processor_name()} has neither AVX512_BF16 nor AMX_BF16, so OpenVINO would emulate it slowly. "
+        "Use another precision, such as fp32."
+    )
+
+
+def _gpu_bf16_missing() -> str | None:
+    gpu = first_gpu()
+    if gpu is None or gpu.capability >= _BF16_CAPABILITY:
+        return None
+    found, needed = (".".join(map(str, capability)) for capability in (gpu.capability, _BF16_CAPABILITY))
+    return (
+        f"{gpu.name} has compute capability {found}; bf16 needs {needed} and would be emulated slowly. "
+        "Use another precision, such as fp16."
+    )
+
+
+def _gpu_name() -> str:
+    gpu = first_gpu()
+    return gpu.name if gpu else "unknown GPU"
+
+
+_BF16_CAPABILITY = (8, 0)
+# TensorRT takes QDQ graphs only when told so. Not trt_fp16_enable: without it the types in an fp16 graph count, so that
+# what the export kept in float32 stays there.
+_TENSORRT_OPTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "int8": {"trt_int8_enable": "1"},
+    }
+)
 
 _TABLE = (
     Provider(
@@ -82,8 +139,17 @@ _TABLE = (
         "ONNX Runtime on the processor",
         _onnxruntime_lacks("CPUExecutionProvider"),
         _open_onnxruntime("CPUExecutionProvider"),
+        bf16_missing=_onnxruntime_bf16_missing,
     ),
-    Provider("openvino", "openvino", "OpenVINO on the processor", _openvino_missing, OpenVinoSession),
+    Provider(
+        "openvino",
+        "openvino",
+        "OpenVINO on the processor",
+        _openvino_missing,
+        OpenVinoSession,
+        from_fp32=frozenset({"bf16"}),
+        bf16_missing=_openvino_bf16_missing,
+    ),
     Provider(
         "cuda",
         "gpu",
@@ -91,13 +157,17 @@ _TABLE = (
         _onnxruntime_lacks("CUDAExecutionProvider"),
         # TF32 has 10 bits of mantissa: too few for the fp32 gate.
         _open_onnxruntime("CUDAExecutionProvider", use_tf32="0"),
+        bf16_missing=_gpu_bf16_missing,
+        processor=_gpu_name,
     ),
     Provider(
         "tensorrt",
         "gpu",
         "ONNX Runtime with TensorRT",
         _onnxruntime_lacks("TensorrtExecutionProvider"),
-        _open_onnxruntime("TensorrtExecutionProvider"),
+        _open_onnxruntime("TensorrtExecutionProvider", _TENSORRT_OPTIONS),
+        bf16_missing=_gpu_bf16_missing,
+        processor=_gpu_name,
     ),
 )
 

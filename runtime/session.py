@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +23,24 @@ _ORT_DEFAULT = 2
 _ORT_ERRORS_ONLY = 3
 _ORT_FATAL_ONLY = 4
 
+# What an engine must be told per precision; one that is not listed needs nothing.
+_ORT_ENTRIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    # Activations times blockwise int8 weights in int8; by default the weights would be unpacked to float32.
+    {precision: {"session.qdq_matmulnbits_accuracy_level": "4"} for precision in ("int8", "int8-dynamic")}
+)
+_OPENVINO_SETTINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        # Processors with BF16 units would otherwise compute in bfloat16, beyond the fp32 gate.
+        "fp32": {"INFERENCE_PRECISION_HINT": "f32"},
+        "bf16": {"INFERENCE_PRECISION_HINT": "bf16"},
+        # x86-64 processors compute float16 graphs in float32, or, without the hint, in bfloat16.
+        "fp16": {"INFERENCE_PRECISION_HINT": "f32"},
+        # The size of a block in graphs with scales per block; it changes nothing in others.
+        "int8": {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "64"},
+        "int8-dynamic": {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "64"},
+    }
+)
+
 
 @dataclass(frozen=True)
 class SessionOptions:
@@ -29,7 +48,8 @@ class SessionOptions:
 
     Attributes:
         threads: number of threads inside one operator, at least 1.
-        precision: precision of the artifact; float32 artifacts are computed in float32 on every engine.
+        precision: what to compute in: the artifact's precision, or "bf16" for an fp32 artifact where the engine can
+            do that (`Provider.from_fp32`). "fp32" is float32 on every engine, never less.
     """
 
     threads: int
@@ -65,6 +85,8 @@ class OnnxRuntimeSession:
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = _ORT_ERRORS_ONLY
         settings.intra_op_num_threads = options.threads
+        for key, value in _ORT_ENTRIES.get(options.precision, {}).items():
+            settings.add_session_config_entry(key, value)
         providers = [(execution_provider, dict(provider_options))]
         try:
             with _quiet_unless_cpu(execution_provider):
@@ -125,10 +147,15 @@ def _why_not_loaded(execution_provider: str) -> str:
 
 
 class OpenVinoSession:
-    """A graph run by OpenVINO on the processor, in the artifact's own precision."""
+    """A graph run by OpenVINO on the processor."""
 
     def __init__(self, model: Path, options: SessionOptions) -> None:
         """Open the graph.
+
+        Args:
+            model: the .onnx file.
+            options: threads and precision. "bf16" is not checked here: OpenVINO takes it where the processor has no
+                such instructions as well, see `Provider.refuses`.
 
         Raises:
             ProviderError: OpenVINO cannot read or compile it.
@@ -136,9 +163,7 @@ class OpenVinoSession:
         import openvino
 
         settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": options.threads, "PERFORMANCE_HINT": "LATENCY"}
-        if options.precision == "fp32":
-            # Processors with BF16 units would otherwise compute in bfloat16, beyond the fp32 gate.
-            settings["INFERENCE_PRECISION_HINT"] = "f32"
+        settings.update(_OPENVINO_SETTINGS.get(options.precision, {}))
         try:
             self._compiled = openvino.Core().compile_model(str(model), "CPU", settings)
         except Exception as error:  # OpenVINO raises RuntimeError and its own types

@@ -57,13 +57,18 @@ def test_missing_and_cut_files_are_listed_together(tiny_copy: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda data: data.update(schema_version=2), r"schema version 2; this runtime reads up to 1.*pip install -U"),
+        (lambda data: data.update(schema_version=3), r"schema version 3; this runtime reads 2.*pip install -U"),
+        (
+            lambda data: data.update(schema_version=1),
+            r"schema version 1; this runtime reads 2.*Export",
+        ),
         (lambda data: data.pop("schema_version"), "no schema_version"),
         (lambda data: data.update(extra=1), r"unknown keys \['extra'\]"),
         (lambda data: data.pop("source"), r"lacks \['source'\]"),
         (lambda data: data["text"].update(max_length="512"), r"manifest.text.max_length should be .*int.*'512'"),
         (lambda data: data["image"].update(crop=True), r"manifest.image.crop should be"),
         (lambda data: data["text"].update(artifacts={}), r"manifest.text.artifacts should be"),
+        (lambda data: data["text"]["artifacts"][0].update(providers="cpu"), r"artifacts\[0\].providers should be"),
         (lambda data: data["text"].update(artifacts=[3]), r"artifacts\[0\] should be an object"),
         (lambda data: data["files"].update({"../x": {"sha256": "", "bytes": 0}}), r"../x: leads out of the bundle"),
     ],
@@ -106,7 +111,9 @@ def test_a_part_that_the_bundle_lacks(tiny_copy: Path) -> None:
 
 
 def test_a_precision_that_the_bundle_lacks(tiny: System) -> None:
-    with pytest.raises(BundleError, match=r"no text artifact in precision 'int8'; it has: fp32"):
+    with pytest.raises(
+        BundleError, match=r"no text artifact in precision 'int8'; it has: fp32 \(cpu, .*--precision fp32,int8 --out"
+    ):
         runtime.load(tiny.bundle, precision="int8")
 
 

@@ -31,7 +31,9 @@ def test_load_says_what_it_chose(tiny: System) -> None:
     assert engine.provider in PROVIDERS
     assert engine.precision == {"text": "fp32", "image": "fp32"}
     assert engine.manifest.family == "biovil"
-    assert repr(engine) == f"Engine(family='biovil', provider='{engine.provider}', text=fp32, image=fp32)"
+    assert set(engine.fidelity) == {"text", "image"}
+    assert repr(engine).startswith(f"Engine(family='biovil', provider='{engine.provider}', text=fp32")
+    assert "image=fp32" in repr(engine)
 
 
 def test_text_rows_come_back_in_order_and_do_not_depend_on_the_batch(engine: runtime.Engine) -> None:
@@ -163,6 +165,19 @@ def test_every_provider_runs_or_says_why_not(
     assert other.provider == name
     assert np.abs(other.image.encode(phantom) - engine.image.encode(phantom)).max() <= 1e-5
     assert np.abs(other.text.encode(SENTENCES) - engine.text.encode(SENTENCES)).max() <= 1e-5
+
+
+def test_bf16_on_real_graphs(tiny: System, engine: runtime.Engine, phantom: np.ndarray) -> None:
+    if PROVIDERS["openvino"].missing() or PROVIDERS["openvino"].refuses("bf16"):
+        pytest.skip("OpenVINO with a processor that has BF16 is needed")
+    half = runtime.load(tiny.bundle, provider="openvino", precision="bf16")
+    assert half.precision == {"text": "bf16", "image": "bf16"}
+    for found, expected in (
+        (half.text.encode(SENTENCES), engine.text.encode(SENTENCES)),
+        (half.image.encode(phantom), engine.image.encode(phantom)),
+    ):
+        assert (found * expected).sum(axis=1).min() > 0.999
+        assert np.abs(found - expected).max() > 1e-5, "beyond the gate of fp32"
 
 
 @pytest.mark.parametrize("name", ["cpu", "openvino"])

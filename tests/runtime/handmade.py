@@ -1,0 +1,225 @@
+"""Bundles put together by hand in a moment: small graphs of the real inputs and outputs, any artifacts and figures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from runtime.manifest import (
+    MANIFEST_NAME,
+    SCHEMA_VERSION,
+    Artifact,
+    CalibrationSet,
+    FidelityRecord,
+    FileEntry,
+    ImagePart,
+    Manifest,
+    ParityRecord,
+    Recipe,
+    Source,
+    TensorSpec,
+    TextPart,
+)
+from runtime.processor import processor_name
+
+ALL = ("cpu", "openvino", "cuda", "tensorrt")
+SIZE = 16
+CROP, GRID = 96, 3
+WORDS = ("no", "small", "left", "right", "pleural", "effusion", "opacity", "edema", "clear", "lungs")
+_SPECIAL = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+_VOCABULARY = (*_SPECIAL.values(), *WORDS)
+
+
+def record(
+    provider: str,
+    mean_cosine: float,
+    milliseconds: float,
+    precision: str,
+    processor: str | None = None,
+    **figures: float,
+) -> FidelityRecord:
+    """What export would have measured on 300 held-out items; the processor is this one unless another is named."""
+    return FidelityRecord(
+        provider=provider,
+        precision=precision,
+        processor=processor or processor_name(),
+        items=300,
+        data="0" * 64,
+        figures={"mean_cosine": mean_cosine, **figures},
+        gates={},
+        milliseconds=milliseconds,
+    )
+
+
+def artifact(
+    precision: str = "fp32",
+    providers: Sequence[str] = ALL,
+    *fidelity: FidelityRecord,
+    recipe: Recipe | None = None,
+    name: str | None = None,
+) -> Artifact:
+    """An entry for a part's list; `write_bundle` writes its graph and fills in the rest."""
+    return Artifact(
+        role="embedding",
+        precision=precision,
+        file=f"onnx/{name or 'model_' + precision.replace('-', '_')}.onnx",
+        external_data=(),
+        opset=18,
+        operators={},
+        inputs=(),
+        outputs=(),
+        providers=tuple(providers),
+        parity=(ParityRecord("cpu", "PyTorch fp32", "by hand", {"max_abs": 1e-6}, {"max_abs": 1e-5}),),
+        fidelity=fidelity,
+        recipe=recipe,
+    )
+
+
+def write_bundle(
+    folder: Path,
+    text: Sequence[Artifact] = (),
+    image: Sequence[Artifact] = (),
+    calibration: Mapping[str, CalibrationSet] | None = None,
+) -> Path:
+    """Write a bundle. Each artifact's graph has weights of its own, drawn with its file name as the seed."""
+    parts = {
+        "text": tuple(_written(folder, "text", each) for each in text),
+        "image": tuple(_written(folder, "image", each) for each in image),
+    }
+    if text:
+        _write_tokenizer(folder / "text")
+    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        family="biovil",
+        created="2026-11-22T00:00:00+00:00",
+        source=Source("folder", "handmade", None, None, None, {"pytorch_model.bin": "0" * 64}, None),
+        versions={"torch": "none"},
+        checks=(),
+        calibration=dict(calibration or {}),
+        text=TextPart(64, SIZE, parts["text"]) if text else None,
+        image=ImagePart(128, CROP, GRID, SIZE, parts["image"]) if image else None,
+        files={name: _entry(folder / name) for name in names},
+    )
+    (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
+    return folder
+
+
+def expected_text(file: str, input_ids: Sequence[int]) -> np.ndarray:
+    """The embedding that the text graph of that name gives, by numpy."""
+    table, projection = _text_weights(file)
+    embedding = np.maximum(table[list(input_ids)] @ projection, 0).mean(axis=0)
+    return embedding / np.linalg.norm(embedding)
+
+
+def _written(folder: Path, part: str, entry: Artifact) -> Artifact:
+    file = f"{part}/{entry.file}"
+    model = _MODELS[part](entry.file)
+    (folder / file).parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, folder / file)
+    inputs, outputs = ([_spec(value) for value in values] for values in (model.graph.input, model.graph.output))
+    return replace(entry, file=file, inputs=tuple(inputs), outputs=tuple(outputs))
+
+
+def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    tensor = value.type.tensor_type
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+    return TensorSpec(value.name, dtype, tuple(axis.dim_param or axis.dim_value for axis in tensor.shape.dim))
+
+
+def _entry(path: Path) -> FileEntry:
+    content = path.read_bytes()
+    return FileEntry(hashlib.sha256(content).hexdigest(), len(content))
+
+
+def _random(file: str) -> np.random.Generator:
+    return np.random.default_rng(list(file.encode()))
+
+
+def _text_weights(file: str) -> tuple[np.ndarray, np.ndarray]:
+    rng = _random(file)
+    table = rng.standard_normal((len(_VOCABULARY), 64)).astype(np.float32)
+    return table, rng.standard_normal((64, SIZE)).astype(np.float32)
+
+
+def _text_model(file: str) -> onnx.ModelProto:
+    """Mean over the tokens of relu(embedding · projection)."""
+    table, projection = _text_weights(file)
+    weights = {"table": table, "projection": projection, "tokens": np.array([1]), "last": np.array([2])}
+    nodes = [
+        ("Gather", ["table", "input_ids"], ["embedded"], {}),
+        ("MatMul", ["embedded", "projection"], ["product"], {}),
+        ("Relu", ["product"], ["hidden"], {}),
+        ("Cast", ["attention_mask"], ["mask"], {"to": TensorProto.FLOAT}),
+        ("Unsqueeze", ["mask", "last"], ["column"], {}),
+        ("Mul", ["hidden", "column"], ["masked"], {}),
+        ("ReduceSum", ["masked", "tokens"], ["sum"], {"keepdims": 0}),
+        ("ReduceSum", ["mask", "tokens"], ["count"], {"keepdims": 1}),
+        ("Div", ["sum", "count"], ["cls_projected_embedding"], {}),
+        ("ReduceL2", ["cls_projected_embedding", "tokens"], ["norm"], {"keepdims": 1}),
+        ("Div", ["cls_projected_embedding", "norm"], ["text_embeds"], {}),
+    ]
+    tokens = ("batch", "sequence")
+    inputs = dict.fromkeys(("input_ids", "attention_mask"), (TensorProto.INT64, tokens))
+    outputs = dict.fromkeys(("text_embeds", "cls_projected_embedding"), ("batch", SIZE))
+    return _model(nodes, weights, inputs, outputs)
+
+
+def _image_model(file: str) -> onnx.ModelProto:
+    """One convolution per patch."""
+    side = CROP // GRID
+    kernel = _random(file).standard_normal((SIZE, 1, side, side)).astype(np.float32)
+    weights = {"kernel": kernel, "channel": np.array([1]), "last": np.array([3]), "patches": np.array([1, 2])}
+    nodes = [
+        ("Cast", ["pixel_values"], ["float"], {"to": TensorProto.FLOAT}),
+        ("Unsqueeze", ["float", "channel"], ["grey"], {}),
+        ("Conv", ["grey", "kernel"], ["features"], {"strides": [side, side]}),
+        ("Transpose", ["features"], ["raw"], {"perm": [0, 2, 3, 1]}),
+        ("ReduceL2", ["raw", "last"], ["norms"], {"keepdims": 1}),
+        ("Div", ["raw", "norms"], ["patch_embeds"], {}),
+        ("ReduceMean", ["raw", "patches"], ["mean"], {"keepdims": 0}),
+        ("ReduceL2", ["mean", "channel"], ["norm"], {"keepdims": 1}),
+        ("Div", ["mean", "norm"], ["image_embeds"], {}),
+    ]
+    outputs = {"image_embeds": ("batch", SIZE), "patch_embeds": ("batch", GRID, GRID, SIZE)}
+    return _model(nodes, weights, {"pixel_values": (TensorProto.UINT8, ("batch", CROP, CROP))}, outputs)
+
+
+_MODELS = {"text": _text_model, "image": _image_model}
+
+
+def _model(nodes, weights, inputs, outputs) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        [helper.make_node(operator, reads, writes, **attributes) for operator, reads, writes, attributes in nodes],
+        "handmade",
+        [helper.make_tensor_value_info(name, dtype, axes) for name, (dtype, axes) in inputs.items()],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, axes) for name, axes in outputs.items()],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(model)
+    return model
+
+
+def _write_tokenizer(folder: Path) -> None:
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(_VOCABULARY)}, "[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(list(_SPECIAL.values()))
+    ends = [(name, _VOCABULARY.index(name)) for name in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "special_tokens_map.json").write_text(json.dumps(_SPECIAL), encoding="utf-8")
