@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from runtime.errors import CxrEngineError
 
-__all__ = ["CheckpointError", "DestinationError", "GateError", "GraphError"]
+__all__ = ["CalibrationError", "CheckpointError", "DestinationError", "GateError", "GraphError"]
+
+
+class CalibrationError(CxrEngineError):
+    """The texts or images to calibrate with cannot be had or are too few."""
 
 
 class CheckpointError(CxrEngineError):
