@@ -15,12 +15,17 @@ from export.families import FAMILIES
 from runtime.errors import CxrEngineError, MissingExtraError
 from runtime.providers import PROVIDERS
 
+# export.lower.PRECISIONS, which needs torch to import; a test compares them.
+_PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int8-dynamic")
 _INTERRUPTED = 130
 _TERMINATED = 143
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit status: 0 done, 1 failed (no bundle was left), 2 wrong usage."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["verify"]:
+        return _verify(arguments[1:])
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.list:
@@ -35,7 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     started = time.monotonic()
     try:
         try:
-            from export.build import export_bundle
+            from export.build import CalibrationSources, export_bundle
+            from export.lower import Lowering
         except ImportError as error:
             raise MissingExtraError("Exporting", error.name or str(error), "export") from error
         manifest = export_bundle(
@@ -46,6 +52,15 @@ def main(arguments: list[str] | None = None) -> int:
             revision=options.revision,
             provider=options.provider,
             force=options.force,
+            lowering=Lowering(options.precision, options.tier, options.target == "tensorrt"),
+            calibration=CalibrationSources(
+                text=options.calibration_text,
+                column=options.calibration_column,
+                images=options.calibration_images,
+                texts=options.calibration_texts,
+                images_count=options.calibration_image_count,
+                seed=options.seed,
+            ),
         )
     except CxrEngineError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
@@ -72,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m export",
         description="Export CXR-BERT and BioViL checkpoints to a checked bundle of ONNX files.",
         epilog="Example: python -m export biovil --checkpoint microsoft/BiomedVLP-CXR-BERT-specialized "
-        "--out bundles/biovil",
+        "--out bundles/biovil --precision fp32,int8. An existing bundle is measured by: python -m export verify BUNDLE",
     )
     parser.add_argument("family", nargs="?", choices=list(FAMILIES), help="the system to export")
     parser.add_argument("--list", action="store_true", help="show the table of systems and exit")
@@ -85,9 +100,69 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--provider", default="auto", choices=["auto", *PROVIDERS], help="engine for the comparison with PyTorch (auto)"
     )
+    parser.add_argument(
+        "--precision",
+        type=_precisions,
+        default=("fp32",),
+        metavar="LIST",
+        help=f"of {', '.join(_PRECISIONS)}, separated by commas (fp32); bf16 is fp32 weights computed in bfloat16",
+    )
+    parser.add_argument(
+        "--tier",
+        choices=["99", "99.9"],
+        default="99",
+        help="what int8 must hold on held-out data: mean cosine 0.99 and nearest-neighbour agreement 0.95, or 0.999 "
+        "and 0.99 (99)",
+    )
+    parser.add_argument(
+        "--target", choices=["cpu", "tensorrt"], default="cpu", help="tensorrt adds the int8 spelling that it wants"
+    )
+    parser.add_argument(
+        "--calibration-text", type=Path, metavar="FILE", help="your texts for int8: .txt, .csv, .jsonl or .parquet"
+    )
+    parser.add_argument("--calibration-column", default="text", metavar="NAME", help="column of the texts (text)")
+    parser.add_argument(
+        "--calibration-texts", type=_count, default=300, metavar="N", help="texts to calibrate with (300)"
+    )
+    parser.add_argument("--calibration-images", type=Path, metavar="DIR", help="your images for int8")
+    parser.add_argument(
+        "--calibration-image-count", type=_count, default=96, metavar="N", help="images to calibrate with (96)"
+    )
     parser.add_argument("--force", action="store_true", help="replace an existing bundle")
     parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
     return parser
+
+
+def _verify(arguments: list[str]) -> int:
+    try:
+        try:
+            from export.verify import main as verify
+        except ImportError as error:
+            raise MissingExtraError("Verifying", error.name or str(error), "export") from error
+        return verify(arguments)
+    except CxrEngineError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return _INTERRUPTED
+
+
+def _precisions(text: str) -> tuple[str, ...]:
+    named = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    unknown = [name for name in named if name not in _PRECISIONS]
+    if unknown or not named:
+        raise argparse.ArgumentTypeError(
+            f"unknown: {', '.join(unknown) or 'nothing given'}; there are: {', '.join(_PRECISIONS)}"
+        )
+    return named
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise ValueError
+    return count
 
 
 def _seed(text: str) -> int:

@@ -6,37 +6,44 @@ import datetime
 import json
 import platform
 import shutil
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import torch
 from torch import nn
 
+from export.calibration import (
+    IMAGE_HELD_OUT,
+    IMAGE_ITEMS,
+    TEXT_HELD_OUT,
+    TEXT_ITEMS,
+    CalibrationData,
+    image_data,
+    text_data,
+)
 from export.checkpoints import Checkpoint, ExpectedTensors, fit_tensors, open_checkpoint
 from export.families import Family, ImageModel
-from export.graph import GraphInfo, GraphSpec, export_graph
+from export.image_part import export_image
+from export.lower import Lowering
 from export.models import BioViLImageModel, CXRBertModel, bert_config
-from export.parity import check_gates, image_parity, pixel_parity, text_parity, token_parity
+from export.parity import Progress, check_gates, pixel_parity, token_parity
 from export.progress import Steps
-from export.rewrites import ImageEmbeddingGraph, TextEmbeddingGraph
 from export.staging import staged
+from export.text_part import export_text
 from export.tokenizer import write_tokenizer
 from runtime.bundle import sha256_file
 from runtime.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
-    Artifact,
     FileEntry,
-    ImagePart,
     Manifest,
     ParityRecord,
-    TextPart,
 )
-from runtime.providers import PROVIDERS, Provider, choose_provider, default_threads
-from runtime.session import Session, SessionOptions
+from runtime.providers import PROVIDERS, Provider, choose_provider
 from runtime.tokenization import Tokenizer
 
-__all__ = ["export_bundle"]
+__all__ = ["CalibrationSources", "export_bundle"]
 
 _VERSIONED = (
     "cxr-engine",
@@ -47,10 +54,30 @@ _VERSIONED = (
     "onnxscript",
     "onnxruntime",
     "openvino",
+    "nncf",
     "numpy",
 )
-_MODEL = "onnx/model.onnx"
-_PATCH_PIXELS = 32
+
+
+@dataclass(frozen=True)
+class CalibrationSources:
+    """Where the data for lower precisions comes from; None takes what is built in.
+
+    Attributes:
+        text: .txt, .csv, .jsonl or .parquet; column is that of the texts.
+        images: a folder.
+        texts: number of texts to calibrate with, texts_held_out to judge by; images_count and images_held_out alike.
+        seed: of the split.
+    """
+
+    text: Path | None = None
+    column: str = "text"
+    images: Path | None = None
+    texts: int = TEXT_ITEMS
+    texts_held_out: int = TEXT_HELD_OUT
+    images_count: int = IMAGE_ITEMS
+    images_held_out: int = IMAGE_HELD_OUT
+    seed: int = 0
 
 
 def export_bundle(
@@ -62,9 +89,11 @@ def export_bundle(
     revision: str | None = None,
     provider: str = "auto",
     force: bool = False,
+    lowering: Lowering | None = None,
+    calibration: CalibrationSources | None = None,
     steps: Steps | None = None,
 ) -> Manifest:
-    """Export a checkpoint to a bundle in fp32.
+    """Export a checkpoint to a bundle.
 
     Args:
         family: the system.
@@ -74,6 +103,9 @@ def export_bundle(
         revision: hub revision instead of the pinned one.
         provider: engine that runs the graphs for the comparison with PyTorch; "auto" prefers ONNX Runtime's CPU.
         force: replace an existing bundle.
+        lowering: precisions and what int8 must hold; None gives fp32 alone. With random weights
+            figures are reported, not enforced.
+        calibration: data that lower precisions are calibrated with and judged by; None takes what is built in.
         steps: where to show progress.
 
     Returns:
@@ -83,12 +115,14 @@ def export_bundle(
         CheckpointError: the checkpoint is not there or does not fit.
         GraphError: an exported graph is not portable.
         GateError: an artifact misses a gate; no bundle is written.
+        CalibrationError: the calibration data cannot be used.
         DestinationError: `out` cannot be written or replaced.
         ProviderError: no engine to compare with.
     """
     engine = _comparing_engine(provider)
-    parts = [part for part in (family.text, family.image) if part is not None]
-    steps = steps or Steps(3 + 2 * len(parts))
+    lowering, calibration = lowering or Lowering(), calibration or CalibrationSources()
+    lowered = set(lowering.precisions) != {"fp32"}
+    steps = steps or Steps()
     with staged(out, force, steps.note) as stage, torch.random.fork_rng():
         with steps.step(f"reading the checkpoint {source}"):
             checkpoint = open_checkpoint(source, family, stage / "work", seed=seed, revision=revision)
@@ -100,11 +134,20 @@ def export_bundle(
             if family.image:
                 checks.append(_write_preprocessing(family.image, stage / "image"))
             check_gates("preprocessing", checks)
+        lowering = replace(lowering, enforced=lowering.enforced and checkpoint.source.kind != "random")
+        if lowered and not lowering.enforced:
+            steps.note("The weights are random: figures of lower precisions are reported, not enforced.")
+        data: dict[str, CalibrationData] = {}
+        if lowered:
+            with steps.step("reading the calibration data") as advance:
+                data = _calibration_data(family, checkpoint, stage, calibration, steps, advance)
         text = image = None
         if family.text:
-            text = _export_text(models["text"], stage / "text", engine, seed, steps)
+            text = export_text(models["text"], stage / "text", engine, lowering, data.get("text"), seed, steps)
         if family.image:
-            image = _export_image(models["image"], family.image, stage / "image", engine, seed, steps)
+            image = export_image(
+                models["image"], family.image, stage / "image", engine, lowering, data.get("image"), seed, steps
+            )
         shutil.rmtree(stage / "work", ignore_errors=True)
         with steps.step("writing the manifest"):
             manifest = Manifest(
@@ -114,6 +157,7 @@ def export_bundle(
                 source=checkpoint.source,
                 versions=_versions(),
                 checks=tuple(checks),
+                calibration={part: found.record for part, found in data.items()},
                 text=text,
                 image=image,
                 files={
@@ -124,6 +168,39 @@ def export_bundle(
             )
             (stage / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
+
+
+def _calibration_data(
+    family: Family,
+    checkpoint: Checkpoint,
+    stage: Path,
+    sources: CalibrationSources,
+    steps: Steps,
+    advance: Progress,
+) -> dict[str, CalibrationData]:
+    data: dict[str, CalibrationData] = {}
+    if family.text:
+        data["text"] = text_data(
+            sources.text,
+            Tokenizer(stage / "text", checkpoint.config["max_position_embeddings"]),
+            column=sources.column,
+            count=sources.texts,
+            held_out=sources.texts_held_out,
+            seed=sources.seed,
+            note=steps.note,
+        )
+    if family.image:
+        data["image"] = image_data(
+            sources.images,
+            family.image.resize,
+            family.image.crop,
+            count=sources.images_count,
+            held_out=sources.images_held_out,
+            seed=sources.seed,
+            note=steps.note,
+            progress=advance,
+        )
+    return data
 
 
 def _comparing_engine(name: str) -> Provider:
@@ -137,7 +214,7 @@ def _reference_models(family: Family, checkpoint: Checkpoint) -> dict[str, nn.Mo
     models: dict[str, nn.Module] = {}
     expected: dict[str, ExpectedTensors] = {}
     if family.text:
-        models["text"] = CXRBertModel(bert_config(checkpoint.config))
+        models["text"] = CXRBertModel(bert_config(checkpoint.config), family.text)
         expected["text"] = ExpectedTensors(models["text"].state_dict(), family.text.harmless, dict(family.text.tied))
     if family.image:
         models["image"] = BioViLImageModel(family.image)
@@ -173,66 +250,6 @@ def _write_preprocessing(spec: ImageModel, folder: Path) -> ParityRecord:
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=2) + "\n", encoding="utf-8")
     return pixel_parity(spec)
-
-
-def _export_text(model: CXRBertModel, folder: Path, engine: Provider, seed: int, steps: Steps) -> TextPart:
-    config = model.config
-    longest, size = config.max_position_embeddings, config.projection_size
-    graph = GraphSpec(
-        inputs={"input_ids": ("batch", "sequence"), "attention_mask": ("batch", "sequence")},
-        outputs={"text_embeds": ("batch", size), "cls_projected_embedding": ("batch", size)},
-        limits={"batch": None, "sequence": longest},
-    )
-    with steps.step("text: exporting the graph"):
-        ids = torch.randint(5, config.vocab_size, (2, 16))
-        info = _export(TextEmbeddingGraph(model), (ids, torch.ones_like(ids)), graph, folder / _MODEL)
-    with steps.step("text: comparing with PyTorch") as advance:
-        session = _open(engine, folder / _MODEL)
-        record = text_parity(session, engine.name, "fp32", model, Tokenizer(folder, longest), seed, advance)
-        check_gates("text fp32", [record])
-    return TextPart(longest, size, (_artifact(f"text/{_MODEL}", graph, info, record),))
-
-
-def _export_image(
-    model: BioViLImageModel, spec: ImageModel, folder: Path, engine: Provider, seed: int, steps: Steps
-) -> ImagePart:
-    grid, size = spec.crop // _PATCH_PIXELS, spec.embedding_size
-    graph = GraphSpec(
-        inputs={"pixel_values": ("batch", spec.crop, spec.crop)},
-        outputs={"image_embeds": ("batch", size), "patch_embeds": ("batch", grid, grid, size)},
-        limits={"batch": None},
-    )
-    with steps.step("image: exporting the graph"):
-        pixels = torch.randint(0, 256, (2, spec.crop, spec.crop), dtype=torch.uint8)
-        info = _export(ImageEmbeddingGraph(model), (pixels,), graph, folder / _MODEL)
-    with steps.step("image: comparing with PyTorch") as advance:
-        session = _open(engine, folder / _MODEL)
-        record = image_parity(session, engine.name, "fp32", model, spec.crop, seed, advance)
-        check_gates("image fp32", [record])
-    return ImagePart(spec.resize, spec.crop, grid, size, (_artifact(f"image/{_MODEL}", graph, info, record),))
-
-
-def _export(module: nn.Module, example: tuple[torch.Tensor, ...], graph: GraphSpec, path: Path) -> GraphInfo:
-    path.parent.mkdir()
-    return export_graph(module.eval().requires_grad_(False), example, graph, path)
-
-
-def _open(engine: Provider, model: Path) -> Session:
-    return engine.open(model, SessionOptions(threads=default_threads(), precision="fp32"))
-
-
-def _artifact(file: str, graph: GraphSpec, info: GraphInfo, record: ParityRecord) -> Artifact:
-    return Artifact(
-        role="embedding",
-        precision="fp32",
-        file=file,
-        external_data=((PurePosixPath(file).parent / graph.external_data).as_posix(),),
-        opset=info.opset,
-        operators=info.operators,
-        inputs=info.inputs,
-        outputs=info.outputs,
-        parity=(record,),
-    )
 
 
 def _versions() -> dict[str, str]:

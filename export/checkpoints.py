@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from export.errors import CheckpointError
-from export.families import Family
+from export.families import Family, TextModel
 from export.hub import download, looks_like_hub_id
 from export.random_checkpoint import RANDOM_MARKER, write_random_checkpoint
 from runtime.bundle import sha256_file
@@ -31,7 +31,6 @@ _CONFIG_NUMBERS = (
     "intermediate_size",
     "max_position_embeddings",
     "type_vocab_size",
-    "projection_size",
 )
 
 
@@ -159,19 +158,20 @@ def _find_files(folder: Path, family: Family) -> tuple[dict[str, Path], dict[str
             f"The layout expected is that of {family.hub.repo} on the hub."
         )
     if family.text:
-        config = _read_config(folder / "config.json", family.text.model_type)
+        config = _read_config(folder / "config.json", family.text)
     return weights, config
 
 
-def _read_config(path: Path, model_type: str) -> dict[str, Any]:
+def _read_config(path: Path, text: TextModel) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(config, dict) or config.get("model_type") != model_type:
+    if not isinstance(config, dict) or config.get("model_type") != text.model_type:
         came = config.get("model_type") if isinstance(config, dict) else type(config).__name__
-        raise CheckpointError(f"{path} describes a model of type {came!r}; {model_type!r} is expected.")
-    wrong = [key for key in _CONFIG_NUMBERS if type(config.get(key)) is not int or config[key] < 1]
+        raise CheckpointError(f"{path} describes a model of type {came!r}; {text.model_type!r} is expected.")
+    numbers = (*_CONFIG_NUMBERS, "projection_size") if text.projection else _CONFIG_NUMBERS
+    wrong = [key for key in numbers if type(config.get(key)) is not int or config[key] < 1]
     if not isinstance(config.get("layer_norm_eps", 1e-12), float):
         wrong.append("layer_norm_eps")
     if wrong:

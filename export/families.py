@@ -19,15 +19,19 @@ class HubRepository:
 
 @dataclass(frozen=True)
 class TextModel:
-    """A BERT with a projection head; its sizes come from the checkpoint's config.json.
+    """A BERT; its sizes come from the checkpoint's config.json.
 
     Attributes:
         model_type: what config.json must say.
+        pooling: "cls" takes the first token's state, "mean" the average over all tokens.
+        projection: whether a projection head follows; without one, config.json needs no projection_size.
         harmless: prefixes of tensors that checkpoints carry and no output reads.
         tied: tensors that may be absent because they are another tensor: (name, the other's name).
     """
 
     model_type: str = "cxr-bert"
+    pooling: str = "cls"
+    projection: bool = True
     harmless: tuple[str, ...] = ("bert.pooler.", "bert.embeddings.position_ids")
     tied: tuple[tuple[str, str], ...] = (
         ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),

@@ -15,9 +15,9 @@ from torch import nn
 from torchvision.models.resnet import Bottleneck, ResNet
 from transformers import BertConfig, BertForMaskedLM
 
-from export.families import ImageModel
+from export.families import ImageModel, TextModel
 
-__all__ = ["BioViLImageModel", "CXRBertModel", "bert_config"]
+__all__ = ["BioViLImageModel", "CXRBertModel", "bert_config", "pool"]
 
 _CONFIG_KEYS = (
     "vocab_size",
@@ -42,7 +42,7 @@ def bert_config(config: Mapping[str, Any]) -> BertConfig:
     Attention is computed step by step ("eager"), as the paper's models were.
     """
     chosen = BertConfig(**{key: config[key] for key in _CONFIG_KEYS if key in config}, attn_implementation="eager")
-    chosen.projection_size = config["projection_size"]
+    chosen.projection_size = config.get("projection_size", chosen.hidden_size)
     return chosen
 
 
@@ -58,16 +58,31 @@ class _ProjectionHead(nn.Module):
         return self.dense_to_output(self.LayerNorm(hidden_states))
 
 
-class CXRBertModel(BertForMaskedLM):
-    """BERT with a masked-language head (`cls.…`) and a projection head for [CLS] (`cls_projection_head.…`)."""
+def pool(hidden: torch.Tensor, attention_mask: torch.Tensor, pooling: str) -> torch.Tensor:
+    """One vector per text: float (batch, sequence, D) → (batch, D); "cls" or "mean", as in `TextModel`."""
+    if pooling == "cls":
+        return hidden[:, 0]
+    weights = attention_mask[..., None].to(hidden.dtype)
+    return (hidden * weights).sum(1) / weights.sum(1)
 
-    def __init__(self, config: BertConfig) -> None:
+
+class CXRBertModel(BertForMaskedLM):
+    """BERT with a masked-language head (`cls.…`) and a projection head for [CLS] (`cls_projection_head.…`).
+
+    `TextModel` may ask for a model without projection head, or for the mean of all tokens instead of [CLS].
+    """
+
+    def __init__(self, config: BertConfig, text: TextModel | None = None) -> None:
         super().__init__(config)
-        self.cls_projection_head = _ProjectionHead(config.hidden_size, config.projection_size)
+        text = text or TextModel()
+        self.pooling = text.pooling
+        self.cls_projection_head = (
+            _ProjectionHead(config.hidden_size, config.projection_size) if text.projection else nn.Identity()
+        )
 
     @torch.no_grad()
     def cls_projection(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Projected [CLS] embeddings, not normalized.
+        """Projected embeddings of texts, not normalized.
 
         Args:
             input_ids: int64 (batch, sequence).
@@ -77,7 +92,7 @@ class CXRBertModel(BertForMaskedLM):
             float32 (batch, projection_size).
         """
         hidden = self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        return self.cls_projection_head(hidden[:, 0])
+        return self.cls_projection_head(pool(hidden, attention_mask, self.pooling))
 
 
 class _Trunk(nn.Module):

@@ -22,9 +22,9 @@ from runtime.manifest import ParityRecord
 from runtime.session import Session
 from runtime.tokenization import Tokenizer
 
-__all__ = ["GATES", "check_gates", "image_parity", "pixel_parity", "text_parity", "token_parity"]
+__all__ = ["GATES", "Progress", "check_gates", "image_parity", "pixel_parity", "text_parity", "token_parity"]
 
-# precision → figure → largest value allowed.
+# precision → figure → largest value allowed; of figures named min_… the smallest.
 GATES: Mapping[str, Mapping[str, float]] = {
     "fp32": {
         "max_abs": 1e-5,
@@ -33,6 +33,7 @@ GATES: Mapping[str, Mapping[str, float]] = {
         "max_abs_padding": 1e-5,
         "triplets_changed": 0,
     },
+    "fp16": {"min_cosine": 0.9995, "min_cosine_patch": 0.9995, "triplets_changed": 0},
 }
 _IDENTICAL = {"differing": 0.0}
 
@@ -54,9 +55,10 @@ def check_gates(artifact: str, records: Iterable[ParityRecord]) -> None:
     for record in records:
         where = "" if record.provider == "none" else f" on {record.provider}"
         for name, bound in record.gates.items():
-            if not record.figures[name] <= bound:  # NaN misses too
+            value, least = record.figures[name], name.startswith("min_")
+            if not (value >= bound if least else value <= bound):  # NaN misses too
                 missed.append(
-                    f"{artifact}{where}: {name} is {record.figures[name]:.3g}, at most {bound:g} is allowed "
+                    f"{artifact}{where}: {name} is {value:.6g}, at {'least' if least else 'most'} {bound:g} is allowed "
                     f"({record.cases}, against {record.reference})"
                 )
     if missed:

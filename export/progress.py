@@ -15,16 +15,15 @@ __all__ = ["Steps"]
 class Steps:
     """Numbered steps, shown on standard error."""
 
-    def __init__(self, total: int, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
-        self._total = total
         self._done = 0
 
     @contextmanager
     def step(self, what: str) -> Iterator[Callable[[float], None]]:
         """Show a step while it runs; yields a function that takes the share done, 0 to 1."""
         self._done += 1
-        label = f"[{self._done}/{self._total}] {what}"
+        label = f"[{self._done}] {what}"
         started = time.monotonic()
         if self.console.is_terminal:
             columns = (
@@ -45,6 +44,13 @@ class Steps:
             yield lambda share: None
         self.console.print(f"{label}: {time.monotonic() - started:.1f} s", markup=False, highlight=False)
 
+    @contextmanager
+    def substep(self, what: str) -> Iterator[None]:
+        """Show a part of a step, with the time it took."""
+        started = time.monotonic()
+        yield
+        self.note(f"  {what}: {time.monotonic() - started:.1f} s")
+
     def note(self, text: str) -> None:
         """Print a remark between steps."""
-        self.console.print(text, markup=False, highlight=False)
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from export.models import BioViLImageModel, CXRBertModel
+from export.models import BioViLImageModel, CXRBertModel, pool
 
 __all__ = ["ImageEmbeddingGraph", "TextEmbeddingGraph"]
 
@@ -65,19 +65,20 @@ class TextEmbeddingGraph(nn.Module):
             _Attention(layer.attention.self, model.config.num_attention_heads) for layer in self.layers
         )
         self.projection_head = model.cls_projection_head
+        self.pooling = model.pooling
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """int64 (batch, sequence) twice → text_embeds, cls_projected_embedding: float32 (batch, D) each."""
         hidden = self.embedding_norm(self.word_embeddings(input_ids) + self.positions[: input_ids.shape[1]])
         mask = (1.0 - attention_mask[:, None, None, :].to(hidden.dtype)) * _MASKED
-        last = len(self.layers) - 1
+        last = len(self.layers) - 1 if self.pooling == "cls" else None
         for index, (layer, attention) in enumerate(zip(self.layers, self.attentions, strict=True)):
             queries = hidden[:, :1] if index == last else hidden
             context = layer.attention.output.dense(attention(queries, hidden, mask))
             attended = layer.attention.output.LayerNorm(context + queries)
             expanded = layer.intermediate.intermediate_act_fn(layer.intermediate.dense(attended))
             hidden = layer.output.LayerNorm(layer.output.dense(expanded) + attended)
-        projected = self.projection_head(hidden[:, 0])
+        projected = self.projection_head(pool(hidden, attention_mask, self.pooling))
         return F.normalize(projected, dim=-1), projected
 
 

@@ -7,20 +7,35 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from runtime.manifest import Manifest, ParityRecord
+from runtime.manifest import Artifact, Manifest, ParityRecord
 
-__all__ = ["print_summary"]
+__all__ = ["print_summary", "report_console"]
+
+# Where the output goes to a file.
+_WIDTH = 132
+
+
+def report_console() -> Console:
+    """Standard output; wide enough for the tables where it goes to a file."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = _WIDTH
+    return console
 
 
 def print_summary(manifest: Manifest, out: Path, seconds: float) -> None:
     """Print artifacts with size, operators and parity figures, and where the bundle is."""
-    console = Console()
+    console = report_console()
     artifacts = Table(title="Artifacts", title_justify="left")
     figures = Table(title="Compared with PyTorch", title_justify="left")
     for heading in ("file", "precision", "size", "operators", "opset"):
         artifacts.add_column(heading, justify="right" if heading in ("size", "opset") else "left")
     for heading in ("what", "on", "figure", "value", "gate"):
         figures.add_column(heading, justify="right" if heading in ("value", "gate") else "left")
+    held_out = Table(title="Fidelity on held-out data", title_justify="left")
+    for heading in ("file", "computed in", "on", "mean cosine", "worst", "agreement", "Spearman", "ms a batch"):
+        held_out.add_column(heading, justify="left" if heading in ("file", "computed in", "on") else "right")
+    tried: list[Table] = []
     for part in (manifest.text, manifest.image):
         for artifact in part.artifacts if part else ():
             size = sum(manifest.files[name].bytes for name in artifact.files)
@@ -28,10 +43,23 @@ def print_summary(manifest: Manifest, out: Path, seconds: float) -> None:
             artifacts.add_row(artifact.file, artifact.precision, f"{size / 1e6:.1f} MB", operators, str(artifact.opset))
             for record in artifact.parity:
                 _add_figures(figures, f"{artifact.file} ({artifact.precision})", record)
+            _add_fidelity(held_out, artifact)
+            if artifact.recipe and len({trial.recipe for trial in artifact.recipe.trials}) > 1:
+                tried.append(_trials(artifact))
     for check in manifest.checks:
         _add_figures(figures, check.cases, check)
     console.print(artifacts)
     console.print(figures)
+    if held_out.row_count:
+        console.print(held_out)
+    for table in tried:
+        console.print(table)
+    for part, data in manifest.calibration.items():
+        console.print(
+            f"{part}: calibrated with {data.items}, judged by {data.held_out} others of '{data.name}' (seed {data.seed}"
+            f"{f', {data.skipped} skipped' if data.skipped else ''}).",
+            highlight=False,
+        )
     source = manifest.source
     if source.kind == "random":
         console.print(
@@ -49,8 +77,41 @@ def print_summary(manifest: Manifest, out: Path, seconds: float) -> None:
 def _add_figures(table: Table, what: str, record: ParityRecord) -> None:
     for name, value in record.figures.items():
         shown = f"{value:.7f}" if "cosine" in name else f"{value:.2g}"
-        gate = f"≤ {record.gates[name]:g}" if name in record.gates else ""
+        sign = "≥" if name.startswith("min_") else "≤"
+        gate = f"{sign} {record.gates[name]:g}" if name in record.gates else ""
         engine = record.provider if record.provider != "none" else ""
         table.add_row(what, engine, name, shown, gate)
         what = ""
     table.add_section()
+
+
+def _add_fidelity(table: Table, artifact: Artifact) -> None:
+    for record in artifact.fidelity:
+        figures = record.figures
+        table.add_row(
+            artifact.file,
+            record.precision,
+            record.provider,
+            f"{figures['mean_cosine']:.5f}",
+            f"{figures['min_cosine']:.4f}",
+            f"{figures['neighbour_agreement']:.3f}",
+            f"{figures['spearman']:.4f}",
+            f"{record.milliseconds:.1f}",
+        )
+
+
+def _trials(artifact: Artifact) -> Table:
+    """What the search tried, cheapest first: the Pareto list of fidelity and time."""
+    table = Table(title=f"Tried for {artifact.file}, tier {artifact.recipe.tier}", title_justify="left")
+    for heading in ("recipe", "on", "mean cosine", "agreement", "ms a batch", ""):
+        table.add_column(heading, justify="left" if heading in ("recipe", "on") else "right")
+    for trial in artifact.recipe.trials:
+        table.add_row(
+            trial.recipe,
+            trial.provider,
+            f"{trial.figures['mean_cosine']:.5f}",
+            f"{trial.figures['neighbour_agreement']:.3f}",
+            f"{trial.milliseconds:.1f}",
+            "taken" if trial.accepted else "below",
+        )
+    return table

@@ -1,0 +1,172 @@
+"""`python -m export verify BUNDLE`: measure a bundle's fidelity again, on this machine and on other data."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from export.calibration import image_data, text_data
+from export.fidelity import embed_images, embed_texts, missed_gates
+from export.image_part import image_judge
+from export.lower import Judge, engines
+from export.progress import Steps
+from export.sentences import TRIPLETS
+from export.summary import report_console
+from export.text_part import text_judge
+from runtime.bundle import Bundle, open_bundle
+from runtime.errors import BundleError, ProviderError
+from runtime.manifest import Artifact, FidelityRecord
+from runtime.providers import PROVIDERS, Provider, choose_provider, default_threads
+from runtime.session import Session, SessionOptions
+from runtime.tokenization import Tokenizer
+
+__all__ = ["Verified", "verify_bundle"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Verified:
+    """One artifact on one engine: what was recorded at the export (None where nothing was) and what is found here."""
+
+    part: str
+    file: str
+    recorded: FidelityRecord | None
+    found: FidelityRecord
+
+    @property
+    def missed(self) -> list[str]:
+        """Lines for the figures below the gates that held at the export."""
+        return missed_gates(self.found.figures, self.found.gates)
+
+
+def verify_bundle(
+    path: Path,
+    *,
+    text: Path | None = None,
+    column: str = "text",
+    images: Path | None = None,
+    provider: str | None = None,
+    steps: Steps | None = None,
+) -> list[Verified]:
+    """Compare every artifact with the bundle's fp32 graph, which the export proved equal to PyTorch.
+
+    Args:
+        path: the bundle.
+        text: held-out texts (.txt, .csv, .jsonl, .parquet); None takes the built-in ones. For the file that the bundle
+            was calibrated with, the very same split is made again, and only its held-out part is used.
+        column: of the texts.
+        images: a folder with held-out images, alike.
+        provider: one engine; None takes all that can run here.
+        steps: where progress is shown.
+
+    Raises:
+        BundleError: no bundle, files changed, or no fp32 artifact to compare with.
+        CalibrationError: the data cannot be used.
+        ProviderError: the provider cannot run here.
+    """
+    steps = steps or Steps()
+    bundle = open_bundle(path)
+    bundle.verify(bundle.manifest.files)
+    chosen = [choose_provider(provider)[0].name] if provider else [*PROVIDERS]
+    verified: list[Verified] = []
+    for part in bundle.parts():
+        with steps.step(f"{part}: embedding held-out data with the fp32 artifact"):
+            judge = _judge(bundle, part, text if part == "text" else images, column, steps)
+        with steps.step(f"{part}: measuring every artifact"):
+            owner = bundle.text_part() if part == "text" else bundle.image_part()
+            for artifact in owner.artifacts:
+                for engine, precision in _combinations(artifact, chosen):
+                    recorded = _recorded(artifact, engine.name, precision)
+                    gates = recorded.gates if recorded else {}
+                    with contextlib.suppress(ProviderError), steps.substep(f"{artifact.file} on {engine.name}"):
+                        found = judge.record(engine, bundle.path(artifact.file), precision, gates)
+                        verified.append(Verified(part, artifact.file, recorded, found))
+    return verified
+
+
+def _combinations(artifact: Artifact, chosen: list[str]) -> Iterator[tuple[Provider, str]]:
+    for engine in engines([name for name in artifact.providers if name in chosen]):
+        yield engine, artifact.precision
+        if artifact.precision == "fp32":
+            for precision in sorted(engine.from_fp32):
+                if engine.refuses(precision) is None:
+                    yield engine, precision
+
+
+def _recorded(artifact: Artifact, provider: str, precision: str) -> FidelityRecord | None:
+    found = [each for each in artifact.fidelity if (each.provider, each.precision) == (provider, precision)]
+    return found[-1] if found else None
+
+
+def _judge(bundle: Bundle, part: str, source: Path | None, column: str, steps: Steps) -> Judge:
+    # Same counts, same seed: of the file that the bundle was calibrated with, the held-out part is the same.
+    known = bundle.manifest.calibration.get(part)
+    counts = {"count": known.items, "held_out": known.held_out, "seed": known.seed} if known else {}
+    session = _reference(bundle, part)
+    if part == "image":
+        image = bundle.image_part()
+        data = image_data(source, image.resize, image.crop, note=steps.note, **counts)
+        return image_judge(embed_images(session, data.held_out), data.held_out, data.record.held_out_sha256)
+    tokenizer = Tokenizer(bundle.path("text"), bundle.text_part().max_length)
+    data = text_data(source, tokenizer, column=column, note=steps.note, **counts)
+    rows, digest = list(data.held_out), data.record.held_out_sha256
+    triplets = tokenizer.encode([sentence for triplet in TRIPLETS for sentence in triplet])
+    embeds = embed_texts(session, [*rows, *triplets], tokenizer.pad_token_id)
+    vocab_size = 1 + max(max(row) for row in rows)
+    return text_judge(np.array(embeds[: len(rows)]), embeds[len(rows) :], rows, tokenizer, vocab_size, digest)
+
+
+def _reference(bundle: Bundle, part: str) -> Session:
+    engine = engines(("cpu", "openvino"))[0]
+    try:
+        artifact = bundle.artifact(part, "fp32", provider=engine.name)
+    except BundleError:
+        raise BundleError(
+            f"{bundle.root} has no {part} artifact in fp32 to compare with. Export it with --precision fp32,…"
+        ) from None
+    return engine.open(bundle.path(artifact.file), SessionOptions(threads=default_threads(), precision="fp32"))
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command and return the exit status: 0 all gates hold, 1 one does not."""
+    parser = argparse.ArgumentParser(
+        prog="python -m export verify",
+        description="Measure a bundle's fidelity on this machine: int8 results differ between processors and data.",
+    )
+    parser.add_argument("bundle", type=Path, help="folder written by python -m export")
+    parser.add_argument("--text", type=Path, metavar="FILE", help="held-out texts: .txt, .csv, .jsonl or .parquet")
+    parser.add_argument("--column", default="text", help="column of the texts (text)")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="folder with held-out images")
+    parser.add_argument("--provider", choices=list(PROVIDERS), help="one engine (all that can run here)")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    options = parser.parse_args(arguments)
+    verified = verify_bundle(
+        options.bundle, text=options.text, column=options.column, images=options.images, provider=options.provider
+    )
+    missed = [f"{each.file} on {each.found.provider}: {line}" for each in verified for line in each.missed]
+    if options.json:
+        print(json.dumps({"missed": missed, "artifacts": [dataclasses.asdict(each) for each in verified]}, indent=2))
+    else:
+        report_console().print(_table(verified))
+        print("\n".join(missed) or "Every gate that held at the export holds here.")
+    return 1 if missed else 0
+
+
+def _table(verified: list[Verified]) -> Table:
+    table = Table(title="Against the bundle's fp32 graph (in brackets: at the export)", title_justify="left")
+    for heading in ("file", "computed in", "on", "mean cosine", "worst", "agreement", "ms a batch"):
+        table.add_column(heading, justify="left" if heading in ("file", "computed in", "on") else "right")
+    for each in verified:
+        found, recorded = each.found, each.recorded
+        cells = []
+        for name, digits in (("mean_cosine", 5), ("min_cosine", 4), ("neighbour_agreement", 3)):
+            before = f" ({recorded.figures[name]:.{digits}f})" if recorded else ""
+            cells.append(f"{found.figures[name]:.{digits}f}{before}")
+        table.add_row(each.file, found.precision, found.provider, *cells, f"{found.milliseconds:.1f}")
+    return table
