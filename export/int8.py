@@ -181,11 +181,14 @@ class TextQuantizer:
         # An outlier channel reaches the int8 product as 0, so it does not widen the range.
         multiplier = np.where(kept, 1 / smooth, 0).astype(np.float32)
         moments = statistics.moments.astype(np.float64) * multiplier[:, None] * multiplier
-        rounded = {}
-        for name in group.weights:
-            inner = self._values[name] * np.where(kept, smooth, 0)[:, None].astype(np.float32)
-            scales = int8_scales(inner, block)
-            rounded[name] = (round_weights(inner, scales, moments), scales)
+        inner = weight * np.where(kept, smooth, 0)[:, None].astype(np.float32)
+        scales = int8_scales(inner, block)
+        # All of the group at once: the factorization of the moments takes most of the time.
+        ends = np.cumsum([self._values[name].shape[1] for name in group.weights])[:-1]
+        parts = zip(
+            np.split(round_weights(inner, scales, moments), ends, axis=1), np.split(scales, ends, axis=1), strict=True
+        )
+        rounded = dict(zip(group.weights, parts, strict=True))
         low, high = statistics.lowest * multiplier, statistics.highest * multiplier
         return _Rounded(multiplier, min(float(low.min()), 0.0), max(float(high.max()), 0.0), outliers, rounded)
 

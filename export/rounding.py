@@ -59,8 +59,11 @@ def round_weights(
     diagonal += _DAMPING * mean
     # The most excited inputs first, while there is most left to compensate with.
     order = torch.argsort(diagonal, descending=True)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian[order][:, order]))
-    factor = torch.linalg.cholesky(inverse, upper=True).float()
+    # The upper Cholesky factor of the inverse, from that of the matrix with rows and columns reversed: a third of the
+    # work of inverting first.
+    lower = torch.linalg.cholesky(hessian[order][:, order].flip(0, 1))
+    identity = torch.eye(len(lower), dtype=lower.dtype)
+    factor = torch.linalg.solve_triangular(lower, identity, upper=False).flip(0, 1).float()
     rest = torch.from_numpy(weight)[order].clone()
     scale = torch.from_numpy(scales).repeat_interleave(len(weight) // len(scales), dim=0)[order]
     rounded = torch.empty_like(rest)

@@ -135,17 +135,7 @@ def _reference(bundle: Bundle, part: str) -> Session:
 
 def main(arguments: list[str]) -> int:
     """Run the command and return the exit status: 0 all gates hold, 1 one does not."""
-    parser = argparse.ArgumentParser(
-        prog="python -m export verify",
-        description="Measure a bundle's fidelity on this machine: int8 results differ between processors and data.",
-    )
-    parser.add_argument("bundle", type=Path, help="folder written by python -m export")
-    parser.add_argument("--text", type=Path, metavar="FILE", help="held-out texts: .txt, .csv, .jsonl or .parquet")
-    parser.add_argument("--column", default="text", help="column of the texts (text)")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="folder with held-out images")
-    parser.add_argument("--provider", choices=list(PROVIDERS), help="one engine (all that can run here)")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     verified = verify_bundle(
         options.bundle, text=options.text, column=options.column, images=options.images, provider=options.provider
     )
@@ -156,6 +146,20 @@ def main(arguments: list[str]) -> int:
         report_console().print(_table(verified))
         print("\n".join(missed) or "Every gate that held at the export holds here.")
     return 1 if missed else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m export verify",
+        description="Measure a bundle's fidelity on this machine: int8 results differ between processors and data.",
+    )
+    parser.add_argument("bundle", type=Path, help="folder written by python -m export")
+    parser.add_argument("--text", type=Path, metavar="FILE", help="held-out texts: .txt, .csv, .jsonl or .parquet")
+    parser.add_argument("--column", default="text", help="column of the texts (text)")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="folder with held-out images")
+    parser.add_argument("--provider", choices=list(PROVIDERS), help="one engine (all that can run here)")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    return parser
 
 
 def _table(verified: list[Verified]) -> Table:

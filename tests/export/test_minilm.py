@@ -10,7 +10,6 @@ import pytest
 
 import runtime
 from export.build import CalibrationSources, export_bundle
-from export.errors import GateError
 from export.lower import Lowering
 from tests.conftest import ROOT
 from tests.minilm import MINILM, minilm_folder, write_minilm
@@ -82,25 +81,3 @@ def test_rounding_to_nearest_without_outlier_channels_is_worse(bundle, monkeypat
     good = _artifact(bundle[1], "int8").fidelity
     for left, right in zip(naive, good, strict=True):
         assert 1 - left.figures["mean_cosine"] > 1.5 * (1 - right.figures["mean_cosine"])
-
-
-def test_the_search_says_what_it_tried_when_nothing_holds(checkpoint, monkeypatch, tmp_path):
-    from export import lower, text_recipes
-
-    monkeypatch.setattr(text_recipes, "_FLOAT_SHARES", ())
-    monkeypatch.setattr(text_recipes._Ladder, "_ranking", lambda self, plans: [])
-    monkeypatch.setattr(
-        text_recipes._Ladder, "candidates", lambda self, form: iter([self._candidate(form, self._with_outliers())])
-    )
-    monkeypatch.setitem(lower.TIERS, "99.9", {"mean_cosine": 0.99999})
-    with pytest.raises(
-        GateError, match=r"(?s)No int8 recipe for the text encoder holds tier 99.9.*Tried:.*on cpu: mean"
-    ):
-        export_bundle(
-            MINILM,
-            str(checkpoint),
-            tmp_path / "out",
-            lowering=Lowering(("int8",), "99.9"),
-            calibration=CalibrationSources(texts=48, texts_held_out=24),
-        )
-    assert not (tmp_path / "out").exists()
