@@ -1,0 +1,176 @@
+"""Trained weights, exported and run in every precision, understand images and texts as well as PyTorch does."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+import runtime
+from export.models import BioViLImageModel, CXRBertModel
+from runtime.bundle import open_bundle
+from runtime.image import ImageEncoder
+from runtime.providers import PROVIDERS
+from runtime.session import SessionOptions
+from runtime.text import TextEncoder
+from runtime.tokenization import Tokenizer
+from tests import trained as oracle
+from tests.oracle import reference_text_engine
+from tests.trained import CHANCE, FAMILY, Case, figures
+from tests.trained.cases import finding_prompts
+
+PRECISIONS = ("fp32", "fp16", "int8")
+COUNT = 480
+# Well below what PyTorch reaches with several seeds of the training, well above chance.
+BOUNDS = {"finding": 0.95, "location": 0.98, "retrieval": 0.95, "grounding": 0.85, "pointing": 0.97}
+# One percentage point, as every figure is a share.
+TOLERANCE = {"fp32": 0.0, "fp16": 0.01, "int8": 0.01}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The checkpoint, its bundle, cases it was not trained on, and what PyTorch makes of them."""
+
+    checkpoint: Path
+    bundle: Path
+    text: CXRBertModel
+    image: BioViLImageModel
+    cases: list[Case]
+    encode_texts: Callable[[list[str]], NDArray]
+    image_embeds: NDArray
+    patch_embeds: NDArray
+    figures: dict[str, float]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    from export.build import CalibrationSources, export_bundle
+    from export.lower import Lowering
+
+    checkpoint = oracle.trained_checkpoint()
+    folder = tmp_path_factory.mktemp("trained")
+    bundle = folder / "bundle"
+    texts, images = oracle.write_calibration(folder)
+    # Not enforced: the plain recipes are what is tried here, without a search for better ones.
+    export_bundle(
+        FAMILY,
+        str(checkpoint),
+        bundle,
+        lowering=Lowering(PRECISIONS, enforced=False),
+        calibration=CalibrationSources(text=texts, images=images),
+    )
+    text, image = oracle.load_models(checkpoint)
+    cases = oracle.held_out_cases(COUNT)
+    encode_texts = oracle.reference_texts(text, checkpoint)
+    image_embeds, patch_embeds = oracle.reference_images(image, cases)
+    reached = figures(cases, encode_texts, image_embeds, patch_embeds)
+    return Trained(checkpoint, bundle, text, image, cases, encode_texts, image_embeds, patch_embeds, reached)
+
+
+def test_the_reference_understands_images_and_texts(trained: Trained) -> None:
+    missed = {name: value for name, value in trained.figures.items() if value < BOUNDS[name]}
+    assert not missed, trained.figures
+
+
+def _encoders(folder: Path, precision: str) -> tuple[TextEncoder, ImageEncoder]:
+    """The encoders on ONNX Runtime's CPU, also of graphs that are meant for a GPU."""
+    bundle = open_bundle(folder)
+    sessions = []
+    for part in (bundle.text_part(), bundle.image_part()):
+        file = next(found.file for found in part.artifacts if found.precision == precision)
+        sessions.append(PROVIDERS["cpu"].open(bundle.path(file), SessionOptions(2, precision)))
+    tokenizer = Tokenizer(bundle.path("text"), bundle.text_part().max_length)
+    return TextEncoder(bundle.text_part(), sessions[0], tokenizer), ImageEncoder(bundle.image_part(), sessions[1])
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_precision_understands_them_as_well(trained: Trained, precision: str) -> None:
+    text, image = _encoders(trained.bundle, precision)
+    images = [case.image for case in trained.cases]
+    reached = figures(
+        trained.cases,
+        lambda texts: text.encode(texts, normalize=False),
+        image.encode(images),
+        image.encode_patches(images),
+    )
+    lost = {name: trained.figures[name] - value for name, value in reached.items()}
+    # A case on the fence may fall to either side with any rounding.
+    assert max(np.abs([*lost.values()])) <= TOLERANCE[precision] + 0.5 / COUNT, (reached, trained.figures)
+
+
+def test_fp32_embeddings_are_those_of_pytorch_and_of_the_reference_package(trained: Trained) -> None:
+    engine = runtime.load(trained.bundle, provider="cpu", precision="fp32")
+    captions = [case.caption for case in trained.cases]
+    expected = trained.encode_texts(captions)
+    expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+    assert np.abs(engine.text.encode(captions) - expected).max() <= 1e-5
+    independent = reference_text_engine(trained.checkpoint).get_embeddings_from_prompt(captions[:50]).numpy()
+    assert np.abs(engine.text.encode(captions[:50]) - independent).max() <= 1e-5
+    images = [case.image for case in trained.cases]
+    assert np.abs(engine.image.encode(images) - trained.image_embeds).max() <= 1e-5
+    assert np.abs(engine.image.encode_patches(images) - trained.patch_embeds).max() <= 1e-5
+
+
+def test_similarity_maps_point_to_the_finding(trained: Trained) -> None:
+    """The figures are made of maps computed all at once; the engine's own are the same kind of map."""
+    engine = runtime.load(trained.bundle, provider="cpu", precision="fp32")
+    prompts = finding_prompts()
+    inside_is_higher = []
+    for case in [case for case in trained.cases if case.location][:64]:
+        values = engine.similarity_map(case.image, prompts[case.finding][0])
+        top, left, bottom, right = case.region
+        inside_is_higher.append(np.nanmean(values[top:bottom, left:right]) > np.nanmean(values))
+    assert np.mean(inside_is_higher) >= 0.9
+
+
+def test_wrong_labels_give_chance(trained: Trained) -> None:
+    """Negative control: the figures do not come from the way they are computed."""
+    order = np.random.default_rng(0).permutation(COUNT)
+    present = [case for case in trained.cases if case.location]
+    labels = np.random.default_rng(0).permutation(len(present))
+    shuffled = iter(labels)
+    wrong = [replace(case, **_labels(present[next(shuffled)])) if case.location else case for case in trained.cases]
+    reached = figures(wrong, trained.encode_texts, trained.image_embeds, trained.patch_embeds)
+    for name in ("location", "grounding", "pointing"):
+        assert abs(reached[name] - CHANCE[name]) < 0.1, reached
+    embeds, patches = trained.image_embeds[order], trained.patch_embeds[order]
+    reached = figures(trained.cases, trained.encode_texts, embeds, patches)
+    for name in ("finding", "retrieval"):
+        assert reached[name] < CHANCE[name] + 0.1, reached
+
+
+def _labels(case: Case) -> dict[str, object]:
+    return {"finding": case.finding, "location": case.location, "region": case.region, "caption": case.caption}
+
+
+def test_coarse_weights_are_noticed(trained: Trained) -> None:
+    """Negative control: weights of 4 bits, one scale per tensor, lose far more than any precision may."""
+    text, image = copy.deepcopy(trained.text), copy.deepcopy(trained.image)
+    for weight in [*text.parameters(), *image.parameters()]:
+        if weight.ndim > 1:
+            scale = weight.detach().abs().max() / 7
+            weight.data = (weight.detach() / scale).round() * scale
+    encode_texts = oracle.reference_texts(text, trained.checkpoint)
+    reached = figures(trained.cases, encode_texts, *oracle.reference_images(image, trained.cases))
+    assert trained.figures["finding"] - reached["finding"] > 0.1, reached
+    assert trained.figures["retrieval"] - reached["retrieval"] > 0.1, reached
+
+
+def test_the_text_model_can_fill_in_words(trained: Trained) -> None:
+    """Its masked-language head is trained as well: an oracle for what reads it."""
+    vocabulary = (trained.checkpoint / "vocab.txt").read_text(encoding="utf-8").split("\n")
+    engine = reference_text_engine(trained.checkpoint)
+    expected = {"There is a nodule in the left [MASK] lobe.": {"upper", "lower"}, "The lungs are [MASK].": {"clear"}}
+    for prompt, words in expected.items():
+        tokens = engine.tokenize_input_prompts(prompt)
+        with torch.no_grad():
+            logits = trained.text(tokens.input_ids, tokens.attention_mask).logits[0]
+        position = tokens.input_ids[0].tolist().index(vocabulary.index("[MASK]"))
+        best = [vocabulary[index] for index in logits[position].topk(len(words)).indices]
+        assert set(best) == words, (prompt, best)
