@@ -14,7 +14,7 @@ from export.calibration import CalibrationData
 from export.families import ImageModel
 from export.fidelity import embed_images, image_figures, image_milliseconds
 from export.graph import GraphInfo, GraphSpec, export_graph
-from export.half import convert_half
+from export.half import convert_half, find_overflowing
 from export.int8_image import image_layers, quantize_image
 from export.lower import Candidate, Judge, Lowering, artifact, bf16_fidelity, engines, fidelity, search
 from export.models import BioViLImageModel
@@ -29,6 +29,8 @@ __all__ = ["export_image", "image_judge"]
 
 _PATCH_PIXELS = 32
 _BATCH = 4
+# Calibration images with which fp16 looks for activations beyond its range.
+_OVERFLOW_IMAGES = 16
 # Convolutions left in floating point, in the order of the trials: (from the start, from the end). The last one always
 # is.
 _KEPT = ((0, 0), (1, 0), (1, 4), (1, 11), (11, 11), (20, 20))
@@ -141,10 +143,12 @@ def _lower(
     if "fp16" in wanted:
         with steps.step("image: converting to fp16") as advance:
             target = source.with_name("model_fp16.onnx")
-            info = convert_half(source, target, graph, "fp16")
-            stand_in = engines(("cpu",))[0]
-            session = stand_in.open(target, SessionOptions(threads=default_threads(), precision="fp16"))
-            parity = image_parity(session, stand_in.name, "fp16", model, spec.crop, seed, advance)
+            engine = engines(("cpu", "openvino"))[0]
+            pixels = data.calibration[:_OVERFLOW_IMAGES]
+            feeds = ({"pixel_values": pixels[at : at + _BATCH]} for at in range(0, len(pixels), _BATCH))
+            info = convert_half(source, target, graph, "fp16", keep=find_overflowing(source, feeds, engine))
+            session = engine.open(target, SessionOptions(threads=default_threads(), precision="fp16"))
+            parity = image_parity(session, engine.name, "fp16", model, spec.crop, seed, advance)
             check_gates("image fp16", [parity])
             providers = ("cuda", "tensorrt")
             records = fidelity(judge, target, "fp16", providers, lowering.enforced, "image fp16")

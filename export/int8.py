@@ -18,7 +18,7 @@ writes one quantizer for query, key and value instead of three.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -200,7 +200,8 @@ class _Writer:
         self._form = form
         self._values = values
         self._nodes: list[onnx.NodeProto] = []
-        self._constants: list[onnx.TensorProto] = []
+        self._constants: dict[str, onnx.TensorProto] = {}
+        self._written: set[str] = set()
 
     def rewrite(self, model: onnx.ModelProto, groups: Mapping[str, _Rounded | None]) -> None:
         """Replace the products of the groups; None leaves a group as it is."""
@@ -222,7 +223,7 @@ class _Writer:
         del graph.node[:], graph.value_info[:]
         graph.node.extend(self._nodes)
         read = {name for node in graph.node for name in node.input}
-        kept = [tensor for tensor in (*graph.initializer, *self._constants) if tensor.name in read]
+        kept = [tensor for tensor in (*graph.initializer, *self._constants.values()) if tensor.name in read]
         del graph.initializer[:]
         graph.initializer.extend(kept)
 
@@ -285,16 +286,14 @@ class _Writer:
         self._node("Gather", [scale, node.input[1]], f"{output}:scale")
         self._node("Mul", [f"{output}:float", f"{output}:scale"], output)
 
-    def _known(self, output: str) -> bool:
-        return any(output in node.output for node in self._nodes)
-
     def _constant(self, name: str, value: NDArray[Any]) -> str:
-        if all(tensor.name != name for tensor in self._constants):
-            self._constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        if name not in self._constants:
+            self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
         return name
 
     def _node(self, op_type: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        if not self._known(output):
+        if output not in self._written:
+            self._written.add(output)
             name = f"{output}:{op_type}"
             self._nodes.append(helper.make_node(op_type, list(inputs), [output], name=name, **attributes))
         return output
@@ -302,8 +301,7 @@ class _Writer:
 
 def _bias_output(graph: onnx.GraphProto, product: str, values: Mapping[str, NDArray[Any]]) -> str | None:
     """Output of the addition of a constant that alone reads the product, if there is one."""
-    readers: Iterator[onnx.NodeProto] = (node for node in graph.node if product in node.input)
-    found = list(readers)
+    found = [node for node in graph.node if product in node.input]
     if len(found) == 1 and found[0].op_type == "Add" and any(name in values for name in found[0].input):
         return found[0].output[0]
     return None

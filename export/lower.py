@@ -126,9 +126,15 @@ def artifact(
 
 
 def fidelity(
-    judge: Judge, model: Path, precision: str, providers: Iterable[str], enforced: bool, what: str
+    judge: Judge,
+    model: Path,
+    precision: str,
+    providers: Iterable[str],
+    enforced: bool,
+    what: str,
+    computed: str | None = None,
 ) -> tuple[FidelityRecord, ...]:
-    """Measure a graph on every engine it is meant for that can run here.
+    """Measure a graph on every engine it is meant for that can run here; see `Judge.record`.
 
     Raises:
         GateError: fp16 or bf16 misses a gate on one of them.
@@ -137,7 +143,7 @@ def fidelity(
     records = []
     for engine in engines(providers):
         with contextlib.suppress(ProviderError):  # installed, but this machine lacks the GPU
-            records.append(judge.record(engine, model, precision, gates))
+            records.append(judge.record(engine, model, precision, gates, computed))
     refuse_missed(records, what)
     return tuple(records)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from export.calibration import CalibrationData
 from export.fidelity import embed_texts, text_figures, text_milliseconds
 from export.graph import GraphSpec, export_graph
-from export.half import convert_half
+from export.half import convert_half, find_overflowing
 from export.lower import Judge, Lowering, artifact, bf16_fidelity, engines, fidelity
 from export.models import CXRBertModel
 from export.parity import Progress, check_gates, text_parity
@@ -29,6 +29,9 @@ from runtime.tokenization import Tokenizer
 __all__ = ["export_text", "text_judge"]
 
 _TOKEN_BUDGET = 512
+_GPU = ("cuda", "tensorrt")
+# Calibration texts with which fp16 looks for activations beyond its range.
+_OVERFLOW_TEXTS = 64
 
 TextData = CalibrationData[list[list[int]]]
 
@@ -156,16 +159,31 @@ def _lower(
     if "fp16" in wanted:
         with steps.step("text: converting to fp16") as advance:
             target = source.with_name("model_fp16.onnx")
-            info = convert_half(source, target, graph, "fp16")
-            stand_in = engines(("cpu",))[0]
-            session = stand_in.open(target, SessionOptions(threads=default_threads(), precision="fp16"))
-            parity = text_parity(session, stand_in.name, "fp16", model, tokenizer, seed, advance)
-            check_gates("text fp16", [parity])
-            providers = ("cuda", "tensorrt")
-            records = fidelity(judge, target, "fp16", providers, lowering.enforced, "text fp16")
-            artifacts.append(
-                artifact("text/onnx/model_fp16.onnx", "fp16", info, providers, parity=(parity,), fidelity=records)
+            engine = engines(("cpu", "openvino"))[0]
+            rows = list(data.calibration[:_OVERFLOW_TEXTS])
+            feeds = (
+                dict(
+                    zip(graph.inputs, pad_batch([rows[index] for index in batch], tokenizer.pad_token_id), strict=True)
+                )
+                for batch in plan_batches([len(row) for row in rows], _TOKEN_BUDGET)
             )
+            info = convert_half(source, target, graph, "fp16", keep=find_overflowing(source, feeds, engine))
+            session = engine.open(target, SessionOptions(threads=default_threads(), precision="fp16"))
+            parity = text_parity(session, engine.name, "fp16", model, tokenizer, seed, advance)
+            check_gates("text fp16", [parity])
+            records = fidelity(judge, target, "fp16", _GPU, lowering.enforced, "text fp16")
+            artifacts.append(
+                artifact("text/onnx/model_fp16.onnx", "fp16", info, _GPU, parity=(parity,), fidelity=records)
+            )
+    if "bf16" in wanted:
+        with steps.step("text: converting to bf16 for GPUs"):
+            target = source.with_name("model_bf16.onnx")
+            info = convert_half(source, target, graph, "bf16")
+            # ONNX Runtime has no bf16 kernels for processors; OpenVINO reads the graph and computes it in float32.
+            records = fidelity(
+                judge, target, "bf16", ("openvino",), lowering.enforced, "text bf16 graph", computed="fp16"
+            )
+            artifacts.append(artifact("text/onnx/model_bf16.onnx", "bf16", info, _GPU, fidelity=records))
     if "int8" in wanted or "int8-dynamic" in wanted:
         artifacts += int8_artifacts(source, graph, judge, data, tokenizer, lowering, steps)
     return artifacts

@@ -135,7 +135,7 @@ class Engine:
 def load(
     bundle: str | os.PathLike[str],
     provider: str = "auto",
-    precision: str = "auto",
+    precision: str | Mapping[str, str] = "auto",
     threads: int | None = None,
     *,
     min_fidelity: float = MIN_FIDELITY,
@@ -151,7 +151,8 @@ def load(
         precision: what to compute in: a precision of the bundle; "bf16", which OpenVINO makes of fp32 and which is
             refused where it would be emulated slowly; or "auto" for the fastest, part by part, whose recorded fidelity
             on that provider reaches `min_fidelity`, else fp32 (`engine.precision` and `engine.fidelity` say which; a
-            line at level INFO of the logger "runtime" says why).
+            line at level INFO of the logger "runtime" says why). A mapping names one for each part:
+            {"text": "int8-dynamic", "image": "int8"}; parts that it lacks are "auto".
         threads: threads for one inference; None takes the processors this process may run on.
         min_fidelity: smallest mean cosine to PyTorch fp32 on held-out data that precision="auto" accepts, in [0, 1].
         parts: load only these of "text" and "image"; None loads all the bundle has.
@@ -182,10 +183,17 @@ def load(
         if part not in ("text", "image"):
             raise InputError(f"There is no part '{part}'; there are: text, image.")
         opened.artifacts(part)  # raises for a part that the bundle lacks
+    by_part = dict.fromkeys(wanted, precision) if isinstance(precision, str) else dict(precision)
+    for part in by_part:
+        if part not in wanted:
+            raise InputError(f"precision names the part '{part}'; loaded are: {', '.join(wanted)}.")
     failures: dict[str, CxrEngineError] = {}
     for candidate in choose_provider(provider):
         try:
-            choices = {part: choose_precision(opened, part, candidate, precision, min_fidelity) for part in wanted}
+            choices = {
+                part: choose_precision(opened, part, candidate, by_part.get(part, "auto"), min_fidelity)
+                for part in wanted
+            }
         except (BundleError, ProviderError) as error:
             failures[candidate.name] = error
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import socket
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 import runtime
-from export import build, parity
+from export import build, image_part, parity, text_part
 from export.build import export_bundle
 from export.errors import CheckpointError, DestinationError, GateError
 from export.rewrites import ImageEmbeddingGraph, TextEmbeddingGraph
@@ -66,7 +67,8 @@ def test_one_perturbed_weight_misses_the_gate_and_leaves_nothing(
     import copy
 
     broken = _perturbing(graph, name)
-    monkeypatch.setattr(build, attribute, lambda model: broken(copy.deepcopy(model)))
+    part = text_part if attribute == "TextEmbeddingGraph" else image_part
+    monkeypatch.setattr(part, attribute, lambda model: broken(copy.deepcopy(model)))
     with pytest.raises(GateError, match=r"no bundle was written.\n  .* fp32 on cpu: max_abs"):
         export_bundle(tiny_family(family), str(tiny_checkpoint), tmp_path / "bundle", provider="cpu")
     assert nothing_left(tmp_path)
@@ -101,11 +103,11 @@ def test_nan_in_the_last_batch_only_misses_the_gate(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch, family: str
 ) -> None:
     """Python's max() loses NaN unless it comes first."""
-    opened = build._open
+    engine = build._comparing_engine("auto")
 
     class Session:
         def __init__(self, *arguments) -> None:
-            self.session = opened(*arguments)
+            self.session = engine.open(*arguments)
 
         def run(self, outputs, inputs):
             results = self.session.run(outputs, inputs)
@@ -113,7 +115,7 @@ def test_nan_in_the_last_batch_only_misses_the_gate(
                 results = [result * np.nan for result in results]
             return results
 
-    monkeypatch.setattr(build, "_open", Session)
+    monkeypatch.setattr(build, "_comparing_engine", lambda name: dataclasses.replace(engine, open=Session))
     with pytest.raises(GateError, match="max_abs is nan"):
         export_bundle(tiny_family(family), str(tiny_checkpoint), tmp_path / "bundle")
     assert nothing_left(tmp_path)
@@ -127,7 +129,7 @@ def test_a_wrong_unnormalized_output_misses_the_gate(tiny_checkpoint: Path, tmp_
             text_embeds, projected = super().forward(input_ids, attention_mask)
             return text_embeds, projected * 1.001
 
-    monkeypatch.setattr(build, "TextEmbeddingGraph", Broken)
+    monkeypatch.setattr(text_part, "TextEmbeddingGraph", Broken)
     with pytest.raises(GateError, match=r"max_abs_unnormalized is 0\.001"):
         export_bundle(tiny_family("cxr-bert-specialized"), str(tiny_checkpoint), tmp_path / "bundle")
     assert nothing_left(tmp_path)

@@ -43,10 +43,12 @@ def test_the_command_line_knows_the_precisions():
 def test_every_precision_is_there_with_its_fidelity(lowered):
     manifest = lowered[1]
     text = {(found.precision, found.providers): found for found in manifest.text.artifacts}
-    assert sorted(precision for precision, _ in text) == ["fp16", "fp32", "int8", "int8", "int8-dynamic"]
+    assert sorted(precision for precision, _ in text) == ["bf16", "fp16", "fp32", "int8", "int8", "int8-dynamic"]
     assert sorted(found.precision for found in manifest.image.artifacts) == ["fp16", "fp32", "int8", "int8"]
     for found in (*manifest.text.artifacts, *manifest.image.artifacts):
         assert found.fidelity, found.file
+        if found.precision in ("fp16", "bf16"):  # judged by a stand-in: no GPU here
+            assert found.providers == ("cuda", "tensorrt")
         for record in found.fidelity:
             assert record.figures["mean_cosine"] > 0.98
             assert record.milliseconds > 0
@@ -190,6 +192,13 @@ def test_unusable_calibration_data_leaves_no_bundle(tiny_checkpoint, tmp_path):
             calibration=CalibrationSources(text=empty),
         )
     assert not (tmp_path / "out").exists()
+
+
+def test_each_part_may_have_its_own_precision(lowered):
+    engine = runtime.load(lowered[0], provider="cpu", precision={"text": "int8-dynamic", "image": "int8"})
+    assert engine.precision == {"text": "int8-dynamic", "image": "int8"}
+    with pytest.raises(runtime.InputError, match="precision names the part 'video'"):
+        runtime.load(lowered[0], precision={"video": "int8"})
 
 
 def test_images_can_be_embedded_in_int8(lowered):

@@ -292,7 +292,7 @@ def test_onnx_runtime_is_told_to_multiply_blockwise_weights_in_int8(
 
     monkeypatch.setattr(onnxruntime, "SessionOptions", Watched)
     model = write_bundle(tmp_path / "b", [fp32()]) / "text/onnx/model_fp32.onnx"
-    OnnxRuntimeSession(model, "CPUExecutionProvider", {}, SessionOptions(1, "int8"))
+    OnnxRuntimeSession(model, "CPUExecutionProvider", {}, SessionOptions(1, "fp32"))
     assert told == []
     OnnxRuntimeSession(model, "CPUExecutionProvider", {}, SessionOptions(1, "int8-dynamic"))
     assert told == [("session.qdq_matmulnbits_accuracy_level", "4")]
@@ -300,7 +300,7 @@ def test_onnx_runtime_is_told_to_multiply_blockwise_weights_in_int8(
 
 @pytest.mark.parametrize(
     ("precision", "expected"),
-    [("fp32", {}), ("fp16", {"trt_fp16_enable": "1"}), ("int8", {"trt_int8_enable": "1"})],
+    [("fp32", {}), ("fp16", {}), ("int8", {"trt_int8_enable": "1"})],
 )
 def test_tensorrt_is_told_what_the_graph_holds(monkeypatch: pytest.MonkeyPatch, precision: str, expected: dict) -> None:
     told = []
