@@ -44,7 +44,7 @@ def test_the_summary_names_artifacts_figures_and_the_bundle(tiny_checkpoint: Pat
         assert part in printed
     assert "RANDOM WEIGHTS" in printed
     assert f"Bundle: {out}" in printed.replace("\n", "")
-    assert "[7/7] writing the manifest" in progress
+    assert "[7] writing the manifest" in progress
     assert "[torch.onnx]" not in printed + progress
 
 
