@@ -95,7 +95,8 @@ def _combinations(artifact: Artifact, chosen: list[str]) -> Iterator[tuple[Provi
     found = engines([name for name in artifact.providers if name in chosen])
     if artifact.precision == "bf16" and not any(engine.name in artifact.providers for engine in found):
         # ONNX Runtime cannot stand in: it has no bf16 kernels for processors. OpenVINO computes the graph in float32.
-        yield from ((engine, "bf16", "fp16") for engine in engines(("openvino",)) if engine.name == "openvino")
+        if "openvino" in chosen and PROVIDERS["openvino"].missing() is None:
+            yield PROVIDERS["openvino"], "bf16", "fp16"
         return
     for engine in found:
         yield engine, artifact.precision, None
