@@ -28,7 +28,7 @@ bench: $(VENV)/.test
 	$(BIN)/python -m bench cold-start
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) .cache demo build *.egg-info
 
 $(VENV)/bin/python:
 	$(PYTHON) -c "import sys; sys.exit(None if (3, 10) <= sys.version_info[:2] else 'Python 3.10 or newer is needed; try make PYTHON=python3.11')"
