@@ -35,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("name a system, or see them with --list")
     if options.checkpoint is None or options.out is None:
         parser.error("--checkpoint and --out are needed")
+    _check_lowering(parser, options)
     # An export that is told to stop removes what it began; see export.build.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
     started = time.monotonic()
@@ -131,6 +132,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--force", action="store_true", help="replace an existing bundle")
     parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
     return parser
+
+
+def _check_lowering(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Refuse options that would change nothing."""
+    family = FAMILIES[options.family]
+    if options.target == "tensorrt" and "int8" not in options.precision:
+        parser.error("--target tensorrt is a spelling of int8: add int8 to --precision")
+    for name, part in (("text", family.text), ("images", family.image)):
+        if getattr(options, f"calibration_{name}") is None:
+            continue
+        if part is None:
+            parser.error(f"--calibration-{name}: '{options.family}' has no such part")
+        if options.precision == ("fp32",):
+            parser.error(f"--calibration-{name}: fp32 needs no calibration; name other precisions with --precision")
 
 
 def _verify(arguments: list[str]) -> int:

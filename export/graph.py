@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +15,7 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import nn
 
 from export.errors import GraphError
+from export.quiet import quiet
 from runtime.manifest import TensorSpec
 
 __all__ = ["OPSET", "GraphInfo", "GraphSpec", "check_graph", "export_graph"]
@@ -77,7 +74,7 @@ def export_graph(module: nn.Module, example: tuple[torch.Tensor, ...], spec: Gra
         {index: dimensions[axis] for index, axis in enumerate(axes) if isinstance(axis, str)}
         for axes in spec.inputs.values()
     )
-    with _quiet():
+    with quiet():
         try:
             program = torch.onnx.export(
                 module,
@@ -143,16 +140,3 @@ def _tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
     tensor = value.type.tensor_type
     axes: _Axes = tuple(axis.dim_param or axis.dim_value for axis in tensor.shape.dim)
     return TensorSpec(value.name, np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)).name, axes)
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Keep the exporter's chatter, which goes to every channel there is, away from the terminal."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(previous)

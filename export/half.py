@@ -29,8 +29,8 @@ from onnx_ir.passes.common import LiftConstantsToInitializersPass, ShapeInferenc
 
 from export.errors import GraphError
 from export.graph import GraphInfo, GraphSpec, check_graph
-from runtime.providers import Provider, default_threads
-from runtime.session import SessionOptions
+from export.watch import opened_beside
+from runtime.providers import Provider
 
 __all__ = ["FP16_LIMIT", "HALF_PRECISIONS", "convert_half", "find_overflowing"]
 
@@ -107,16 +107,10 @@ def find_overflowing(
         largest = ir.val(output, ir.DataType.FLOAT, [])
         graph.extend([magnitude, ir.node("ReduceMax", magnitude.outputs, {"keepdims": 0}, outputs=[largest])])
         graph.outputs.append(largest)
-    # Engines read external weights only from the graph's own folder.
-    copy = source.with_name(f".{source.stem}.largest.onnx")
-    try:
-        ir.save(model, copy)
-        session = engine.open(copy, SessionOptions(threads=default_threads(), precision="fp32"))
-        seen = np.zeros(len(values), np.float32)
+    seen = np.zeros(len(values), np.float32)
+    with opened_beside(source, ir.to_proto(model), engine) as session:
         for feed in feeds:
             seen = np.maximum(seen, np.array(session.run(outputs, feed), np.float32).reshape(-1))
-    finally:
-        copy.unlink(missing_ok=True)
     # Written so that NaN counts as too large.
     return {str(v.name): float(size) for v, size in zip(values, seen, strict=True) if not size <= limit}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,10 @@ from numpy.typing import NDArray
 from export.calibration import CalibrationData
 from export.families import ImageModel
 from export.fidelity import embed_images, image_figures, image_milliseconds
+from export.floats import float_artifacts
 from export.graph import GraphInfo, GraphSpec, export_graph
-from export.half import convert_half, find_overflowing
 from export.int8_image import image_layers, quantize_image
-from export.lower import Candidate, Judge, Lowering, artifact, bf16_fidelity, engines, fidelity, search
+from export.lower import Candidate, Judge, Lowering, artifact, search, without_fp32, working_engines
 from export.models import BioViLImageModel
 from export.parity import Progress, check_gates, image_parity
 from export.progress import Steps
@@ -59,6 +58,10 @@ def export_image(
         data: prepared pixels to calibrate with and to judge by; needed for every precision but fp32.
         seed: of the parity inputs.
         steps: where progress is shown.
+
+    Raises:
+        GraphError: an exported graph is not portable.
+        GateError: an artifact misses a gate.
     """
     grid, size = spec.crop // _PATCH_PIXELS, spec.embedding_size
     graph = GraphSpec(
@@ -81,17 +84,30 @@ def export_image(
     if data is not None:
         with steps.step("image: embedding the held-out images with PyTorch") as advance:
             expected = _embed_with_pytorch(model, data.held_out, advance)
-            judge = image_judge(expected, data.held_out, data.record.held_out_sha256)
-        artifacts = _lower(model, spec, source, graph, fp32, judge, data, lowering, seed, steps)
-    if "fp32" not in lowering.precisions and "bf16" not in lowering.precisions:
-        artifacts = [found for found in artifacts if found.precision != "fp32"]
-        for name in fp32.files:
-            (folder.parent / name).unlink()
-    return ImagePart(spec.resize, spec.crop, grid, size, tuple(artifacts))
+            judge = image_judge(expected, data.held_out, data.record.held_out_sha256, working_engines(source))
+        pixels = data.calibration[:_OVERFLOW_IMAGES]
+        artifacts = float_artifacts(
+            "image",
+            source,
+            graph,
+            fp32,
+            judge,
+            ({"pixel_values": pixels[start : start + _BATCH]} for start in range(0, len(pixels), _BATCH)),
+            lambda session, name, precision: image_parity(session, name, precision, model, spec.crop, seed),
+            lowering,
+            steps,
+            bf16_graph=False,
+        )
+        if "int8" in lowering.precisions:
+            artifacts += _int8_artifacts(source, graph, judge, data, lowering, steps)
+    return ImagePart(spec.resize, spec.crop, grid, size, without_fp32(artifacts, lowering, folder.parent))
 
 
 def image_judge(
-    expected: tuple[NDArray[np.float32], NDArray[np.float32]], pixels: NDArray[np.uint8], digest: str
+    expected: tuple[NDArray[np.float32], NDArray[np.float32]],
+    pixels: NDArray[np.uint8],
+    digest: str,
+    engines: tuple[Provider, ...],
 ) -> Judge:
     """A judge by embeddings that are right.
 
@@ -99,6 +115,7 @@ def image_judge(
         expected: global and patch embeddings of the held-out `pixels`.
         pixels: uint8 (N, crop, crop).
         digest: sha256 of the held-out pixels.
+        engines: those that measure.
     """
 
     def figures(session: Session) -> dict[str, float]:
@@ -107,7 +124,7 @@ def image_judge(
     def milliseconds(session: Session) -> float:
         return image_milliseconds(session, pixels)
 
-    return Judge(figures, milliseconds, len(pixels), digest)
+    return Judge(figures, milliseconds, len(pixels), digest, engines)
 
 
 def _embed_with_pytorch(
@@ -121,51 +138,21 @@ def _embed_with_pytorch(
     return np.concatenate([each[0] for each in found]), np.concatenate([each[1] for each in found])
 
 
-def _lower(
-    model: BioViLImageModel,
-    spec: ImageModel,
-    source: Path,
-    graph: GraphSpec,
-    fp32: Artifact,
-    judge: Judge,
-    data: ImageData,
-    lowering: Lowering,
-    seed: int,
-    steps: Steps,
+def _int8_artifacts(
+    source: Path, graph: GraphSpec, judge: Judge, data: ImageData, lowering: Lowering, steps: Steps
 ) -> list[Artifact]:
-    """The fp32 artifact with its fidelity, and the artifacts of the other precisions."""
-    wanted = lowering.precisions
-    with steps.step("image: measuring fp32 on the held-out images"):
-        records = fidelity(judge, source, "fp32", fp32.providers, lowering.enforced, "image fp32")
-        if "bf16" in wanted:
-            records += bf16_fidelity(judge, source, lowering.enforced, "image", steps)
-    artifacts = [replace(fp32, fidelity=records)]
-    if "fp16" in wanted:
-        with steps.step("image: converting to fp16") as advance:
-            target = source.with_name("model_fp16.onnx")
-            engine = engines(("cpu", "openvino"))[0]
-            pixels = data.calibration[:_OVERFLOW_IMAGES]
-            feeds = ({"pixel_values": pixels[at : at + _BATCH]} for at in range(0, len(pixels), _BATCH))
-            info = convert_half(source, target, graph, "fp16", keep=find_overflowing(source, feeds, engine))
-            session = engine.open(target, SessionOptions(threads=default_threads(), precision="fp16"))
-            parity = image_parity(session, engine.name, "fp16", model, spec.crop, seed, advance)
-            check_gates("image fp16", [parity])
-            providers = ("cuda", "tensorrt")
-            records = fidelity(judge, target, "fp16", providers, lowering.enforced, "image fp16")
-            artifacts.append(
-                artifact("image/onnx/model_fp16.onnx", "fp16", info, providers, parity=(parity,), fidelity=records)
+    """Quantize the fp32 graph in the spellings asked for; each holds the tier, or GateError."""
+    forms = [("model_int8.onnx", False, ("cpu", "openvino", "cuda"))]
+    if lowering.tensorrt:
+        forms.append(("model_int8_tensorrt.onnx", True, ("tensorrt",)))
+    artifacts = []
+    for file, symmetric, providers in forms:
+        with steps.step(f"image: int8 for {', '.join(providers)} at tier {lowering.tier}"):
+            candidates = _candidates(source, graph, data.calibration, symmetric, providers)
+            _, info, recipe, records = search(
+                candidates, judge, source.with_name(file), "int8", lowering, "image", steps
             )
-    if "int8" in wanted:
-        forms = [("model_int8.onnx", False, ("cpu", "openvino", "cuda"))]
-        if lowering.tensorrt:
-            forms.append(("model_int8_tensorrt.onnx", True, ("tensorrt",)))
-        for file, symmetric, providers in forms:
-            with steps.step(f"image: int8 for {', '.join(providers)} at tier {lowering.tier}"):
-                candidates = _candidates(source, graph, data.calibration, symmetric, providers)
-                _, info, recipe, records = search(
-                    candidates, judge, source.with_name(file), "int8", lowering, "image", steps
-                )
-            artifacts.append(artifact(f"image/onnx/{file}", "int8", info, providers, fidelity=records, recipe=recipe))
+        artifacts.append(artifact(f"image/onnx/{file}", "int8", info, providers, fidelity=records, recipe=recipe))
     return artifacts
 
 

@@ -2,7 +2,7 @@
 
 NNCF places the quantizers and measures the ranges. What it gets wrong for this graph is put right before or after:
 
-* The means and norms at the end stay in float: quantized, they cost a tenth of the patches' cosine. So does the last
+* The means and norms at the end stay in float: quantized, the embeddings would not have unit norm. So does the last
   convolution, which has 0.02 % of the multiplications.
 * Biases are corrected for the rounding of the weights, see `_correct_biases`. NNCF's own fast correction feeds a layer
   the mean of each channel, as if it were the same all over the image. Near the borders, which are padded with zeros
@@ -17,12 +17,8 @@ NNCF places the quantizers and measures the ranges. What it gets wrong for this 
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import sys
-import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -37,9 +33,10 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass, RemoveUnusedNod
 
 from export.errors import GraphError
 from export.graph import GraphInfo, GraphSpec, check_graph
+from export.quiet import quiet
+from export.watch import opened_beside
 from runtime.errors import MissingExtraError
-from runtime.providers import PROVIDERS, default_threads
-from runtime.session import SessionOptions
+from runtime.providers import choose_provider
 
 __all__ = ["image_layers", "quantize_image"]
 
@@ -86,14 +83,16 @@ def quantize_image(
     Raises:
         GraphError: `keep` names something else, or the result fails `check_graph`.
         MissingExtraError: NNCF is not installed.
+        ProviderError: nor is ONNX Runtime, with which NNCF calibrates.
     """
+    choose_provider("cpu")
     if target.resolve() == source.resolve():
         raise GraphError(f"{target} is the graph to quantize; name another file to write.")
     layers = image_layers(source)
     if unknown := sorted(set(keep) - set(layers)):
         raise GraphError(f"{source.name} has no layers {', '.join(unknown)} to keep; see image_layers().")
     skipped = {*keep, layers[0]} if symmetric else set(keep)
-    with _quiet():
+    with quiet():
         nncf = _import_nncf()
         proto = _calibrate(
             nncf, onnx.load(source), spec, pixels, skipped, symmetric, lambda share: progress(_SHARE_OF_RANGES * share)
@@ -184,19 +183,13 @@ def _mean_inputs(
     model = ir.load(source)
     values = {str(node.inputs[0].name): node.inputs[0] for node in _convolutions(model.graph)}
     model.graph.outputs[:] = values.values()
-    # Engines read external weights only from the graph's own folder.
-    copy = source.with_name(f".{source.stem}.means.onnx")
-    try:
-        ir.save(model, copy)
-        session = PROVIDERS["cpu"].open(copy, SessionOptions(threads=default_threads(), precision="fp32"))
-    finally:
-        copy.unlink(missing_ok=True)
     (input_name,) = spec.inputs
     sums: list[NDArray[np.float32]] = []
-    for index, image in enumerate(pixels):
-        found = session.run(list(values), {input_name: image[None]})
-        sums = [total + array for total, array in zip(sums, found, strict=True)] if sums else found
-        progress((index + 1) / len(pixels))
+    with opened_beside(source, ir.to_proto(model), choose_provider("cpu")[0]) as session:
+        for index, image in enumerate(pixels):
+            found = session.run(list(values), {input_name: image[None]})
+            sums = [total + array for total, array in zip(sums, found, strict=True)] if sums else found
+            progress((index + 1) / len(pixels))
     return {name: total / np.float32(len(pixels)) for name, total in zip(values, sums, strict=True)}
 
 
@@ -265,16 +258,3 @@ def _import_nncf() -> ModuleType:
         if missing:
             del sys.modules[name]
     return nncf
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep NNCF's progress bars, logging and warnings away from the terminal."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(previous)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from export.errors import GateError
-from export.fidelity import HALF_GATES, TIERS, missed_gates
+from export.fidelity import TIERS, missed_gates
 from export.graph import GraphInfo
 from export.progress import Steps
 from runtime.errors import ProviderError
@@ -16,11 +16,11 @@ from runtime.manifest import Artifact, FidelityRecord, ParityRecord, Recipe, Tri
 from runtime.providers import PROVIDERS, Provider, default_threads
 from runtime.session import Session, SessionOptions
 
-__all__ = ["PRECISIONS", "Candidate", "Judge", "Lowering", "artifact", "bf16_fidelity", "engines", "fidelity", "search"]
+__all__ = ["PRECISIONS", "Candidate", "Judge", "Lowering", "artifact", "search", "without_fp32", "working_engines"]
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int8-dynamic")
 
-# A graph meant for an engine that is not here is still judged, by the first of these that is.
+# A graph meant for engines that are not here is still judged, by the first of these that is.
 _STAND_IN = ("cpu", "openvino")
 
 
@@ -49,12 +49,20 @@ class Judge:
         figures: an opened graph → figures, see `export.fidelity`.
         milliseconds: an opened graph → median time of one batch.
         items: number of held-out items; data is the sha256 of their contents.
+        engines: those that measure; they open the part's fp32 graph.
     """
 
     figures: Callable[[Session], dict[str, float]]
     milliseconds: Callable[[Session], float]
     items: int
     data: str
+    engines: tuple[Provider, ...]
+
+    def engines_for(self, providers: Iterable[str]) -> tuple[Provider, ...]:
+        """The engines that measure a graph meant for `providers`: those of them that are here, or a stand-in."""
+        wanted = set(providers)
+        meant = tuple(engine for engine in self.engines if engine.name in wanted)
+        return meant or tuple(engine for name in _STAND_IN for engine in self.engines if engine.name == name)[:1]
 
     def record(
         self, engine: Provider, model: Path, precision: str, gates: Mapping[str, float], computed: str | None = None
@@ -66,6 +74,9 @@ class Judge:
             model: the .onnx file.
             precision: what is recorded; computed is what the session is opened with, if that differs.
             gates: smallest values allowed.
+
+        Raises:
+            ProviderError: the engine cannot open the graph.
         """
         options = SessionOptions(threads=default_threads(), precision=computed or precision)
         session = engine.open(model, options)
@@ -92,10 +103,18 @@ class Candidate:
     providers: tuple[str, ...]
 
 
-def engines(names: Iterable[str]) -> tuple[Provider, ...]:
-    """Those of the named engines that can run here; if none can, one that stands in for them."""
-    found = tuple(PROVIDERS[name] for name in names if PROVIDERS[name].missing() is None)
-    return found or tuple(PROVIDERS[name] for name in _STAND_IN if PROVIDERS[name].missing() is None)[:1]
+def working_engines(model: Path, names: Iterable[str] = tuple(PROVIDERS)) -> tuple[Provider, ...]:
+    """Those of the named engines that are installed and open an fp32 graph.
+
+    An engine may be installed and still not run, for want of a GPU; one that opens fp32 has no excuse for the rest.
+    """
+    found = []
+    for name in names:
+        if PROVIDERS[name].missing() is None:
+            with contextlib.suppress(ProviderError):
+                PROVIDERS[name].open(model, SessionOptions(threads=default_threads(), precision="fp32"))
+                found.append(PROVIDERS[name])
+    return tuple(found)
 
 
 def artifact(
@@ -125,51 +144,16 @@ def artifact(
     )
 
 
-def fidelity(
-    judge: Judge,
-    model: Path,
-    precision: str,
-    providers: Iterable[str],
-    enforced: bool,
-    what: str,
-    computed: str | None = None,
-) -> tuple[FidelityRecord, ...]:
-    """Measure a graph on every engine it is meant for that can run here; see `Judge.record`.
-
-    Raises:
-        GateError: fp16 or bf16 misses a gate on one of them.
-    """
-    gates = HALF_GATES if enforced and precision in ("fp16", "bf16") else {}
-    records = []
-    for engine in engines(providers):
-        with contextlib.suppress(ProviderError):  # installed, but this machine lacks the GPU
-            records.append(judge.record(engine, model, precision, gates, computed))
-    refuse_missed(records, what)
-    return tuple(records)
-
-
-def bf16_fidelity(judge: Judge, model: Path, enforced: bool, what: str, steps: Steps) -> tuple[FidelityRecord, ...]:
-    """Measure an fp32 graph computed in bfloat16, by the engines that can and on a processor that has it."""
-    able = [name for name, provider in PROVIDERS.items() if "bf16" in provider.from_fp32]
-    for name in list(able):
-        reason = PROVIDERS[name].missing() or PROVIDERS[name].refuses("bf16")
-        if reason:
-            steps.note(f"    bf16 on {name} was not measured: {reason}")
-            able.remove(name)
-    return fidelity(judge, model, "bf16", able, enforced, f"{what} bf16") if able else ()
-
-
-def refuse_missed(records: Iterable[FidelityRecord], what: str) -> None:
-    """Raise GateError for figures below their gates; all are listed."""
-    missed = [
-        f"{what} on {record.provider}: {line} ({record.items} held-out items)"
-        for record in records
-        for line in missed_gates(record.figures, record.gates)
-    ]
-    if missed:
-        raise GateError(
-            "The export is not faithful enough to PyTorch; no bundle was written.\n  " + "\n  ".join(missed)
-        )
+def without_fp32(artifacts: list[Artifact], lowering: Lowering, bundle: Path) -> tuple[Artifact, ...]:
+    """What stays: fp32 goes, with its files, unless it was asked for, computes bf16, or is all there is."""
+    others = [found for found in artifacts if found.precision != "fp32"]
+    if "fp32" in lowering.precisions or "bf16" in lowering.precisions or not others:
+        return tuple(artifacts)
+    for found in artifacts:
+        if found.precision == "fp32":
+            for name in found.files:
+                (bundle / name).unlink()
+    return tuple(others)
 
 
 def search(
@@ -200,11 +184,13 @@ def search(
     for candidate in candidates:
         with steps.substep(f"{what} {precision}: {candidate.name}"):
             info = candidate.write(target)
-            records = tuple(judge.record(engine, target, precision, gates) for engine in engines(candidate.providers))
+            records = tuple(
+                judge.record(engine, target, precision, gates) for engine in judge.engines_for(candidate.providers)
+            )
         holds = not any(missed_gates(record.figures, record.gates) for record in records)
         for record in records:
             trials.append(Trial(candidate.name, record.provider, record.figures, record.milliseconds, holds))
-            steps.note(f"    {describe_figures(record)}{'' if holds else '  below the tier'}")
+            steps.note(f"    {_describe(record)}{'' if holds else '  below the tier'}")
         if holds:
             recipe = Recipe(candidate.name, lowering.tier, dict(candidate.settings), tuple(trials))
             return candidate, info, recipe, records
@@ -220,7 +206,7 @@ def search(
     )
 
 
-def describe_figures(record: FidelityRecord) -> str:
+def _describe(record: FidelityRecord) -> str:
     """One line: engine, main figures, time."""
     figures = record.figures
     return (

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["int8_scales", "round_to_nearest", "round_weights"]
+__all__ = ["int8_scales", "round_rows", "round_to_nearest", "round_weights"]
 
 _LARGEST = 127
 _BLOCK = 128
@@ -36,6 +36,12 @@ def round_to_nearest(weight: NDArray[np.float32], scales: NDArray[np.float32]) -
     """Each weight on its own: int8 (inputs, outputs) with weight ≈ result · scales; scales as `int8_scales` gives."""
     spread = np.repeat(scales, len(weight) // len(scales), axis=0)
     return np.clip(np.rint(weight / spread), -_LARGEST, _LARGEST).astype(np.int8)
+
+
+def round_rows(table: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """An embedding table with a scale per row: float32 (rows, size) → int8 (rows, size), float32 (rows, 1)."""
+    scales = int8_scales(table.T)
+    return round_to_nearest(table.T, scales).T, scales.T
 
 
 def round_weights(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from runtime.providers import Provider, default_threads
-from runtime.session import SessionOptions
+from export.watch import opened_beside
+from runtime.providers import Provider
 
 __all__ = ["TensorStatistics", "collect_statistics"]
-
-_SAMPLE_ROWS = 1024
 
 
 @dataclass
@@ -26,13 +24,11 @@ class TensorStatistics:
     Attributes:
         lowest: float32 (channels,); highest alike.
         moments: float32 (channels, channels), the sum of xᵀx over all rows x.
-        sample: float32 (rows, channels), some rows, drawn evenly.
     """
 
     lowest: NDArray[np.float32]
     highest: NDArray[np.float32]
     moments: NDArray[np.float32]
-    sample: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
     @property
     def largest(self) -> NDArray[np.float32]:
@@ -43,9 +39,8 @@ class TensorStatistics:
 def collect_statistics(
     model: Path,
     tensors: Sequence[str],
-    feeds: Iterable[Mapping[str, NDArray[Any]]],
+    feeds: Sequence[Mapping[str, NDArray[Any]]],
     engine: Provider,
-    total: int,
     progress: Callable[[float], None] = lambda share: None,
 ) -> dict[str, TensorStatistics]:
     """Run a graph on calibration data and gather statistics of inner tensors.
@@ -55,34 +50,27 @@ def collect_statistics(
         tensors: names of tensors (batch, sequence, channels); rows of padding (attention_mask 0) do not count.
         feeds: inputs of the graph, one mapping per batch.
         engine: what runs it.
-        total: number of batches, for the progress.
         progress: called with the share done.
+
+    Returns:
+        Name of the tensor → its statistics.
+
+    Raises:
+        ProviderError: the engine cannot open the graph.
     """
     graph = onnx.load(str(model), load_external_data=False)
     known = {value.name for value in graph.graph.output}
     graph.graph.output.extend(
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in tensors if name not in known
     )
-    # Beside the original: the graph's weights lie there. The name is that of no artifact.
-    watched = model.with_name(f".{model.stem}.watched.onnx")
-    try:
-        onnx.save(graph, str(watched))
-        session = engine.open(watched, SessionOptions(threads=default_threads(), precision="fp32"))
-        found: dict[str, TensorStatistics] = {}
-        samples: dict[str, list[NDArray[np.float32]]] = {name: [] for name in tensors}
+    found: dict[str, TensorStatistics] = {}
+    with opened_beside(model, graph, engine) as session:
         for index, feed in enumerate(feeds):
             mask = feed["attention_mask"].astype(bool)
             for name, value in zip(tensors, session.run(list(tensors), feed), strict=True):
                 rows = value[mask] if value.shape[:2] == mask.shape else value.reshape(-1, value.shape[-1])
                 _add(found, name, rows)
-                step = max(1, len(rows) * total // _SAMPLE_ROWS)
-                samples[name].append(rows[index % step :: step].copy())
-            progress((index + 1) / total)
-        del session
-    finally:
-        watched.unlink(missing_ok=True)
-    for name, parts in samples.items():
-        found[name].sample = np.concatenate(parts)
+            progress((index + 1) / len(feeds))
     return found
 
 

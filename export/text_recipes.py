@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,16 +14,16 @@ from export.calibration import CalibrationData
 from export.fidelity import embed_texts
 from export.graph import GraphInfo, GraphSpec
 from export.int8 import Group, GroupPlan, TextQuantizer, find_groups
-from export.lower import Candidate, Judge, Lowering, artifact, engines, search
+from export.lower import Candidate, Judge, Lowering, artifact, search
 from export.progress import Steps
 from export.statistics import collect_statistics
 from runtime.batching import pad_batch, plan_batches
 from runtime.manifest import Artifact
-from runtime.providers import default_threads
+from runtime.providers import Provider, default_threads
 from runtime.session import Session, SessionOptions
 from runtime.tokenization import Tokenizer
 
-__all__ = ["int8_artifacts"]
+__all__ = ["int8_artifacts", "token_feeds"]
 
 _ALPHA = 0.75
 _OUTLIERS = 8
@@ -59,12 +59,12 @@ def int8_artifacts(
     with steps.step("text: watching the calibration texts") as advance:
         groups = find_groups(onnx.load(str(source), load_external_data=False))
         rows = list(data.calibration)
-        batches = list(plan_batches([len(row) for row in rows], _TOKEN_BUDGET))
-        feeds = (_feed([rows[index] for index in batch], tokenizer) for batch in batches)
-        engine = engines(("cpu", "openvino"))[0]
+        (engine,) = judge.engines_for(("cpu",))
         tensors = [group.tensor for group in groups]
-        statistics = collect_statistics(source, tensors, feeds, engine, len(batches), advance)
-    ladder = _Ladder(TextQuantizer(source, graph, statistics), rows[:_RANKING_TEXTS], tokenizer, source, steps)
+        statistics = collect_statistics(source, tensors, list(token_feeds(rows, tokenizer)), engine, advance)
+    quantizer = TextQuantizer(source, graph, statistics)
+    (engine,) = judge.engines_for(("openvino",))
+    ladder = _Ladder(quantizer, rows[:_RANKING_TEXTS], tokenizer, source, engine, steps)
     wanted = []
     if "int8" in lowering.precisions:
         wanted.append(("int8", "static", "model_int8.onnx"))
@@ -84,16 +84,30 @@ def int8_artifacts(
     return artifacts
 
 
+def token_feeds(rows: Sequence[list[int]], tokenizer: Tokenizer) -> Iterator[dict[str, NDArray[np.int64]]]:
+    """Inputs of the text graph, int64 (batch, sequence) each, in batches of like lengths."""
+    for batch in plan_batches([len(row) for row in rows], _TOKEN_BUDGET):
+        input_ids, attention_mask = pad_batch([rows[index] for index in batch], tokenizer.pad_token_id)
+        yield {"input_ids": input_ids, "attention_mask": attention_mask}
+
+
 class _Ladder:
     """Recipes from cheap to dear; the ranking of the products is made when the first of the dear ones is asked for."""
 
     def __init__(
-        self, quantizer: TextQuantizer, rows: list[list[int]], tokenizer: Tokenizer, source: Path, steps: Steps
+        self,
+        quantizer: TextQuantizer,
+        rows: list[list[int]],
+        tokenizer: Tokenizer,
+        source: Path,
+        engine: Provider,
+        steps: Steps,
     ) -> None:
         self._quantizer = quantizer
         self._rows = rows
         self._tokenizer = tokenizer
         self._source = source
+        self._engine = engine
         self._steps = steps
         self._ranked: list[Group] | None = None
         self._expected: NDArray[np.float32] | None = None
@@ -167,16 +181,15 @@ class _Ladder:
 
     def _loss(self, plans: Plans) -> float:
         """1 − mean cosine on the ranking texts."""
-        engine = engines(("openvino", "cpu"))[0]
         target = self._source.with_name(".ranking.onnx")
         try:
             self._quantizer.write(target, plans)
-            found = self._embed(engine.open(target, SessionOptions(default_threads(), "int8")))
+            found = self._embed(self._engine.open(target, SessionOptions(default_threads(), "int8")))
         finally:
             target.unlink(missing_ok=True)
             target.with_name(f"{target.name}_data").unlink(missing_ok=True)
         if self._expected is None:
-            self._expected = self._embed(engine.open(self._source, SessionOptions(default_threads(), "fp32")))
+            self._expected = self._embed(self._engine.open(self._source, SessionOptions(default_threads(), "fp32")))
         return float(1 - (found * self._expected).sum(axis=-1).mean())
 
     def _embed(self, session: Session) -> NDArray[np.float32]:
@@ -185,8 +198,3 @@ class _Ladder:
 
 def _operations(group: Group) -> int:
     return group.shape[0] * group.shape[1]
-
-
-def _feed(rows: list[list[int]], tokenizer: Tokenizer) -> dict[str, NDArray[np.int64]]:
-    input_ids, attention_mask = pad_batch(rows, tokenizer.pad_token_id)
-    return {"input_ids": input_ids, "attention_mask": attention_mask}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator
@@ -15,13 +14,13 @@ from rich.table import Table
 from export.calibration import image_data, text_data
 from export.fidelity import embed_images, embed_texts, missed_gates
 from export.image_part import image_judge
-from export.lower import Judge, engines
+from export.lower import Judge, working_engines
 from export.progress import Steps
 from export.sentences import TRIPLETS
 from export.summary import report_console
 from export.text_part import text_judge
 from runtime.bundle import Bundle, open_bundle
-from runtime.errors import BundleError, ProviderError
+from runtime.errors import BundleError
 from runtime.manifest import Artifact, FidelityRecord
 from runtime.providers import PROVIDERS, Provider, choose_provider, default_threads
 from runtime.session import Session, SessionOptions
@@ -68,7 +67,7 @@ def verify_bundle(
     Raises:
         BundleError: no bundle, files changed, or no fp32 artifact to compare with.
         CalibrationError: the data cannot be used.
-        ProviderError: the provider cannot run here.
+        ProviderError: the provider cannot run here, or none can.
     """
     steps = steps or Steps()
     bundle = open_bundle(path)
@@ -77,28 +76,26 @@ def verify_bundle(
     verified: list[Verified] = []
     for part in bundle.parts():
         with steps.step(f"{part}: embedding held-out data with the fp32 artifact"):
-            judge = _judge(bundle, part, text if part == "text" else images, column, steps)
+            judge = _judge(bundle, part, text if part == "text" else images, column, chosen, steps)
         with steps.step(f"{part}: measuring every artifact"):
             owner = bundle.text_part() if part == "text" else bundle.image_part()
             for artifact in owner.artifacts:
-                for engine, precision, computed in _combinations(artifact, chosen):
+                for engine, precision, computed in _combinations(artifact, judge):
                     recorded = _recorded(artifact, engine.name, precision)
                     gates = recorded.gates if recorded else {}
-                    with contextlib.suppress(ProviderError), steps.substep(f"{artifact.file} on {engine.name}"):
+                    with steps.substep(f"{artifact.file} on {engine.name}"):
                         found = judge.record(engine, bundle.path(artifact.file), precision, gates, computed)
                         verified.append(Verified(part, artifact.file, recorded, found))
     return verified
 
 
-def _combinations(artifact: Artifact, chosen: list[str]) -> Iterator[tuple[Provider, str, str | None]]:
-    """Engine, precision, and what the engine is told where that differs."""
-    found = engines([name for name in artifact.providers if name in chosen])
-    if artifact.precision == "bf16" and not any(engine.name in artifact.providers for engine in found):
-        # ONNX Runtime cannot stand in: it has no bf16 kernels for processors. OpenVINO computes the graph in float32.
-        if "openvino" in chosen and PROVIDERS["openvino"].missing() is None:
-            yield PROVIDERS["openvino"], "bf16", "fp16"
-        return
-    for engine in found:
+def _combinations(artifact: Artifact, judge: Judge) -> Iterator[tuple[Provider, str, str | None]]:
+    """Engine, precision, and what the engine is told where that differs; as `export.floats` measured it."""
+    for engine in judge.engines_for(artifact.providers):
+        stands_in = engine.name not in artifact.providers
+        if artifact.precision == "bf16" and (stands_in or engine.refuses("bf16")):
+            yield from ((other, "bf16", "fp16") for other in judge.engines if other.name == "openvino")
+            continue
         yield engine, artifact.precision, None
         if artifact.precision == "fp32":
             yield from ((engine, each, each) for each in sorted(engine.from_fp32) if engine.refuses(each) is None)
@@ -109,33 +106,37 @@ def _recorded(artifact: Artifact, provider: str, precision: str) -> FidelityReco
     return found[-1] if found else None
 
 
-def _judge(bundle: Bundle, part: str, source: Path | None, column: str, steps: Steps) -> Judge:
+def _judge(bundle: Bundle, part: str, source: Path | None, column: str, chosen: list[str], steps: Steps) -> Judge:
     # Same counts, same seed: of the file that the bundle was calibrated with, the held-out part is the same.
     known = bundle.manifest.calibration.get(part)
     counts = {"count": known.items, "held_out": known.held_out, "seed": known.seed} if known else {}
-    session = _reference(bundle, part)
+    session, able = _reference(bundle, part, chosen)
     if part == "image":
         image = bundle.image_part()
         data = image_data(source, image.resize, image.crop, note=steps.note, **counts)
-        return image_judge(embed_images(session, data.held_out), data.held_out, data.record.held_out_sha256)
+        return image_judge(embed_images(session, data.held_out), data.held_out, data.record.held_out_sha256, able)
     tokenizer = Tokenizer(bundle.path("text"), bundle.text_part().max_length)
     data = text_data(source, tokenizer, column=column, note=steps.note, **counts)
     rows, digest = list(data.held_out), data.record.held_out_sha256
     triplets = tokenizer.encode([sentence for triplet in TRIPLETS for sentence in triplet])
     embeds = embed_texts(session, [*rows, *triplets], tokenizer.pad_token_id)
     vocab_size = 1 + max(max(row) for row in rows)
-    return text_judge(np.array(embeds[: len(rows)]), embeds[len(rows) :], rows, tokenizer, vocab_size, digest)
+    return text_judge(np.array(embeds[: len(rows)]), embeds[len(rows) :], rows, tokenizer, vocab_size, digest, able)
 
 
-def _reference(bundle: Bundle, part: str) -> Session:
-    engine = engines(("cpu", "openvino"))[0]
+def _reference(bundle: Bundle, part: str, chosen: list[str]) -> tuple[Session, tuple[Provider, ...]]:
+    """The fp32 graph on a processor, and the chosen engines that run it."""
+    reference = choose_provider("cpu" if PROVIDERS["cpu"].missing() is None else "openvino")[0]
     try:
-        artifact = bundle.artifact(part, "fp32", provider=engine.name)
+        model = bundle.path(bundle.artifact(part, "fp32", provider=reference.name).file)
     except BundleError:
         raise BundleError(
             f"{bundle.root} has no {part} artifact in fp32 to compare with. Export it with --precision fp32,…"
         ) from None
-    return engine.open(bundle.path(artifact.file), SessionOptions(threads=default_threads(), precision="fp32"))
+    options = SessionOptions(threads=default_threads(), precision="fp32")
+    if len(chosen) == 1:
+        PROVIDERS[chosen[0]].open(model, options)  # raises, with the reason, where the one engine asked for cannot run
+    return reference.open(model, options), working_engines(model, chosen)
 
 
 def main(arguments: list[str]) -> int:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import types
 import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from runtime.decode import decode
 from runtime.errors import BundleError
 
 __all__ = [
@@ -269,41 +268,6 @@ class Manifest:
                 f"{where} has schema version {version}; this runtime reads {SCHEMA_VERSION}. Export the bundle again."
             )
         try:
-            return typing.cast(Manifest, _decode(Manifest, data, "manifest"))
+            return typing.cast(Manifest, decode(Manifest, data, "manifest"))
         except ValueError as error:
             raise BundleError(f"{where}: {error}. Export the bundle again.") from None
-
-
-def _decode(kind: Any, value: Any, path: str) -> Any:
-    """Turn parsed JSON into `kind`, a dataclass, tuple, dict, union or plain type, or raise ValueError."""
-    if dataclasses.is_dataclass(kind):
-        return _decode_dataclass(kind, value, path)
-    origin = typing.get_origin(kind)
-    arguments = typing.get_args(kind)
-    if origin is types.UnionType:
-        if value is None and type(None) in arguments:
-            return None
-        plain = [option for option in arguments if option is not type(None)]
-        for option in plain[:-1]:
-            if isinstance(value, option):
-                return value
-        return _decode(plain[-1], value, path)
-    if origin is tuple and isinstance(value, list):
-        return tuple(_decode(arguments[0], item, f"{path}[{index}]") for index, item in enumerate(value))
-    if origin is dict and isinstance(value, dict):
-        return {key: _decode(arguments[1], item, f"{path}.{key}") for key, item in value.items()}
-    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(kind, type) and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
-        return value
-    raise ValueError(f"{path} should be {kind}, got {value!r}")
-
-
-def _decode_dataclass(kind: Any, value: Any, path: str) -> Any:
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} should be an object, got {type(value).__name__}")
-    hints = typing.get_type_hints(kind)
-    unknown, missing = sorted(value.keys() - hints.keys()), sorted(hints.keys() - value.keys())
-    if unknown or missing:
-        raise ValueError(f"{path} has unknown keys {unknown} and lacks {missing}")
-    return kind(**{name: _decode(hint, value[name], f"{path}.{name}") for name, hint in hints.items()})

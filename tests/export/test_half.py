@@ -1,13 +1,11 @@
 """Half precision: what stays float32, how many casts it takes, and that nothing overflows unnoticed.
 
-There is no GPU here. `as_on_a_gpu` is the ONNX reference evaluator: every node rounds its result to its type and
-products sum in float32, as on GPUs. ONNX Runtime and OpenVINO compute half-precision graphs in float32 on processors.
+There is no GPU here; see tests/export/gpu.py. ONNX Runtime and OpenVINO compute half-precision graphs in float32 on
+processors.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,16 +13,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
-from onnx import TensorProto, helper
-from onnx.reference import ReferenceEvaluator
-from onnx.reference.op_run import OpRun
+from onnx import TensorProto
 
 from export import half
 from export.checkpoints import read_tensors
 from export.errors import GraphError
-from export.graph import OPSET, GraphSpec, check_graph, export_graph
+from export.graph import GraphSpec, check_graph, export_graph
 from export.half import convert_half, find_overflowing
 from export.models import BioViLImageModel, CXRBertModel, bert_config
 from export.phantom import chest_phantom
@@ -32,8 +26,8 @@ from export.rewrites import ImageEmbeddingGraph, TextEmbeddingGraph
 from runtime.providers import PROVIDERS
 from runtime.session import SessionOptions
 from tests.conftest import tiny_config, tiny_family
+from tests.export.gpu import Arrays, as_on_a_gpu, types
 
-Arrays = Mapping[str, NDArray]
 TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 COSINE = 0.9995
 # The layer with the first bias is multiplied by the factor and the weights of the layer after it are divided by it: the
@@ -132,34 +126,6 @@ def outsized(graph: Graph, tmp_path: Path) -> Graph:
     return Graph(path, graph.spec, graph.feeds)
 
 
-def rounded(compute: Callable[..., torch.Tensor], operator: str) -> type[OpRun]:
-    """An operator that computes in float32 and rounds the result to the type of its first input."""
-
-    def run(self: OpRun, *arrays: NDArray, **attributes: object) -> tuple[NDArray]:
-        tensors = [torch.from_numpy(np.array(array, np.float32)) for array in arrays]
-        return (compute(*tensors, **attributes).numpy().astype(arrays[0].dtype),)
-
-    return type(operator, (OpRun,), {"op_domain": "", "_run": run})
-
-
-def convolve(x, weight, bias, *, strides, pads, **others) -> torch.Tensor:
-    return F.conv2d(x, weight, bias, stride=strides, padding=pads[:2])
-
-
-# The slow ones of the reference evaluator; it also sums in half precision, which GPUs do not.
-ROUNDED = [
-    rounded(convolve, "Conv"),
-    rounded(lambda a, b: a @ b, "MatMul"),
-    rounded(torch.erf, "Erf"),
-]
-
-
-def as_on_a_gpu(path: Path, feeds: list[Arrays]) -> list[Arrays]:
-    evaluator = ReferenceEvaluator(str(path), new_ops=ROUNDED)
-    with np.errstate(all="ignore"):
-        return [dict(zip(evaluator.output_names, evaluator.run(None, dict(feed)), strict=True)) for feed in feeds]
-
-
 def by_engine(path: Path, feeds: list[Arrays], outputs: list[str], engine: str = "cpu") -> list[Arrays]:
     session = PROVIDERS[engine].open(path, SessionOptions(threads=2, precision="fp32"))
     return [dict(zip(outputs, session.run(outputs, feed), strict=True)) for feed in feeds]
@@ -174,12 +140,6 @@ def lowest_cosine(found: list[Arrays], expected: list[Arrays]) -> float:
             a, b = (array.reshape(-1, array.shape[-1]).astype(np.float64) for array in (outputs[name], reference))
             cosines.append((a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)))
     return float(np.concatenate(cosines).min())
-
-
-def types(model: onnx.ModelProto) -> dict[str, int]:
-    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
-    found = {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.output, *graph.value_info)}
-    return found | {tensor.name: tensor.data_type for tensor in graph.initializer}
 
 
 def test_inputs_outputs_and_operators_stay(graph: Graph, tmp_path: Path) -> None:
@@ -274,134 +234,3 @@ def test_ordinary_activations_are_not_kept(graph: Graph) -> None:
     if "pixel_values" in graph.spec.inputs:
         assert measured["_to_copy"] == 255  # the largest pixel
     assert not list(graph.path.parent.glob(".*"))
-
-
-TOY = GraphSpec(inputs={"x": ("batch", 4)}, outputs={"y": ("batch", 4)}, limits={"batch": None})
-
-
-def write(path: Path, nodes: list[onnx.NodeProto], **constants: NDArray) -> Path:
-    graph = helper.make_graph(
-        nodes,
-        "graph",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 4])],
-        [onnx.numpy_helper.from_array(np.asarray(array, np.float32), name) for name, array in constants.items()],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10), path)
-    return path
-
-
-def masked_softmax(path: Path) -> Path:
-    """The mask of many BERTs: float32's minimum where x is negative."""
-    nodes = [
-        helper.make_node("Sign", ["x"], ["sign"]),
-        helper.make_node("Clip", ["sign", "", "zero"], ["hidden"]),
-        helper.make_node("Mul", ["hidden", "low"], ["positive"]),
-        helper.make_node("Neg", ["positive"], ["mask"]),
-        helper.make_node("MatMul", ["x", "w"], ["scores"]),
-        helper.make_node("Add", ["scores", "mask"], ["sum"]),
-        helper.make_node("Softmax", ["sum"], ["weights"]),
-        helper.make_node("MatMul", ["weights", "w"], ["y"]),
-    ]
-    return write(path, nodes, w=np.eye(4), zero=0.0, low=np.finfo(np.float32).min)
-
-
-def normalized(path: Path) -> Path:
-    """A division by the norm, at least 1e-12, as in torch.nn.functional.normalize."""
-    nodes = [
-        helper.make_node("MatMul", ["x", "w"], ["projected"]),
-        helper.make_node("Abs", ["projected"], ["magnitude"]),
-        helper.make_node("Clip", ["magnitude", "epsilon"], ["norm"]),
-        helper.make_node("Div", ["projected", "norm"], ["quotient"]),
-        helper.make_node("MatMul", ["quotient", "w"], ["y"]),
-    ]
-    return write(path, nodes, w=np.eye(4), epsilon=1e-12)
-
-
-def enlarged(path: Path) -> Path:
-    """Times a million between two products, and divided again."""
-    nodes = [
-        helper.make_node("MatMul", ["x", "w"], ["projected"]),
-        helper.make_node("Mul", ["projected", "million"], ["large"]),
-        helper.make_node("Div", ["large", "million"], ["ordinary"]),
-        helper.make_node("MatMul", ["ordinary", "w"], ["y"]),
-    ]
-    return write(path, nodes, w=np.eye(4), million=1e6)
-
-
-@pytest.mark.parametrize("build", [masked_softmax, normalized, enlarged])
-@pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_constants_that_do_not_fit_stay_float32(tmp_path: Path, build, precision: str) -> None:
-    source = build(tmp_path / "g.onnx")
-    feed = {"x": np.array([[0, 1, -2, 3], [0, 0, 0, 0], [-1, -1, -1, -1]], np.float32)}
-    convert_half(source, tmp_path / "half.onnx", TOY, precision)
-    np.testing.assert_allclose(
-        as_on_a_gpu(tmp_path / "half.onnx", [feed])[0]["y"], as_on_a_gpu(source, [feed])[0]["y"], atol=0.01
-    )
-
-
-@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
-@pytest.mark.parametrize("build", [masked_softmax, normalized, enlarged])
-def test_converting_everything_gives_nan(tmp_path: Path, build, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The control of the test above."""
-    monkeypatch.setattr(half, "_must_stay", lambda *arguments: False)
-    monkeypatch.setattr(half, "_HALF_OPERATORS", frozenset({"Mul", "Neg", "Add", "Softmax", "Clip", "Div", "MatMul"}))
-    source = build(tmp_path / "g.onnx")
-    convert_half(source, tmp_path / "half.onnx", TOY, "fp16")
-    feed = {"x": np.array([[0, 1, -2, 3], [0, 0, 0, 0]], np.float32)}
-    assert np.isfinite(as_on_a_gpu(source, [feed])[0]["y"]).all()
-    assert not np.isfinite(as_on_a_gpu(tmp_path / "half.onnx", [feed])[0]["y"]).all()
-
-
-def random_graph(path: Path, seed: int) -> tuple[Path, list[onnx.NodeProto]]:
-    """Twelve nodes that must be half, must be float32 or may be either, each reading one or two earlier tensors."""
-    generator = np.random.default_rng(seed)
-    tensors, nodes = ["x"], []
-    for index in range(12):
-        operator = str(generator.choice(["MatMul", "Softmax", "Relu", "Neg", "Add", "Mul", "Add"]))
-        first, second = (str(name) for name in generator.choice(tensors[-4:], 2))
-        inputs = {"MatMul": [first, "w"], "Add": [first, second], "Mul": [first, second]}.get(operator, [first])
-        tensors.append("y" if index == 11 else f"t{index}")
-        nodes.append(helper.make_node(operator, inputs, [tensors[-1]], name=f"n{index}"))
-    nodes[0] = helper.make_node("MatMul", ["x", "w"], nodes[0].output, name="n0")
-    return write(path, nodes, w=np.eye(4)), nodes
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_no_placement_takes_fewer_casts(tmp_path: Path, seed: int) -> None:
-    """All placements are tried; of those with the fewest casts, the one with the most float32 is taken."""
-    source, nodes = random_graph(tmp_path / "g.onnx", seed)
-    fixed = {"MatMul": True, "Softmax": False}
-    costs = []
-    for choice in itertools.product(*([fixed[n.op_type]] if n.op_type in fixed else [False, True] for n in nodes)):
-        is_half = {"x": False} | {node.output[0]: kind for node, kind in zip(nodes, choice, strict=True)}
-        crossed = {
-            name
-            for node, kind in zip(nodes, choice, strict=True)
-            for name in node.input
-            if name != "w" and is_half[name] != kind
-        }
-        costs.append((len(crossed | ({"y"} if is_half["y"] else set())), sum(choice)))
-    convert_half(source, tmp_path / "half.onnx", TOY, "fp16")
-    model = onnx.load(tmp_path / "half.onnx")
-    known = types(model)
-    casts = [node for node in model.graph.node if node.op_type == "Cast"]
-    halves = sum(known[node.output[0]] == TensorProto.FLOAT16 for node in model.graph.node if node.op_type != "Cast")
-    assert (len(casts), halves) == min(costs)
-    assert not {node.output[0] for node in casts} & {node.input[0] for node in casts}
-    feed = {"x": np.random.default_rng(seed).standard_normal((3, 4)).astype(np.float32)}
-    np.testing.assert_allclose(
-        as_on_a_gpu(tmp_path / "half.onnx", [feed])[0]["y"], as_on_a_gpu(source, [feed])[0]["y"], rtol=0.02, atol=0.02
-    )
-
-
-def test_what_cannot_be_converted_is_refused(tmp_path: Path) -> None:
-    source = normalized(tmp_path / "g.onnx")
-    with pytest.raises(GraphError, match="there are: fp16, bf16"):
-        convert_half(source, tmp_path / "half.onnx", TOY, "fp8")
-    with pytest.raises(GraphError, match="no float32 tensors nothing"):
-        convert_half(source, tmp_path / "half.onnx", TOY, "fp16", keep={"nothing", "norm"})
-    with pytest.raises(GraphError, match="name another file"):
-        convert_half(source, source, TOY, "fp16")
-    with pytest.raises(GraphError, match="no operator to convert"):
-        convert_half(source, tmp_path / "half.onnx", TOY, "fp16", keep={"projected", "quotient"})

@@ -5,9 +5,6 @@ Random weights show that the plumbing is right; what int8 costs is judged on tra
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,83 +16,18 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
-from PIL import Image
 
 from export import int8_image
-from export.checkpoints import read_tensors
-from export.errors import GraphError
-from export.films import varied_films
-from export.graph import GraphInfo, GraphSpec, check_graph, export_graph
+from export.graph import check_graph
 from export.int8_image import image_layers, quantize_image
-from export.models import BioViLImageModel
-from export.rewrites import ImageEmbeddingGraph
-from runtime.errors import MissingExtraError
-from runtime.images import resize_and_crop
 from runtime.providers import PROVIDERS
 from runtime.session import SessionOptions
-from tests.conftest import tiny_family
+from tests.export.conftest import CROP, SPEC, Quantized
 
-CROP = 96
-SPEC = GraphSpec(
-    inputs={"pixel_values": ("batch", CROP, CROP)},
-    outputs={"image_embeds": ("batch", 128), "patch_embeds": ("batch", 3, 3, 128)},
-    limits={"batch": None},
-)
-CALIBRATION, HELD_OUT = 24, 12
 # Of images and of patches, with random weights; trained ones do better.
 COSINES = {"cpu": (0.993, 0.975), "tensorrt": (0.99, 0.96)}
 # Of the embeddings of one quantized layer more or less, by which a comparison may be wrong.
 NOISE = 2e-4
-
-
-@dataclass(frozen=True)
-class Quantized:
-    path: Path
-    info: GraphInfo
-    progress: list[float]
-
-    @property
-    def model(self) -> onnx.ModelProto:
-        return onnx.load(self.path)
-
-
-@pytest.fixture(scope="module")
-def films() -> NDArray[np.uint8]:
-    films = varied_films(CROP, seed=3)
-    return np.stack([resize_and_crop(Image.fromarray(next(films)), CROP, CROP) for _ in range(CALIBRATION + HELD_OUT)])
-
-
-@pytest.fixture(scope="module")
-def calibration(films: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return films[:CALIBRATION]
-
-
-@pytest.fixture(scope="module")
-def held_out(films: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return films[CALIBRATION:]
-
-
-@pytest.fixture(scope="module")
-def source(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    image = tiny_family().image
-    model = BioViLImageModel(image).eval()
-    model.load_state_dict(read_tensors(tiny_checkpoint / image.weights_name))
-    path = tmp_path_factory.mktemp("image") / "model.onnx"
-    pixels = torch.randint(0, 256, (2, CROP, CROP), dtype=torch.uint8)
-    export_graph(ImageEmbeddingGraph(model).eval().requires_grad_(False), (pixels,), SPEC, path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def quantized(
-    source: Path, calibration: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Quantized]:
-    folder, made = tmp_path_factory.mktemp("int8"), {}
-    for name in ("cpu", "tensorrt"):
-        path, shares = folder / f"model_{name}.onnx", []
-        info = quantize_image(source, path, SPEC, calibration, symmetric=name == "tensorrt", progress=shares.append)
-        made[name] = Quantized(path, info, shares)
-    return made
 
 
 def embed(path: Path, pixels: NDArray[np.uint8], engine: str = "cpu", precision: str = "fp32") -> list[NDArray]:
@@ -306,65 +238,3 @@ def test_the_last_convolution_and_those_named_stay_in_float(
         cosines.append(mean_cosines(embed(tmp_path / "kept.onnx", held_out), expected))
     assert (np.diff(cosines, axis=0) > -NOISE).all(), cosines
     assert (1 - cosines[-1] < 0.75 * (1 - cosines[0])).all(), cosines
-
-
-def test_the_same_images_give_the_same_file(
-    source: Path, quantized: dict[str, Quantized], calibration: NDArray[np.uint8], tmp_path: Path
-) -> None:
-    again = tmp_path / quantized["cpu"].path.name
-    for _ in range(2):  # the second time over the first one's files
-        quantize_image(source, again, SPEC, calibration)
-        for path in (again, again.with_suffix(".onnx_data")):
-            assert path.read_bytes() == (quantized["cpu"].path.parent / path.name).read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [again.name, f"{again.stem}.onnx_data"]
-
-
-def test_the_weights_take_a_quarter(source: Path, quantized: dict[str, Quantized]) -> None:
-    weights = (source.parent / SPEC.external_data).stat().st_size
-    for made in quantized.values():
-        assert 0.24 < made.path.with_suffix(".onnx_data").stat().st_size / weights < 0.28
-
-
-def test_nothing_of_this_machine_is_in_the_file(quantized: dict[str, Quantized]) -> None:
-    model = quantized["cpu"].model
-    assert not model.metadata_props
-    assert not any(node.doc_string or node.metadata_props for node in model.graph.node)
-    assert str(Path.cwd()).encode() not in quantized["cpu"].path.read_bytes()
-
-
-def test_progress_runs_to_the_end_and_nothing_is_printed(
-    source: Path, quantized: dict[str, Quantized], calibration: NDArray[np.uint8], tmp_path: Path, capfd
-) -> None:
-    shares = quantized["cpu"].progress
-    assert shares == sorted(shares)
-    assert len(shares) >= 2 * CALIBRATION
-    assert 0 < shares[0] < shares[-1] == 1
-    before = sorted(source.parent.iterdir())
-    quantize_image(source, tmp_path / "again.onnx", SPEC, calibration[:2])
-    assert sorted(source.parent.iterdir()) == before
-    assert capfd.readouterr() == ("", "")
-
-
-def test_telemetry_is_never_imported(fresh_python: Callable[[str], str]) -> None:
-    """In a new interpreter: NNCF leaves its telemetry out by itself where it finds pytest."""
-    code = (
-        "import sys; from export.int8_image import _import_nncf; nncf = _import_nncf(); "
-        "print(type(nncf.telemetry.telemetry).__name__, any(m.startswith('openvino_telemetry') for m in sys.modules))"
-    )
-    assert fresh_python(code).split() == ["MagicMock", "False"]
-
-
-def test_without_nncf_the_error_says_how_to_install_it(
-    source: Path, calibration: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "nncf", None)
-    with pytest.raises(MissingExtraError, match=r"Quantizing images needs the package 'nncf'.*cxr-engine\[export\]"):
-        quantize_image(source, tmp_path / "model.onnx", SPEC, calibration)
-
-
-def test_what_cannot_be_quantized_is_refused(source: Path, calibration: NDArray[np.uint8], tmp_path: Path) -> None:
-    with pytest.raises(GraphError, match="name another file"):
-        quantize_image(source, source, SPEC, calibration)
-    last = image_layers_of(onnx.load(source))[-1]
-    with pytest.raises(GraphError, match=rf"no layers {last}, nothing to keep"):
-        quantize_image(source, tmp_path / "model.onnx", SPEC, calibration, keep=[last, "nothing"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -18,7 +19,9 @@ from export.errors import CalibrationError
 from export.lower import PRECISIONS, Lowering
 from export.phantom import chest_phantom
 from export.verify import verify_bundle
+from runtime.errors import ProviderError
 from runtime.manifest import Manifest
+from runtime.providers import PROVIDERS
 from tests.conftest import edit_json, run_module, tiny_family
 
 SMALL = CalibrationSources(texts=64, texts_held_out=32, images_count=16, images_held_out=8)
@@ -54,7 +57,7 @@ def test_every_precision_is_there_with_its_fidelity(lowered):
             assert record.milliseconds > 0
         assert (found.recipe is not None) == found.precision.startswith("int8")
     computed = {record.precision for record in manifest.text.artifacts[0].fidelity if record.provider == "openvino"}
-    if runtime.providers.PROVIDERS["openvino"].refuses("bf16") is None:
+    if PROVIDERS["openvino"].refuses("bf16") is None:
         assert computed == {"fp32", "bf16"}
     assert manifest.calibration["text"].items == 64
     assert manifest.calibration["image"].held_out == 8
@@ -137,6 +140,37 @@ def test_verify_takes_other_data_and_one_engine(lowered, tmp_path):
     assert all(each.found.data != recorded for each in found if each.part == "text")
 
 
+def test_verify_of_an_engine_that_cannot_run_is_an_error_not_a_pass(lowered):
+    process = run_module("export", "verify", str(lowered[0]), "--provider", "cuda", expect=1)
+    assert "ProviderError: Provider 'cuda' was asked for" in process.stderr
+    assert "holds here" not in process.stdout
+
+
+def test_a_graph_that_an_engine_cannot_open_is_an_error_not_a_gap(lowered, tmp_path, monkeypatch):
+    """OpenVINO opens fp32, so nothing excuses it from int8."""
+    opened = PROVIDERS["openvino"].open
+
+    def picky(model, options):
+        if options.precision == "int8":
+            raise ProviderError("cannot open int8")
+        return opened(model, options)
+
+    openvino = dataclasses.replace(PROVIDERS["openvino"], open=picky)
+    monkeypatch.setattr("export.lower.PROVIDERS", {**PROVIDERS, "openvino": openvino})
+    with pytest.raises(ProviderError, match="cannot open int8"):
+        verify_bundle(lowered[0], provider="openvino")
+
+
+def test_a_part_without_the_precision_keeps_fp32(tiny_checkpoint, tmp_path):
+    """int8-dynamic is of texts only."""
+    out = tmp_path / "bundle"
+    lowering = Lowering(("int8-dynamic",))
+    manifest = export_bundle(tiny_family(), str(tiny_checkpoint), out, lowering=lowering, calibration=SMALL)
+    assert [artifact.precision for artifact in manifest.text.artifacts] == ["int8-dynamic"]
+    assert [artifact.precision for artifact in manifest.image.artifacts] == ["fp32"]
+    assert runtime.load(out, provider="cpu").precision == {"text": "int8-dynamic", "image": "fp32"}
+
+
 def test_verify_fails_where_a_gate_no_longer_holds(lowered, tmp_path):
     copy = Path(shutil.copytree(lowered[0], tmp_path / "bundle"))
 
@@ -171,6 +205,9 @@ def test_a_bundle_without_fp32_runs_but_has_nothing_to_compare_with(tiny_checkpo
         (["--precision", ","], "unknown: nothing given"),
         (["--tier", "98"], "invalid choice: '98'"),
         (["--calibration-texts", "0"], "invalid _count value"),
+        (["--target", "tensorrt"], "--target tensorrt is a spelling of int8: add int8 to --precision"),
+        (["--calibration-text", "a.txt"], "--calibration-text: fp32 needs no calibration"),
+        (["--calibration-images", "films"], "--calibration-images: fp32 needs no calibration"),
     ],
 )
 def test_wrong_usage(arguments, message, tmp_path):

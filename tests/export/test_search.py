@@ -9,8 +9,11 @@ from rich.console import Console
 
 from export.errors import GateError
 from export.graph import GraphInfo
-from export.lower import Candidate, Judge, Lowering, search
+from export.lower import Candidate, Judge, Lowering, search, working_engines
 from export.progress import Steps
+from runtime.errors import ProviderError
+from runtime.manifest import FidelityRecord
+from runtime.providers import PROVIDERS, Provider
 
 # Recipe → engine → mean cosine; agreement is always perfect.
 COSINES = {
@@ -35,14 +38,12 @@ def _search(tmp_path: Path, names: list[str], lowering: Lowering):
 
     class StubJudge(Judge):
         def record(self, engine, model, precision, gates, computed=None):
-            from runtime.manifest import FidelityRecord
-
             figures = {"mean_cosine": COSINES[model.read_text()][engine.name], "min_cosine": 0.9}
             figures["neighbour_agreement"] = 1.0
             kept = {name: bound for name, bound in gates.items() if name in figures}
             return FidelityRecord(engine.name, precision, "here", 10, "digest", figures, kept, 1.0)
 
-    judge = StubJudge(lambda session: {}, lambda session: 1.0, 10, "digest")
+    judge = StubJudge(lambda session: {}, lambda session: 1.0, 10, "digest", (PROVIDERS["cpu"], PROVIDERS["openvino"]))
     steps = Steps(Console(quiet=True))
     target = tmp_path / "model.onnx"
     found = search((candidate(name) for name in names), judge, target, "int8", lowering, "text", steps)
@@ -86,3 +87,36 @@ def test_random_weights_are_reported_not_gated(tmp_path):
     (chosen, _, _, records), _ = _search(tmp_path, ["cheap", "dearest"], Lowering(("int8",), "99.9", enforced=False))
     assert chosen.name == "cheap"
     assert records[0].gates == {}
+
+
+def _judge(*names: str) -> Judge:
+    return Judge(lambda session: {}, lambda session: 1.0, 1, "digest", tuple(PROVIDERS[name] for name in names))
+
+
+def test_graphs_for_engines_that_are_not_here_get_one_that_stands_in():
+    def names(judge: Judge, *providers: str) -> list[str]:
+        return [engine.name for engine in judge.engines_for(providers)]
+
+    both = _judge("cpu", "openvino")
+    assert names(both, "openvino", "cuda") == ["openvino"]
+    assert names(both, "cuda", "tensorrt") == ["cpu"]
+    assert names(_judge("openvino"), "tensorrt") == ["openvino"], "never an engine that was not asked for"
+    assert names(_judge("cuda"), "cpu") == []
+
+
+def test_an_engine_that_is_installed_but_cannot_run_does_not_measure(tmp_path, monkeypatch):
+    """onnxruntime-gpu without a driver looks usable until it opens a graph."""
+
+    def fails(model, options):
+        raise ProviderError("no driver")
+
+    opened = []
+    table = {
+        "cuda": Provider("cuda", "gpu", "", lambda: None, fails, bf16_missing=lambda: None, processor=lambda: "GPU"),
+        "cpu": Provider(
+            "cpu", "cpu", "", lambda: None, lambda *given: opened.append(given), bf16_missing=lambda: "", processor=str
+        ),
+    }
+    monkeypatch.setattr("export.lower.PROVIDERS", table)
+    assert [engine.name for engine in working_engines(tmp_path / "model.onnx", ["cuda", "cpu"])] == ["cpu"]
+    assert len(opened) == 1

@@ -13,6 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+from runtime.bundle import open_bundle
 from runtime.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
@@ -28,7 +29,9 @@ from runtime.manifest import (
     TensorSpec,
     TextPart,
 )
+from runtime.precision import choose_precision
 from runtime.processor import processor_name
+from runtime.providers import PROVIDERS
 
 ALL = ("cpu", "openvino", "cuda", "tensorrt")
 SIZE = 16
@@ -223,3 +226,11 @@ def _write_tokenizer(folder: Path) -> None:
     tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "special_tokens_map.json").write_text(json.dumps(_SPECIAL), encoding="utf-8")
+
+
+def fp32(*fidelity: FidelityRecord):
+    return artifact("fp32", ALL, *fidelity)
+
+
+def choose(bundle: Path, provider: str, precision: str = "auto", min_fidelity: float = 0.99):
+    return choose_precision(open_bundle(bundle), "text", PROVIDERS[provider], precision, min_fidelity)

@@ -1,0 +1,80 @@
+"""The tiny image graph, quantized."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from export.checkpoints import read_tensors
+from export.films import varied_films
+from export.graph import GraphInfo, GraphSpec, export_graph
+from export.int8_image import quantize_image
+from export.models import BioViLImageModel
+from export.rewrites import ImageEmbeddingGraph
+from runtime.images import resize_and_crop
+from tests.conftest import tiny_family
+
+CROP = 96
+SPEC = GraphSpec(
+    inputs={"pixel_values": ("batch", CROP, CROP)},
+    outputs={"image_embeds": ("batch", 128), "patch_embeds": ("batch", 3, 3, 128)},
+    limits={"batch": None},
+)
+CALIBRATION, HELD_OUT = 24, 12
+
+
+@dataclass(frozen=True)
+class Quantized:
+    path: Path
+    info: GraphInfo
+    progress: list[float]
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        return onnx.load(self.path)
+
+
+@pytest.fixture(scope="session")
+def films() -> NDArray[np.uint8]:
+    films = varied_films(CROP, seed=3)
+    return np.stack([resize_and_crop(Image.fromarray(next(films)), CROP, CROP) for _ in range(CALIBRATION + HELD_OUT)])
+
+
+@pytest.fixture(scope="session")
+def calibration(films: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return films[:CALIBRATION]
+
+
+@pytest.fixture(scope="session")
+def held_out(films: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return films[CALIBRATION:]
+
+
+@pytest.fixture(scope="session")
+def source(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    image = tiny_family().image
+    model = BioViLImageModel(image).eval()
+    model.load_state_dict(read_tensors(tiny_checkpoint / image.weights_name))
+    path = tmp_path_factory.mktemp("image") / "model.onnx"
+    pixels = torch.randint(0, 256, (2, CROP, CROP), dtype=torch.uint8)
+    export_graph(ImageEmbeddingGraph(model).eval().requires_grad_(False), (pixels,), SPEC, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def quantized(
+    source: Path, calibration: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Quantized]:
+    folder, made = tmp_path_factory.mktemp("int8"), {}
+    for name in ("cpu", "tensorrt"):
+        path, shares = folder / f"model_{name}.onnx", []
+        info = quantize_image(source, path, SPEC, calibration, symmetric=name == "tensorrt", progress=shares.append)
+        made[name] = Quantized(path, info, shares)
+    return made
