@@ -15,8 +15,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 from runtime.errors import ProviderError
+from runtime.onnxruntime_session import OnnxRuntimeSession
+from runtime.openvino_session import OpenVinoSession
 from runtime.processor import first_gpu, processor_name
-from runtime.session import OnnxRuntimeSession, OpenVinoSession, Session, SessionOptions
+from runtime.session import Session, SessionOptions
 
 __all__ = ["PROVIDERS", "Provider", "choose_provider", "default_threads", "unavailable_reason"]
 

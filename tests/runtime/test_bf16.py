@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 import runtime
+from runtime.onnxruntime_session import OnnxRuntimeSession
+from runtime.openvino_session import OpenVinoSession
 from runtime.processor import Gpu, processor_name
 from runtime.providers import PROVIDERS
-from runtime.session import OnnxRuntimeSession, OpenVinoSession, SessionOptions
+from runtime.session import SessionOptions
 from tests.runtime.handmade import WORDS, artifact, choose, fp32, record, write_bundle
 
 TEXTS = [" ".join(WORDS[start:]) for start in range(len(WORDS))]

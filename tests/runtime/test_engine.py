@@ -11,8 +11,9 @@ from PIL import Image
 import runtime
 from export.phantom import chest_phantom
 from export.sentences import SENTENCES
+from runtime.onnxruntime_session import OnnxRuntimeSession
 from runtime.providers import PROVIDERS
-from runtime.session import OnnxRuntimeSession, SessionOptions
+from runtime.session import SessionOptions
 from tests.conftest import System
 
 

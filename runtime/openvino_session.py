@@ -1,0 +1,65 @@
+"""Graphs run by OpenVINO."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import ProviderError
+from runtime.session import SessionOptions
+
+__all__ = ["OpenVinoSession"]
+
+# What the engine must be told per precision.
+_OPENVINO_SETTINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        # Processors with BF16 units would otherwise compute in bfloat16, beyond the fp32 gate.
+        "fp32": {"INFERENCE_PRECISION_HINT": "f32"},
+        "bf16": {"INFERENCE_PRECISION_HINT": "bf16"},
+        # x86-64 processors compute float16 graphs in float32, or, without the hint, in bfloat16.
+        "fp16": {"INFERENCE_PRECISION_HINT": "f32"},
+        # The size of a block in graphs with scales per block; it changes nothing in others.
+        "int8": {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "64"},
+        "int8-dynamic": {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "64"},
+    }
+)
+
+
+class OpenVinoSession:
+    """A graph run by OpenVINO on the processor."""
+
+    def __init__(self, model: Path, options: SessionOptions) -> None:
+        """Open the graph.
+
+        Args:
+            model: the .onnx file.
+            options: threads and precision. "bf16" is not checked here: OpenVINO takes it where the processor has no
+                such instructions as well, see `Provider.refuses`.
+
+        Raises:
+            ProviderError: OpenVINO cannot read or compile it.
+        """
+        import openvino
+
+        settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": options.threads, "PERFORMANCE_HINT": "LATENCY"}
+        settings.update(_OPENVINO_SETTINGS.get(options.precision, {}))
+        try:
+            self._compiled = openvino.Core().compile_model(str(model), "CPU", settings)
+        except Exception as error:  # OpenVINO raises RuntimeError and its own types
+            hint = " OpenVINO follows no symbolic links: copy the bundle with cp -rL." if model.is_symlink() else ""
+            raise ProviderError(f"OpenVINO cannot open {model}: {error}{hint}") from error
+        # A request serves one call at a time; each thread of the application gets its own.
+        self._local = threading.local()
+
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+        """Compute the named outputs from the named inputs."""
+        if not hasattr(self._local, "request"):
+            self._local.request = self._compiled.create_infer_request()
+        results = self._local.request.infer(dict(inputs))
+        return [np.array(results[name]) for name in outputs]
