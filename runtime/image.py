@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +72,41 @@ class ImageEncoder:
             MissingExtraError: as for `encode`.
         """
         return self._encode(images, "patch_embeds", (self.grid, self.grid, self.embedding_size))
+
+    def encode_iter(
+        self,
+        images: Iterable[ImageLike],
+        *,
+        on_fault: Callable[[Fault], None] | None = None,
+    ) -> Iterator[NDArray[np.float32] | None]:
+        """Embed any number of images, in order and in bounded memory.
+
+        Args:
+            images: as for `encode`, taken as embeddings are consumed.
+            on_fault: called with each image that cannot be used (`Fault.index` counts from the first image); its
+                embedding is None. Without it such an image raises InputError.
+
+        Yields:
+            float32 (128,) for each image, in the order given.
+
+        Raises:
+            InputError: as for `encode`, but an empty iterable yields nothing.
+            MissingExtraError: as for `encode`.
+        """
+        start = 0
+        remaining = iter(images)
+        while window := list(islice(remaining, _BATCH)):
+            loaded, faults = self.load(window)
+            faults = [Fault(start + fault.index, fault.name, fault.reason) for fault in faults]
+            if faults:
+                if on_fault is None:
+                    raise InputError.from_faults("images", faults, start + len(window))
+                for fault in faults:
+                    on_fault(fault)
+            bad = {fault.index - start for fault in faults}
+            embeddings = iter(self.encode_pixels(np.stack([item.pixels for item in loaded])) if loaded else ())
+            yield from (None if index in bad else next(embeddings) for index in range(len(window)))
+            start += len(window)
 
     def load(self, images: list[ImageLike]) -> tuple[list[Pixels], list[Fault]]:
         """Decode, remap, resize and crop images without embedding them.

@@ -62,6 +62,13 @@ class Tokenizer:
         """
         if len(texts) == 0:
             raise InputError("The list of texts is empty; at least one text is expected.")
+        encoded, faults = self.try_encode(texts)
+        if faults:
+            raise InputError.from_faults("texts", faults, len(texts))
+        return encoded
+
+    def try_encode(self, texts: Sequence[str]) -> tuple[list[list[int]], list[Fault]]:
+        """Token ids as `encode` gives them, and a fault for each text that cannot be used; its ids mean nothing."""
         faults: dict[int, str] = {}
         for index, text in enumerate(texts):
             if not isinstance(text, str):
@@ -73,7 +80,7 @@ class Tokenizer:
             elif not _is_unicode(text):
                 faults[index] = "contains half of a surrogate pair, which is not valid Unicode. Decode the file again"
         prompts = [text.rstrip(_STRIPPED) for index, text in enumerate(texts) if index not in faults]
-        ids = iter([encoding.ids for encoding in self._tokenizer.encode_batch(prompts)])
+        ids = iter([encoding.ids for encoding in self._tokenizer.encode_batch_fast(prompts)])
         encoded: list[list[int]] = []
         for index in range(len(texts)):
             row = [] if index in faults else next(ids)
@@ -83,10 +90,7 @@ class Tokenizer:
                     f"{len(row)} tokens, but the model reads at most {self.max_length} and texts are never cut "
                     "silently. Split or shorten it"
                 )
-        if faults:
-            listed = [Fault(index, _name(texts[index]), faults[index]) for index in sorted(faults)]
-            raise InputError.from_faults("texts", listed, len(texts))
-        return encoded
+        return encoded, [Fault(index, _name(texts[index]), faults[index]) for index in sorted(faults)]
 
 
 def _is_unicode(text: str) -> bool:
