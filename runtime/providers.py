@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from runtime.cores import default_threads
 from runtime.errors import ProviderError
 from runtime.onnxruntime_session import OnnxRuntimeSession
 from runtime.openvino_session import OpenVinoSession
@@ -211,10 +211,3 @@ def choose_provider(name: str) -> tuple[Provider, ...]:
     if not usable:
         raise ProviderError("No inference engine is installed. Install one with: pip install 'cxr-engine[cpu]'")
     return usable
-
-
-def default_threads() -> int:
-    """Number of processors this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
