@@ -28,6 +28,12 @@ _ORT_ENTRIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {precision: {"session.qdq_matmulnbits_accuracy_level": "4"} for precision in ("int8", "int8-dynamic")}
 )
 
+# Two processes with a BERT-base each, batch 1 × 32 tokens, 2 threads on the same 2 processors (which others used as well):
+# 5 texts a second each with spinning, 12 without; 95th percentile 310 ms and 105 ms.
+_SHARING: Mapping[str, str] = MappingProxyType(
+    {"session.intra_op.allow_spinning": "0", "session.inter_op.allow_spinning": "0"}
+)
+
 
 class OnnxRuntimeSession:
     """A graph run by ONNX Runtime with one execution provider (and on the processor what that leaves over)."""
@@ -50,8 +56,9 @@ class OnnxRuntimeSession:
 
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = _ORT_ERRORS_ONLY
-        settings.intra_op_num_threads = options.threads
-        for key, value in _ORT_ENTRIES.get(options.precision, {}).items():
+        # Each call computes on its own thread as well, so this many beside `streams` callers make `threads`.
+        settings.intra_op_num_threads = max(1, options.threads - options.streams + 1)
+        for key, value in {**_ORT_ENTRIES.get(options.precision, {}), **(_SHARING if options.share else {})}.items():
             settings.add_session_config_entry(key, value)
         providers = [(execution_provider, dict(provider_options))]
         try:

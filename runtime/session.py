@@ -22,11 +22,14 @@ class SessionOptions:
             do that (`Provider.from_fp32`). "fp32" is float32 on every engine, never less.
         streams: number of `run` calls that compute side by side, each on `threads` / `streams` threads; 1 answers a
             single call soonest, as many as threads get most done.
+        share: other processes compute on the same processors: threads that wait do not spin, which would take time
+            from those that compute.
     """
 
     threads: int
     precision: str
     streams: int = 1
+    share: bool = False
 
 
 class Session(Protocol):
