@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import ProviderError
+from runtime.gpu import CUDA_OPTIONS, library_fault, load_libraries
 from runtime.session import SessionOptions
 
 __all__ = ["OnnxRuntimeSession"]
 
+_CPU, _CUDA, _TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 _ORT_DEFAULT = 2
 _ORT_ERRORS_ONLY = 3
 _ORT_FATAL_ONLY = 4
@@ -28,8 +29,8 @@ _ORT_ENTRIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {precision: {"session.qdq_matmulnbits_accuracy_level": "4"} for precision in ("int8", "int8-dynamic")}
 )
 
-# Two processes with a BERT-base each, batch 1 × 32 tokens, 2 threads on the same 2 processors (which others used as well):
-# 5 texts a second each with spinning, 12 without; 95th percentile 310 ms and 105 ms.
+# Two processes with a BERT-base each, batch 1 × 32 tokens, 2 threads on the same 2 processors, which others used as
+# well: 5 texts a second each with spinning, 12 without; 95th percentile 310 ms and 105 ms.
 _SHARING: Mapping[str, str] = MappingProxyType(
     {"session.intra_op.allow_spinning": "0", "session.inter_op.allow_spinning": "0"}
 )
@@ -61,6 +62,10 @@ class OnnxRuntimeSession:
         for key, value in {**_ORT_ENTRIES.get(options.precision, {}), **(_SHARING if options.share else {})}.items():
             settings.add_session_config_entry(key, value)
         providers = [(execution_provider, dict(provider_options))]
+        if execution_provider == _TENSORRT:  # what TensorRT leaves over need not leave the GPU
+            providers.append((_CUDA, dict(CUDA_OPTIONS)))
+        if execution_provider != _CPU:
+            load_libraries(execution_provider)
         try:
             with _quiet_unless_cpu(execution_provider):
                 self._session = onnxruntime.InferenceSession(
@@ -89,7 +94,7 @@ def _quiet_unless_cpu(execution_provider: str) -> Iterator[None]:
     """Keep back what ONNX Runtime prints when CUDA cannot be loaded: the error that is raised says it."""
     import onnxruntime
 
-    if execution_provider == "CPUExecutionProvider":
+    if execution_provider == _CPU:
         yield
         return
     onnxruntime.set_default_logger_severity(_ORT_FATAL_ONLY)
@@ -103,17 +108,9 @@ def _quiet_unless_cpu(execution_provider: str) -> Iterator[None]:
 
 def _why_not_loaded(execution_provider: str) -> str:
     """What the dynamic linker misses, and what to install."""
-    import onnxruntime
-
-    if execution_provider == "CPUExecutionProvider":
+    if execution_provider == _CPU:
         return ""
-    name = execution_provider.removesuffix("ExecutionProvider").lower()
-    library = Path(onnxruntime.__file__).parent / "capi" / f"libonnxruntime_providers_{name}.so"
-    try:
-        ctypes.CDLL(str(library))
-    except OSError as error:
-        return (
-            f" Its libraries cannot be loaded: {error}. Install an NVIDIA driver, and CUDA and cuDNN with: "
-            "pip install 'onnxruntime-gpu[cuda,cudnn]' (for TensorRT also: pip install tensorrt)."
-        )
-    return " Its libraries are there, so the NVIDIA driver or the GPU is missing; nvidia-smi tells."
+    fault = library_fault(execution_provider)
+    if fault is None:
+        return " Its libraries are there, so the NVIDIA driver or the GPU is missing; nvidia-smi tells."
+    return f" {fault[0].upper()}{fault[1:]}"

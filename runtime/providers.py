@@ -15,10 +15,12 @@ from types import MappingProxyType
 
 from runtime.cores import default_threads
 from runtime.errors import ProviderError
+from runtime.gpu import CUDA_OPTIONS, library_fault
 from runtime.onnxruntime_session import OnnxRuntimeSession
 from runtime.openvino_session import OpenVinoSession
 from runtime.processor import first_gpu, processor_name
 from runtime.session import Session, SessionOptions
+from runtime.tensorrt_session import TensorRtSession
 
 __all__ = ["PROVIDERS", "Provider", "choose_provider", "default_threads", "unavailable_reason"]
 
@@ -82,14 +84,24 @@ def _import_fault(package: str) -> str | None:
     return None
 
 
+def _gpu_lacks(execution_provider: str) -> Callable[[], str | None]:
+    not_built_in = _onnxruntime_lacks(execution_provider)
+
+    def missing() -> str | None:
+        # onnxruntime-gpu lists CUDA and TensorRT wherever it is installed.
+        reason = not_built_in() or library_fault(execution_provider)
+        if reason is None and first_gpu() is None:
+            return "there is no NVIDIA GPU, or its driver does not answer; nvidia-smi tells."
+        return reason
+
+    return missing
+
+
 def _open_onnxruntime(
-    execution_provider: str,
-    by_precision: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
-    **provider_options: str,
+    execution_provider: str, provider_options: Mapping[str, str] = MappingProxyType({})
 ) -> Callable[[Path, SessionOptions], Session]:
     def open_session(model: Path, options: SessionOptions) -> Session:
-        merged = {**provider_options, **by_precision.get(options.precision, {})}
-        return OnnxRuntimeSession(model, execution_provider, merged, options)
+        return OnnxRuntimeSession(model, execution_provider, provider_options, options)
 
     return open_session
 
@@ -126,13 +138,6 @@ def _gpu_name() -> str:
 
 
 _BF16_CAPABILITY = (8, 0)
-# TensorRT takes QDQ graphs only when told so. Not trt_fp16_enable: without it the types in an fp16 graph count, so that
-# what the export kept in float32 stays there.
-_TENSORRT_OPTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
-    {
-        "int8": {"trt_int8_enable": "1"},
-    }
-)
 
 _TABLE = (
     Provider(
@@ -156,9 +161,8 @@ _TABLE = (
         "cuda",
         "gpu",
         "ONNX Runtime with CUDA",
-        _onnxruntime_lacks("CUDAExecutionProvider"),
-        # TF32 has 10 bits of mantissa: too few for the fp32 gate.
-        _open_onnxruntime("CUDAExecutionProvider", use_tf32="0"),
+        _gpu_lacks("CUDAExecutionProvider"),
+        _open_onnxruntime("CUDAExecutionProvider", CUDA_OPTIONS),
         bf16_missing=_gpu_bf16_missing,
         processor=_gpu_name,
     ),
@@ -166,8 +170,8 @@ _TABLE = (
         "tensorrt",
         "gpu",
         "ONNX Runtime with TensorRT",
-        _onnxruntime_lacks("TensorrtExecutionProvider"),
-        _open_onnxruntime("TensorrtExecutionProvider", _TENSORRT_OPTIONS),
+        _gpu_lacks("TensorrtExecutionProvider"),
+        TensorRtSession,
         bf16_missing=_gpu_bf16_missing,
         processor=_gpu_name,
     ),
@@ -182,8 +186,8 @@ _AUTO_ORDER = ("cuda", "cpu", "openvino")
 def unavailable_reason(provider: Provider) -> str | None:
     """Why the provider cannot run here, with the install command, or None if nothing speaks against it."""
     reason = provider.missing()
-    if reason is None:
-        return None
+    if reason is None or reason.endswith("."):  # a whole sentence says itself what to do
+        return reason
     hint = f"Install it with: pip install 'cxr-engine[{provider.extra}]'"
     if provider.extra == "gpu":
         if platform.system() == "Darwin":

@@ -141,14 +141,3 @@ def test_onnx_runtime_is_told_to_multiply_blockwise_weights_in_int8(
     assert told == []
     OnnxRuntimeSession(model, "CPUExecutionProvider", {}, SessionOptions(1, "int8-dynamic"))
     assert told == [("session.qdq_matmulnbits_accuracy_level", "4")]
-
-
-@pytest.mark.parametrize(
-    ("precision", "expected"),
-    [("fp32", {}), ("fp16", {}), ("int8", {"trt_int8_enable": "1"})],
-)
-def test_tensorrt_is_told_what_the_graph_holds(monkeypatch: pytest.MonkeyPatch, precision: str, expected: dict) -> None:
-    told = []
-    monkeypatch.setattr("runtime.providers.OnnxRuntimeSession", lambda *arguments: told.append(arguments[2]))
-    PROVIDERS["tensorrt"].open(Path("model.onnx"), SessionOptions(1, precision))
-    assert told == [expected]
