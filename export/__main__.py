@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import json
 import signal
 import sys
@@ -25,7 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit status: 0 done, 1 failed (no bundle was left), 2 wrong usage."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["verify"]:
-        return _verify(arguments[1:])
+        return _run("Verifying", "verify", arguments[1:])
+    if arguments[:1] == ["tensorrt"]:
+        return _run("Building engines", "tensorrt", arguments[1:])
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.list:
@@ -88,7 +91,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m export",
         description="Export CXR-BERT and BioViL checkpoints to a checked bundle of ONNX files.",
         epilog="Example: python -m export biovil --checkpoint microsoft/BiomedVLP-CXR-BERT-specialized "
-        "--out bundles/biovil --precision fp32,int8. An existing bundle is measured by: python -m export verify BUNDLE",
+        "--out bundles/biovil --precision fp32,int8. An existing bundle is "
+        "measured by: python -m export verify BUNDLE. "
+        "Its engines for TensorRT are built by: python -m export tensorrt BUNDLE",
     )
     parser.add_argument("family", nargs="?", choices=list(FAMILIES), help="the system to export")
     parser.add_argument("--list", action="store_true", help="show the table of systems and exit")
@@ -148,14 +153,16 @@ def _check_lowering(parser: argparse.ArgumentParser, options: argparse.Namespace
             parser.error(f"--calibration-{name}: fp32 needs no calibration; name other precisions with --precision")
 
 
-def _verify(arguments: list[str]) -> int:
+def _run(purpose: str, command: str, arguments: list[str]) -> int:
+    """Run another command, the module of this package with that name, and return its exit status."""
     try:
         try:
-            from export.verify import main as verify
+            module = importlib.import_module(f"export.{command}")
         except ImportError as error:
-            raise MissingExtraError("Verifying", error.name or str(error), "export") from error
-        return verify(arguments)
-    except CxrEngineError as error:
+            raise MissingExtraError(purpose, error.name or str(error), "export") from error
+        status: int = module.main(arguments)
+        return status
+    except (CxrEngineError, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
