@@ -109,7 +109,7 @@ def test_embed_refuses_what_it_cannot_do_before_loading(tiny: System, films: Pat
     assert "'.csv'; .npy or .parquet" in refused("x.png", "--out", "out.csv")
     assert "does not exist. Create it" in refused("x.png", "--out", str(tmp_path / "absent" / "out.npy"))
     assert "nothing to embed" in refused("--out", out)
-    assert "3 images and 1 texts came together" in refused(str(films), "--text", "x", "--out", out)
+    assert f"Images ({films}) and texts (--text) came together" in refused(str(films), "--text", "x", "--out", out)
     (tmp_path / "a.csv").write_text("id,note\n1,x\n")
     assert "no column 'text'; it has: id, note" in refused(str(tmp_path / "a.csv"), "--out", out)
     assert "absent.txt" in refused(str(tmp_path / "absent.txt"), "--out", out)
