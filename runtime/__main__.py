@@ -4,32 +4,44 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from runtime.archive import REJECTS, check_folder
+from runtime.embed import PART_ROWS, embed_to_file, embed_to_folder
 from runtime.engine import Engine, load
-from runtime.errors import CxrEngineError, Fault, InputError, MissingExtraError
-from runtime.images import Pixels, read_grey
+from runtime.errors import CxrEngineError, InputError
+from runtime.images import read_grey
 from runtime.info import describe_bundle, print_description
-from runtime.items import Items, collect_items
-from runtime.output import check_output, write_array, write_embeddings
+from runtime.items import find_items
+from runtime.output import check_output, is_folder_output, write_array
 from runtime.precision import MIN_FIDELITY
 from runtime.providers import PROVIDERS
+from runtime.tables import Columns
 
 _INTERRUPTED = 130
-_CHUNK = {"image": 4, "text": 256}
+_TERMINATED = 143
+_OPTION_OF = {"text": "column", "image": "image_column", "id": "id_column"}
 _RANDOM_WEIGHTS = "Random weights: this result means nothing."
 _RESEARCH_ONLY = "For research only, not for clinical use."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit status: 0 done, 1 failed, 2 wrong usage."""
-    options = _parser().parse_args(arguments)
+    """Run the command line.
+
+    Returns:
+        The exit status: 0 done (also where bad items were left out as asked), 1 failed, 2 wrong usage, 130 interrupted,
+        143 ended by SIGTERM.
+    """
+    options = _parse(arguments)
     try:
         options.run(options)
     except CxrEngineError as error:
@@ -44,93 +56,66 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return _INTERRUPTED
+    except _Terminated:
+        print("Terminated.", file=sys.stderr)
+        return _TERMINATED
     return 0
 
 
 def _embed(options: argparse.Namespace) -> None:
-    check_output(options.out)
-    items = collect_items(options.inputs, options.text, options.column, options.id_column)
-    engine = _load(options, [items.part])
-    print(f"{engine.provider}, {engine.choices[items.part]}", file=sys.stderr)
-    rows, faults = [], []
-    kept: list[str] = []
-    for start, embeddings, bad in _embed_chunks(engine, items, options.skip_bad):
-        faults += [Fault(start + fault.index, fault.name, fault.reason) for fault in bad]
-        wrong = {fault.index for fault in bad}
-        chunk_ids = items.ids[start : start + _CHUNK[items.part]]
-        kept += [identity for index, identity in enumerate(chunk_ids) if index not in wrong]
-        rows.append(embeddings)
-    if faults:
-        named = [Fault(fault.index, items.ids[fault.index], fault.reason) for fault in faults]
-        error = InputError.from_faults(f"{items.part}s", named, len(items.values), shown=None)
-        if not options.skip_bad:
-            raise InputError(f"{error}\nNothing was written. Leave these out with --skip-bad.", named)
-        print(f"Skipped: {error}", file=sys.stderr)
-        if not kept:
-            raise InputError("Nothing is left to write.", named)
-    metadata = {
-        "family": engine.manifest.family,
-        "provider": engine.provider,
-        "precision": engine.precision[items.part],
-        "weights": json.dumps(engine.manifest.source.weights),
-    }
-    files = write_embeddings(options.out, kept, np.concatenate(rows), metadata)
-    print(f"{len(kept)} {items.part} embeddings → {' and '.join(map(str, files))}  [{_how(engine, items.part)}]")
+    to_folder = is_folder_output(options.out)
+    out = Path(options.out)
+    if to_folder:
+        if options.rejects:
+            raise InputError(f"--rejects is for single files; a folder gets its own {REJECTS}.")
+        check_folder(out, options.resume)
+    else:
+        if options.resume:
+            raise InputError(f"{out} cannot be resumed: it is one file. Write to a folder, --out {out.stem}/")
+        check_output(out)
+        if options.rejects:
+            check_output(options.rejects, (".jsonl",))
+    with _terminable():
+        columns = Columns(options.column, options.image_column, options.id_column)
+        stream = find_items(options.inputs, options.text, columns)
+        engine = _load(options, [stream.part])
+        print(f"{engine.provider}, {engine.choices[stream.part]}", file=sys.stderr)
+        if to_folder:
+            settings = {**asdict(columns), "keep_monochrome1": options.keep_monochrome1}
+            named = {_OPTION_OF.get(name, name): value for name, value in settings.items()}
+            embed_to_folder(
+                engine, stream, out, options.part_rows, named, resume=options.resume, skip_bad=options.skip_bad
+            )
+        else:
+            embed_to_file(engine, stream, out, options.skip_bad or options.rejects is not None, options.rejects)
 
 
-def _embed_chunks(
-    engine: Engine, items: Items, skip_bad: bool
-) -> Iterator[tuple[int, NDArray[np.float32], Sequence[Fault]]]:
-    """Embed chunk by chunk; yields the chunk's start, the embeddings of its good items, and its bad ones.
-
-    Once a bad item has decided that nothing will be written, the rest is only checked, so that all can be named.
-    """
-    from tqdm import tqdm
-
-    size = _CHUNK[items.part]
-    compute = True
-    with tqdm(total=len(items.values), unit=items.part, disable=not sys.stderr.isatty()) as bar:
-        for start in range(0, len(items.values), size):
-            chunk = items.values[start : start + size]
-            if items.part == "image":
-                embeddings, bad = _embed_images(engine, chunk, skip_bad, compute)
-            else:
-                embeddings, bad = _embed_texts(engine, chunk, compute)
-            compute = compute and (skip_bad or not bad)
-            yield start, embeddings, bad
-            bar.update(len(chunk))
+class _Terminated(BaseException):
+    """SIGTERM came: like KeyboardInterrupt, so that what is under way is closed."""
 
 
-def _embed_images(
-    engine: Engine, paths: list[str], skip_bad: bool, compute: bool
-) -> tuple[NDArray[np.float32], Sequence[Fault]]:
-    loaded: list[Pixels] = []
-    faults: list[Fault] = []
-    for index, path in enumerate(paths):
-        try:
-            good, bad = engine.image.load([path])
-        except MissingExtraError as error:
-            if not skip_bad:
-                raise
-            good, bad = [], [Fault(0, path, str(error))]
-        loaded += good
-        faults += [Fault(index, fault.name, fault.reason) for fault in bad]
-    if not (loaded and compute):
-        return np.empty((0, engine.image.embedding_size), dtype=np.float32), faults
-    return engine.image.encode_pixels(np.stack([item.pixels for item in loaded])), faults
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM, with which batch systems and containers end a job, raise."""
 
+    def terminate(*_: object) -> None:
+        raise _Terminated
 
-def _embed_texts(engine: Engine, texts: list[str], compute: bool) -> tuple[NDArray[np.float32], Sequence[Fault]]:
-    faults: Sequence[Fault] = ()
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
-        engine.text.tokenizer.encode(texts)
-    except InputError as error:
-        faults = error.faults
-        wrong = {fault.index for fault in faults}
-        texts = [text for index, text in enumerate(texts) if index not in wrong]
-    if not (texts and compute):
-        return np.empty((0, engine.text.embedding_size), dtype=np.float32), faults
-    return engine.text.encode(texts), faults
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
 
 
 def _similarity(options: argparse.Namespace) -> None:
@@ -188,8 +173,16 @@ def _load(options: argparse.Namespace, parts: list[str] | None) -> Engine:
     return engine
 
 
-def _how(engine: Engine, part: str) -> str:
-    return f"{engine.provider}, {engine.precision[part]}"
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse; inputs may stand among the options, which argparse (before 3.12) takes for too many arguments."""
+    parser = _parser()
+    options, others = parser.parse_known_args(arguments)
+    unknown = [name for name in others if name.startswith("-") and name != "-"]
+    if unknown or (others and "inputs" not in options):
+        parser.error(f"unrecognized arguments: {' '.join(unknown or others)}")
+    if others:
+        options.inputs += others
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -227,18 +220,44 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("bundle", help="folder written by python -m export")
         return added
 
-    embed = command("embed", _embed, "Embed images or texts into a .npy or .parquet file.", shared)
+    embed = command("embed", _embed, "Embed images or texts into one file or a folder of Parquet parts.", shared)
     embed.add_argument(
         "inputs",
         nargs="*",
         metavar="INPUT",
-        help="image files, folders of images, .txt (a text a line), .csv, .jsonl or .parquet files, or - for stdin",
+        help="image files, folders of images, quoted patterns ('films/**/*.dcm'), .txt (a text a line), .csv, .jsonl "
+        "or .parquet files, or - for lines of stdin",
     )
     embed.add_argument("--text", action="append", default=[], help="a text to embed; may be repeated")
-    embed.add_argument("--out", type=Path, required=True, help="NAME.npy (ids in NAME.ids.txt) or NAME.parquet")
-    embed.add_argument("--column", default="text", help="text column of .csv, .jsonl and .parquet files (text)")
-    embed.add_argument("--id-column", help="id column of .csv, .jsonl and .parquet files (file:row)")
-    embed.add_argument("--skip-bad", action="store_true", help="leave out what cannot be used, and list it")
+    embed.add_argument(
+        "--out",
+        required=True,
+        help="a folder, for any number of items; or NAME.npy (ids in NAME.ids.txt) or NAME.parquet, held in memory",
+    )
+    column = embed.add_mutually_exclusive_group()
+    column.add_argument("--column", default="text", help="text column of .csv, .jsonl and .parquet files (text)")
+    column.add_argument(
+        "--image-column", metavar="COLUMN", help="take images instead: column of paths, relative to the table's folder"
+    )
+    embed.add_argument(
+        "--id-column",
+        metavar="COLUMN",
+        help="id column of .csv, .jsonl and .parquet files (file:row; for images the path)",
+    )
+    embed.add_argument(
+        "--skip-bad",
+        action="store_true",
+        help="leave out what cannot be used, and list it; a folder always does, but for formats that lack a package",
+    )
+    embed.add_argument("--rejects", type=Path, metavar="NAME.jsonl", help="list what cannot be used there, and skip it")
+    embed.add_argument("--resume", action="store_true", help="go on where a run into the same folder stopped")
+    embed.add_argument(
+        "--part-rows",
+        type=_positive,
+        default=PART_ROWS,
+        metavar="N",
+        help=f"items of one part of a folder; a killed run loses at most as many ({PART_ROWS})",
+    )
 
     similarity = command("similarity", _similarity, "Print how similar an image and a phrase are.", shared)
     similarity.add_argument("image", help="image file")

@@ -1,0 +1,263 @@
+"""A stream of items → one file of embeddings, or a folder of parts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.archive import REJECTS, Archive, Reject, reject_line
+from runtime.digests import image_stamps, items_digest, model_digest
+from runtime.engine import Engine
+from runtime.errors import Fault, InputError, MissingExtraError
+from runtime.items import Stream
+from runtime.output import whole_file, write_embeddings
+from runtime.progress import Progress
+from runtime.tables import Item, Unusable
+
+__all__ = ["PART_ROWS", "embed_to_file", "embed_to_folder"]
+
+# Items of a part: little enough that a killed run loses minutes, enough that a million items are some hundred files.
+PART_ROWS = 4096
+_CHUNK = 2048
+
+
+@dataclass(frozen=True)
+class _Embedded:
+    """What became of some items: the embeddings of the good ones in order, and reasons by position for the others."""
+
+    rows: NDArray[np.float32]
+    reasons: dict[int, str]
+
+
+def embed_to_file(engine: Engine, stream: Stream, out: Path, skip_bad: bool, rejects: Path | None) -> None:
+    """Embed everything into one file; all embeddings are held until the end.
+
+    Args:
+        engine: with the stream's part loaded.
+        stream: what to embed.
+        out: see `write_embeddings`.
+        skip_bad: leave bad items out; otherwise they stop the run once all of them are known, and nothing is written.
+        rejects: list bad items there rather than on stderr; goes with `skip_bad`.
+
+    Raises:
+        InputError: bad items, or no good ones.
+        MissingExtraError: a file's format needs an optional package, unless `skip_bad`.
+    """
+    kept: list[str] = []
+    rows: list[NDArray[np.float32]] = []
+    bad: list[Reject] = []
+    items, start = iter(stream), 0
+    with Progress(stream.part, stream.total) as progress:
+        while chunk := list(islice(items, _CHUNK)):
+            if bad and not skip_bad:
+                reasons = _check(engine, stream.part, chunk)  # nothing will be written: only name the others
+                progress.advance(len(chunk))
+            else:
+                found = _embed(engine, stream.part, chunk, skip_bad, not skip_bad, progress.advance)
+                reasons = found.reasons
+                rows.append(found.rows)
+            kept += [item.id for index, item in enumerate(chunk) if index not in reasons]
+            bad += [Reject(chunk[index].id, start + index, reasons[index]) for index in sorted(reasons)]
+            start += len(chunk)
+    if bad and rejects is not None:
+        with whole_file(rejects) as partial:
+            partial.write_bytes(b"".join(map(reject_line, bad)))
+        print(f"{len(bad)} of {start} {stream.part}s cannot be used → {rejects}", file=sys.stderr)
+    elif bad:
+        faults = [Fault(reject.index, reject.id, reject.reason) for reject in bad]
+        error = InputError.from_faults(f"{stream.part}s", faults, start, shown=None)
+        if not skip_bad:
+            raise InputError(f"{error}\nNothing was written. Leave these out with --skip-bad.", faults)
+        print(f"Skipped: {error}", file=sys.stderr)
+    if not kept:
+        raise InputError("Nothing is left to write." if bad else _nothing(stream))
+    files = write_embeddings(out, kept, np.concatenate(rows), _metadata(engine, stream.part))
+    print(f"{len(kept)} {stream.part} embeddings → {' and '.join(map(str, files))}  [{_how(engine, stream.part)}]")
+
+
+def embed_to_folder(
+    engine: Engine,
+    stream: Stream,
+    out: Path,
+    part_rows: int,
+    options: Mapping[str, Any],
+    *,
+    resume: bool,
+    skip_bad: bool,
+) -> None:
+    """Embed everything into a folder of parts, see `archive.py`; one part is held at a time.
+
+    Args:
+        engine: with the stream's part loaded.
+        stream: what to embed.
+        out: the folder.
+        part_rows: items of a part.
+        options: what else the embeddings depend on; a resumed run must have the same.
+        resume: go on where a former run stopped.
+        skip_bad: reject files whose format needs an optional package that is missing. Otherwise they stop the run: once
+            the package is there it can be resumed.
+
+    Raises:
+        InputError: see `Archive`; inputs that changed since, or break in the middle; no good item at all.
+        MissingExtraError: a file's format needs an optional package, unless `skip_bad`.
+        OSError: the disk is full, say.
+    """
+    settings = {
+        "part": stream.part,
+        "family": engine.manifest.family,
+        "model_digest": model_digest(engine, stream.part),
+        "provider": engine.provider,
+        "precision": engine.precision[stream.part],
+        "part_rows": part_rows,
+        **options,
+        "inputs": [source.stamp for source in stream.sources],
+    }
+    metadata = {**_metadata(engine, stream.part), "model_digest": settings["model_digest"]}
+    with Archive(out, settings, metadata, resume) as archive:
+        if archive.finished:
+            print("All was done before.", file=sys.stderr)
+        else:
+            try:
+                _fill(engine, stream, archive, part_rows, skip_bad)
+            except InputError:
+                raise  # resuming would not help
+            except BaseException:
+                print(
+                    f"Stopped with {len(archive.parts)} parts ({archive.items:,} items) in {out}. The same command "
+                    "with --resume goes on from there.",
+                    file=sys.stderr,
+                )
+                raise
+        rejected = archive.items - archive.embedded
+        if rejected:
+            print(f"{rejected} of {archive.items} {stream.part}s cannot be used → {out / REJECTS}", file=sys.stderr)
+        if not archive.embedded:
+            raise InputError("Nothing could be embedded." if rejected else _nothing(stream))
+        print(
+            f"{archive.embedded} {stream.part} embeddings → {len(archive.parts)} parts in {out}  "
+            f"[{_how(engine, stream.part)}]"
+        )
+
+
+def _fill(engine: Engine, stream: Stream, archive: Archive, part_rows: int, skip_bad: bool) -> None:
+    items = iter(stream)
+    _pass_over(items, stream.part, archive, part_rows)
+    with Progress(stream.part, stream.total, archive.items) as progress:
+        while chunk := list(islice(items, part_rows)):
+            stamps = image_stamps(stream.part, chunk)
+            found = _embed(engine, stream.part, chunk, skip_bad, False, progress.advance)
+            ids = [item.id for index, item in enumerate(chunk) if index not in found.reasons]
+            rejects = [
+                Reject(chunk[index].id, archive.items + index, reason)
+                for index, reason in sorted(found.reasons.items())
+            ]
+            archive.write(ids, found.rows, rejects, items_digest(chunk, stamps, found.reasons))
+    archive.finish()
+
+
+def _pass_over(items: Iterator[Item], kind: str, archive: Archive, part_rows: int) -> None:
+    """Read again what is done, and make sure that it is the same."""
+    first = 0
+    for number, part in enumerate(archive.parts):
+        chunk = list(islice(items, part_rows))
+        rejected = {index - first for index in archive.rejected_indices(number)}
+        if len(chunk) != part.items or items_digest(chunk, image_stamps(kind, chunk), rejected) != part.sha256:
+            raise InputError(
+                f"{archive.folder} cannot be resumed: items {first:,} to {first + part.items - 1:,} are no longer "
+                f"those that part-{number:05d}.parquet was made of; an input was changed. Put the inputs back, or "
+                "write to another folder."
+            )
+        first += part.items
+
+
+def _embed(
+    engine: Engine, kind: str, items: Sequence[Item], skip_missing: bool, stop: bool, advance: Callable[[], None]
+) -> _Embedded:
+    """Embed some items in one call of `encode_iter`.
+
+    Args:
+        engine: with that part loaded.
+        kind: "text" or "image".
+        items: what to embed.
+        skip_missing: files that need an optional package are bad items rather than an error.
+        stop: the first bad item ends it; the others are checked only, and the rows mean nothing.
+        advance: called for each item done.
+    """
+    reasons = {index: item.value.reason for index, item in enumerate(items) if isinstance(item.value, Unusable)}
+    try:
+        return _embed_good(engine, kind, items, reasons, stop, advance)
+    except MissingExtraError:
+        if not skip_missing:
+            raise
+    # encode_iter cannot go on after this error, so the files that cause it are told apart first.
+    return _embed_good(engine, kind, items, _check(engine, kind, items), stop, advance)
+
+
+def _embed_good(
+    engine: Engine, kind: str, items: Sequence[Item], known: Mapping[int, str], stop: bool, advance: Callable[[], None]
+) -> _Embedded:
+    encoder = engine.text if kind == "text" else engine.image
+    reasons = dict(known)
+    positions = [index for index in range(len(items)) if index not in reasons]
+    rows: list[NDArray[np.float32]] = []
+
+    def on_fault(fault: Fault) -> None:
+        reasons[positions[fault.index]] = fault.reason
+
+    for _ in known:
+        advance()
+    found: Any = encoder.encode_iter([items[index].value for index in positions], on_fault=on_fault)
+    try:
+        for row in found:
+            if row is not None:
+                rows.append(row)
+            advance()
+            if stop and reasons:
+                reasons.update(_check(engine, kind, items))
+                break
+    finally:
+        found.close()  # threads at work beneath it must end before anything else does
+    return _Embedded(np.stack(rows) if rows else np.empty((0, encoder.embedding_size), np.float32), reasons)
+
+
+def _check(engine: Engine, kind: str, items: Sequence[Item]) -> dict[int, str]:
+    """Reasons of the bad items, without computing embeddings."""
+    reasons = {index: item.value.reason for index, item in enumerate(items) if isinstance(item.value, Unusable)}
+    positions = [index for index in range(len(items)) if index not in reasons]
+    if kind == "text":
+        _, faults = engine.text.tokenizer.try_encode([items[index].value for index in positions])
+        return {**reasons, **{positions[fault.index]: fault.reason for fault in faults}}
+    for index in positions:
+        try:
+            _, faults = engine.image.load([items[index].value])
+        except MissingExtraError as error:
+            reasons[index] = str(error)
+        else:
+            if faults:
+                reasons[index] = faults[0].reason
+    return reasons
+
+
+def _metadata(engine: Engine, kind: str) -> dict[str, str]:
+    return {
+        "family": engine.manifest.family,
+        "provider": engine.provider,
+        "precision": engine.precision[kind],
+        "weights": json.dumps(engine.manifest.source.weights),
+    }
+
+
+def _how(engine: Engine, kind: str) -> str:
+    return f"{engine.provider}, {engine.precision[kind]}"
+
+
+def _nothing(stream: Stream) -> str:
+    return f"There is nothing to embed: {', '.join(source.name for source in stream.sources)} held no items."

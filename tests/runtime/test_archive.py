@@ -1,0 +1,347 @@
+"""Folders of parts: killed, interrupted, resumed, refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import runtime
+from export.phantom import chest_phantom
+from runtime.__main__ import main
+from runtime.archive import Archive
+from tests.conftest import ROOT, System, edit_json
+
+parquet = pytest.importorskip("pyarrow.parquet")
+dataset = pytest.importorskip("pyarrow.dataset")
+
+MODEL_COLUMNS = ("model_digest", "provider", "precision")
+BAD_EVERY = 7
+COMMAND = (sys.executable, "-m", "runtime", "embed", "--provider", "cpu")
+
+
+def embed(bundle: Path, *arguments: object) -> int:
+    return main(["embed", str(bundle), "--provider", "cpu", *map(str, arguments)])
+
+
+def write_reports(path: Path, count: int) -> Path:
+    """Every seventh report cannot be used."""
+    rows = [
+        f"s{index},{'[SEP]' if index % BAD_EVERY == 3 else 'no effusion ' * (index % 23)}" for index in range(count)
+    ]
+    path.write_text("study,report\n" + "\n".join(rows) + "\n")
+    return path
+
+
+def begin(bundle: Path, *arguments: object) -> subprocess.Popen[str]:
+    command = [*COMMAND, str(bundle), *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_parts(process: subprocess.Popen[str], out: Path, count: int) -> None:
+    deadline = time.monotonic() + 120
+    while len(list(out.glob("part-*.parquet"))) < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in out.iterdir() if path.name != "_job.json"}
+
+
+def rejects(out: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (out / "_rejects.jsonl").read_text().splitlines()]
+
+
+def test_parts_hold_ids_embeddings_and_what_made_them(tiny: System, tmp_path: Path, capsys) -> None:
+    reports = write_reports(tmp_path / "reports.csv", 50)
+    out = tmp_path / "out"
+    arguments = (reports, "--column", "report", "--id-column", "study", "--out", out, "--part-rows", 20)
+    assert embed(tiny.bundle, *arguments) == 0
+    captured = capsys.readouterr()
+    assert f"43 text embeddings → 3 parts in {out}" in captured.out
+    assert f"7 of 50 texts cannot be used → {out / '_rejects.jsonl'}" in captured.err
+    table = dataset.dataset(out).to_table()  # which passes over the other files
+    good = [index for index in range(50) if index % BAD_EVERY != 3]
+    assert table["id"].to_pylist() == [f"s{index}" for index in good]
+    assert str(table.schema.field("embedding").type) == "fixed_size_list<element: float>[128]"
+    expected = runtime.load(tiny.bundle, provider="cpu").text.encode(["no effusion " * (index % 23) for index in good])
+    assert np.abs(np.array(table["embedding"].to_pylist()) - expected).max() <= 1e-6
+    assert parquet.read_table(out).equals(table)
+    for name, value in zip(MODEL_COLUMNS, (None, "cpu", "fp32"), strict=True):
+        (only,) = set(table[name].to_pylist())
+        assert value is None or only == value
+        assert str(table.schema.field(name).type).startswith("dictionary<values=string")
+        assert table.schema.metadata[name.encode()].decode() == only
+    assert [line["index"] for line in rejects(out)] == list(range(3, 50, BAD_EVERY))
+    assert rejects(out)[0]["id"] == "s3"
+    assert "[SEP]" in str(rejects(out)[0]["reason"])
+    before = contents(out)
+    assert embed(tiny.bundle, *arguments, "--resume") == 0
+    assert "All was done before" in capsys.readouterr().err
+    assert contents(out) == before
+
+
+def test_a_killed_run_is_resumed_to_the_same_bytes(tiny: System, tmp_path: Path) -> None:
+    """Killed twice, at different places; what an uninterrupted run writes is the judge."""
+    reports = write_reports(tmp_path / "reports.csv", 1500)
+    arguments = (reports, "--column", "report", "--id-column", "study", "--part-rows", 10, "--out")
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    for parts in (3, 20):
+        process = begin(tiny.bundle, *arguments, out, "--resume")
+        wait_for_parts(process, out, parts)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        process.communicate()
+        assert len(list(out.glob("part-*.parquet"))) < 150, "it was done before it could be killed"
+    (out / ".part-00099.parquet.partial-1").write_bytes(b"half")
+    with (out / "_rejects.jsonl").open("ab") as stream:
+        stream.write(b'{"id": "s9", "ind')
+    assert embed(tiny.bundle, *arguments, out, "--resume") == 0
+    assert embed(tiny.bundle, *arguments, whole) == 0
+    assert contents(out) == contents(whole)
+    assert [line["index"] for line in rejects(out)] == list(range(3, 1500, BAD_EVERY))
+    assert parquet.read_table(out).num_rows == 1500 - len(rejects(out))
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_keeps_its_parts_and_says_how_to_go_on(
+    tiny: System, tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    reports = write_reports(tmp_path / "reports.csv", 3000)
+    out = tmp_path / "out"
+    process = begin(tiny.bundle, reports, "--column", "report", "--out", out, "--part-rows", 10)
+    wait_for_parts(process, out, 2)
+    process.send_signal(number)
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == status, message
+    assert "with --resume goes on" in message
+    assert "Traceback" not in message
+    assert not list(out.glob(".*partial*"))
+    parts = sorted(out.glob("part-*"))
+    assert 2 <= len(parts) < 300
+    assert sum(parquet.read_metadata(part).num_rows for part in parts) > 0
+
+
+def test_a_full_disk_keeps_the_parts(tiny: System, tmp_path: Path) -> None:
+    """A limit on the size of files stands in for it: the rejects grow beyond it, no part does."""
+    rows = ["good", *["[SEP]"] * 999]
+    (tmp_path / "a.txt").write_text("\n".join(rows * 2))
+    out = tmp_path / "out"
+    limit = 150_000
+    process = subprocess.run(
+        [*COMMAND, str(tiny.bundle), str(tmp_path / "a.txt"), "--out", str(out), "--part-rows", "100"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert process.returncode == 1
+    assert "OSError" in process.stderr
+    assert "too large" in process.stderr
+    assert "Traceback" not in process.stderr
+    done = len(list(out.glob("part-*")))
+    assert f"Stopped with {done} parts" in process.stderr
+    assert embed(tiny.bundle, tmp_path / "a.txt", "--out", out, "--part-rows", 100, "--resume") == 0
+    assert [line["index"] for line in rejects(out)] == [index for index in range(2000) if index % 1000]
+
+
+@pytest.fixture
+def begun(tiny: System, tmp_path: Path) -> Path:
+    """A folder with the first of three parts, of an otherwise finished run."""
+    reports = write_reports(tmp_path / "reports.csv", 50)
+    out = tmp_path / "out"
+    assert embed(tiny.bundle, reports, "--column", "report", "--out", out, "--part-rows", 20) == 0
+    edit_json(out / "_job.json", lambda job: job.update(finished=None))
+    for number in (1, 2):
+        (out / f"part-{number:05d}.parquet").unlink()
+    return out
+
+
+def test_a_folder_in_use_is_refused(tiny: System, begun: Path, tmp_path: Path, capsys) -> None:
+    arguments = (tmp_path / "reports.csv", "--column", "report", "--out", begun, "--part-rows", 20)
+    assert embed(tiny.bundle, *arguments) == 1
+    assert "is not empty: a run was begun there. Go on with it by the same command and --resume" in (
+        capsys.readouterr().err
+    )
+    settings = json.loads((begun / "_job.json").read_text())["settings"]
+    with Archive(begun, settings, {}, resume=True) as archive:
+        assert archive.items == 20
+        assert embed(tiny.bundle, *arguments, "--resume") == 1
+        assert "Another process is writing" in capsys.readouterr().err
+    assert embed(tiny.bundle, *arguments, "--resume") == 0
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.doc").touch()
+    for extra in ([], ["--resume"]):
+        assert embed(tiny.bundle, "--text", "x", "--out", tmp_path / "mine", *extra) == 1
+        assert "holds no run to resume (it has thesis.doc)" in capsys.readouterr().err
+
+
+def test_another_model_or_option_is_refused_by_name(tiny: System, tiny_copy: Path, begun: Path, capsys) -> None:
+    reports = begun.parent / "reports.csv"
+    before = contents(begun)
+
+    def refused(bundle: Path, *arguments: object) -> str:
+        assert embed(bundle, *arguments, "--out", begun, "--resume") == 1
+        message = capsys.readouterr().err
+        assert "cannot be resumed: this is not what it was begun with" in message
+        return message
+
+    same = (reports, "--column", "report", "--part-rows", 20)
+    edit_json(tiny_copy / "text" / "special_tokens_map.json", lambda tokens: tokens.update(pad_token="[UNK]"))
+    changed = runtime.bundle.sha256_file(tiny_copy / "text" / "special_tokens_map.json")
+    size = (tiny_copy / "text" / "special_tokens_map.json").stat().st_size
+    edit_json(
+        tiny_copy / "manifest.json",
+        lambda data: data["files"]["text/special_tokens_map.json"].update(sha256=changed, bytes=size),
+    )
+    message = refused(tiny_copy, *same)
+    assert "model_digest: " in message
+    assert "provider" not in message
+    assert "part_rows: 20 then, 30 now" in refused(tiny.bundle, *same, "--part-rows", 30)
+    assert "column: report then, study now" in refused(tiny.bundle, *same, "--column", "study")
+    assert "provider: cpu then, openvino now" in refused(tiny.bundle, *same, "--provider", "openvino")
+    assert f"inputs: {reports} then, --text, {reports} now" in refused(tiny.bundle, *same, "--text", "x")
+    assert contents(begun) == before
+    assert embed(tiny.bundle, *same, "--out", begun, "--resume") == 0
+
+
+def test_a_changed_input_is_refused(tiny: System, begun: Path, capsys) -> None:
+    reports = begun.parent / "reports.csv"
+    arguments = (reports, "--column", "report", "--part-rows", 20, "--out", begun, "--resume")
+    content, status = reports.read_text(), reports.stat()
+    reports.write_text(content + "s50,More.\n")
+    assert embed(tiny.bundle, *arguments) == 1
+    assert f"{reports} changed: bytes {status.st_size} then, {status.st_size + 10} now" in capsys.readouterr().err
+    reports.write_text(content.replace("no effusion", "on effusion", 1))
+    os.utime(reports, ns=(status.st_atime_ns, status.st_mtime_ns))  # not even the time of change tells
+    assert embed(tiny.bundle, *arguments) == 1
+    assert "items 0 to 19 are no longer those that part-00000.parquet was made of" in capsys.readouterr().err
+    reports.write_text(content)
+    os.utime(reports, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert embed(tiny.bundle, *arguments) == 0
+
+
+def test_parts_and_rejects_that_are_gone_or_broken_are_named(tiny: System, begun: Path, capsys) -> None:
+    arguments = (begun.parent / "reports.csv", "--column", "report", "--part-rows", 20, "--out", begun, "--resume")
+    (begun / "part-00000.parquet").rename(begun / "part-00001.parquet")
+    assert embed(tiny.bundle, *arguments) == 1
+    assert "part-00000.parquet is gone, but later parts are there" in capsys.readouterr().err
+    (begun / "part-00001.parquet").rename(begun / "part-00000.parquet")
+    lines = (begun / "_rejects.jsonl").read_bytes()
+    (begun / "_rejects.jsonl").write_bytes(lines[:10])
+    assert embed(tiny.bundle, *arguments) == 1
+    assert "_rejects.jsonl has 10 bytes where the parts know of" in capsys.readouterr().err
+    (begun / "_rejects.jsonl").write_bytes(lines)
+    (begun / "part-00000.parquet").write_bytes(b"PAR1")
+    assert embed(tiny.bundle, *arguments) == 1
+    assert "part-00000.parquet cannot be read" in capsys.readouterr().err
+    (begun / "part-00000.parquet").unlink()
+    assert embed(tiny.bundle, *arguments) == 0
+    assert len(rejects(begun)) == 7
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    folder = tmp_path / "films"
+    (folder / "more").mkdir(parents=True)
+    for index in range(6):
+        Image.fromarray(chest_phantom(140, 120, index)).save(folder / ("more" if index > 3 else ".") / f"{index}.png")
+    (folder / "2.png").write_bytes(b"nothing")
+    return folder
+
+
+def test_images_are_rejected_by_path_and_a_mended_reject_is_no_change(
+    tiny: System, films: Path, tmp_path: Path, capsys
+) -> None:
+    out = tmp_path / "out"
+    arguments = (films, "--out", out, "--part-rows", 3)
+    assert embed(tiny.bundle, *arguments) == 0
+    ids = [str(films / name) for name in ("0.png", "1.png", "3.png", "more/4.png", "more/5.png")]
+    table = parquet.read_table(out)
+    assert table["id"].to_pylist() == ids
+    expected = runtime.load(tiny.bundle, provider="cpu").image.encode(ids)
+    assert np.abs(np.array(table["embedding"].to_pylist()) - expected).max() <= 1e-6
+    (line,) = rejects(out)
+    assert (line["id"], line["index"]) == (str(films / "2.png"), 2)
+    edit_json(out / "_job.json", lambda job: job.update(finished=None))
+    (out / "part-00001.parquet").unlink()
+    (films / "2.png").write_bytes((films / "1.png").read_bytes())
+    assert embed(tiny.bundle, *arguments, "--resume") == 0
+    assert parquet.read_table(out)["id"].to_pylist() == ids
+    edit_json(out / "_job.json", lambda job: job.update(finished=None))
+    Image.fromarray(chest_phantom(140, 120, 9)).save(films / "1.png")
+    assert embed(tiny.bundle, *arguments, "--resume") == 1
+    assert "items 0 to 2 are no longer those" in capsys.readouterr().err
+    (films / "7.png").write_bytes((films / "1.png").read_bytes())
+    assert embed(tiny.bundle, *arguments, "--resume") == 1
+    assert f"{films} changed: files 6 then, 7 now" in capsys.readouterr().err
+
+
+def test_a_missing_package_stops_the_run_which_is_resumed_once_it_is_there(
+    tiny: System, films: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (films / "more" / "z.dcm").write_bytes(b"no DICOM")
+    out = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "pydicom", None)
+        assert embed(tiny.bundle, films, "--out", out, "--part-rows", 3) == 1
+        message = capsys.readouterr().err
+        assert "pip install 'cxr-engine[dicom]'" in message
+        assert "Stopped with 2 parts (6 items)" in message
+        skipping = (films, "--out", tmp_path / "skipping", "--part-rows", 3, "--skip-bad")
+        assert embed(tiny.bundle, *skipping) == 0
+        assert "cxr-engine[dicom]" in str(rejects(tmp_path / "skipping")[1]["reason"])
+    assert embed(tiny.bundle, films, "--out", out, "--part-rows", 3, "--resume") == 0
+    assert [line["index"] for line in rejects(out)] == [2, 6]
+    assert "cxr-engine" not in str(rejects(out)[1]["reason"])
+
+
+def test_no_header_of_a_dicom_file_is_written(tiny: System, tmp_path: Path) -> None:
+    pydicom = pytest.importorskip("pydicom")
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    pixels = chest_phantom(140, 120, 3)
+    for name, content in (("good.dcm", pixels.tobytes()), ("cut.dcm", pixels.tobytes()[:100])):
+        image = pydicom.Dataset()
+        image.PatientName, image.PatientID, image.StudyInstanceUID = "Secret^Person", "ID-SECRET", "1.2.777.888"
+        image.Rows, image.Columns = pixels.shape
+        image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
+        image.BitsAllocated = image.BitsStored = 8
+        image.HighBit, image.PixelRepresentation, image.PixelData = 7, 0, content
+        image.file_meta = pydicom.dataset.FileMetaDataset()
+        image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        image.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
+        image.file_meta.MediaStorageSOPInstanceUID = "1.2.777.999"
+        image.save_as(tmp_path / name, enforce_file_format=True)
+    out = tmp_path / "out"
+    assert embed(tiny.bundle, tmp_path, "--out", out) == 0
+    assert [line["id"] for line in rejects(out)] == [str(tmp_path / "cut.dcm")]
+    for name, content in contents(out).items():
+        for secret in (b"Secret", b"SECRET", b"1.2.777"):
+            assert secret not in content, name
+
+
+def test_folders_that_cannot_be_written_are_refused_first(tiny: System, tmp_path: Path, capsys) -> None:
+    (tmp_path / "file").touch()
+    assert embed(tiny.bundle, "--text", "x", "--out", tmp_path / "file") == 1
+    assert "a file of that name is in the way" in capsys.readouterr().err
+    assert embed(tiny.bundle, "--text", "x", "--out", tmp_path / "no" / "out") == 1
+    assert "does not exist. Create it first" in capsys.readouterr().err
+    assert embed(tiny.bundle, "--text", "x", "--out", tmp_path / "out", "--rejects", tmp_path / "r.jsonl") == 1
+    assert "a folder gets its own _rejects.jsonl" in capsys.readouterr().err
+    assert embed(tiny.bundle, "--text", "x", "--out", tmp_path / "out.npy", "--resume") == 1
+    assert "cannot be resumed: it is one file" in capsys.readouterr().err
+    assert embed(tiny.bundle, "--text", "[SEP]", "--out", f"{tmp_path}/v1.1/") == 1
+    assert "Nothing could be embedded" in capsys.readouterr().err
