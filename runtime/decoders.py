@@ -1,4 +1,4 @@
-"""Files → arrays of stored pixel values, one small function per format.
+"""Files → stored pixel values, one small function per format.
 
 Source: hi-ml-multimodal, `image/data/io.py` (`load_image`), which reads PNG and JPEG through imageio's Pillow plugin,
 DICOM through pydicom without rescale or window, and NIfTI through SimpleITK.
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +20,23 @@ from PIL import Image, UnidentifiedImageError
 
 from runtime.errors import MissingExtraError
 
-__all__ = ["SUPPORTED_FORMATS", "DecodeError", "array_from_pil", "is_supported_name", "read_array"]
+__all__ = [
+    "SUPPORTED_FORMATS",
+    "DecodeError",
+    "Stored",
+    "is_supported_name",
+    "look_at_file",
+    "read_array",
+    "read_stored",
+    "usual_mode",
+]
 
 SUPPORTED_FORMATS = "JPEG, PNG, DICOM (extra 'dicom') and NIfTI (extra 'nifti')"
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".dcm", ".dicom", ".nii", ".nii.gz")
 _DICOM_PREAMBLE = 128
+_PIL_FORMATS = ("PNG", "JPEG")
+
+Values: TypeAlias = "Image.Image | NDArray[Any]"
 
 
 class DecodeError(ValueError):
@@ -35,59 +48,117 @@ def is_supported_name(path: Path) -> bool:
     return path.name.lower().endswith(_SUFFIXES)
 
 
-def read_array(path: Path, invert_monochrome1: bool) -> NDArray[Any]:
+class Stored(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        values: a loaded Pillow image of mode L, LA, RGB, RGBA or of one deeper channel, or an array (H, W) or
+            (H, W, channels).
+        size: width and height in pixels of the image in the file, which `values` may be a reduction of; None where
+            `values` says it.
+    """
+
+    values: Values
+    size: tuple[int, int] | None = None
+
+
+def read_stored(path: Path, invert_monochrome1: bool, shorter_side: int | None = None) -> Stored:
     """Read the stored pixel values of a file; the format is recognised by content, then by name.
 
     Args:
         path: a JPEG, PNG, DICOM or NIfTI file.
         invert_monochrome1: turn DICOM with photometric interpretation MONOCHROME1 (0 is white) the right way up.
-
-    Returns:
-        (H, W) or (H, W, channels), any integer or float dtype.
+        shorter_side: decode a JPEG file to a half, a quarter or an eighth, as long as its shorter side keeps so many
+            pixels; other formats are not affected. None decodes all of it.
 
     Raises:
         DecodeError: no such file, unknown format, broken content.
         MissingExtraError: the format needs an optional package.
     """
-    name = path.name.lower()
+    head = _read_head(path)
     try:
-        with path.open("rb") as stream:
-            head = stream.read(_DICOM_PREAMBLE + 4)
-    except FileNotFoundError:
-        raise DecodeError("there is no such file") from None
-    except (OSError, ValueError) as error:
-        raise DecodeError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    try:
-        if head[_DICOM_PREAMBLE:] == b"DICM" or name.endswith((".dcm", ".dicom")):
-            return _read_dicom(path, invert_monochrome1)
-        if name.endswith((".nii", ".nii.gz")):
-            return _read_nifti(path)
-        with Image.open(path, formats=("PNG", "JPEG")) as image:
-            return array_from_pil(image)
+        if _is_dicom(path, head):
+            return Stored(_read_dicom(path, invert_monochrome1))
+        if _is_nifti(path):
+            return Stored(_read_nifti(path))
+        with Image.open(path, formats=_PIL_FORMATS) as image:
+            size = image.size
+            if shorter_side is not None:
+                image.draft(None, (shorter_side, shorter_side))
+            image.load()
+            return Stored(usual_mode(image), size if image.size != size else None)
     except (DecodeError, MissingExtraError):
         raise
     except UnidentifiedImageError:
-        raise DecodeError(f"not an image of a known format; supported are {SUPPORTED_FORMATS}") from None
+        raise _unknown_format() from None
     except Exception as error:  # decoders raise many unrelated types on broken content
         raise DecodeError(f"cannot be decoded ({type(error).__name__}: {error})") from error
 
 
-def array_from_pil(image: Image.Image) -> NDArray[Any]:
-    """Pixel values of a Pillow image, in the modes in which imageio hands them to the reference.
+def read_array(path: Path, invert_monochrome1: bool) -> NDArray[Any]:
+    """Read the stored pixel values of a file as an array: (H, W) or (H, W, channels), any integer or float dtype.
+
+    Args:
+        path: see `read_stored`.
+        invert_monochrome1: see `read_stored`.
+
+    Raises:
+        DecodeError: as for `read_stored`.
+        MissingExtraError: as for `read_stored`.
+    """
+    return np.asarray(read_stored(path, invert_monochrome1).values)
+
+
+def look_at_file(path: Path) -> None:
+    """Raise what can be known of a file without decoding it: that it is not there, or not of a known format.
+
+    Raises:
+        DecodeError: no such file, unknown format.
+    """
+    head = _read_head(path)
+    if _is_dicom(path, head) or _is_nifti(path):
+        return
+    try:
+        Image.open(path, formats=_PIL_FORMATS).close()
+    except UnidentifiedImageError:
+        raise _unknown_format() from None
+    except Exception as error:
+        raise DecodeError(f"cannot be decoded ({type(error).__name__}: {error})") from error
+
+
+def _read_head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(_DICOM_PREAMBLE + 4)
+    except FileNotFoundError:
+        raise DecodeError("there is no such file") from None
+    except (OSError, ValueError) as error:
+        raise DecodeError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
+
+
+def _is_dicom(path: Path, head: bytes) -> bool:
+    return head[_DICOM_PREAMBLE:] == b"DICM" or path.name.lower().endswith((".dcm", ".dicom"))
+
+
+def _is_nifti(path: Path) -> bool:
+    return path.name.lower().endswith((".nii", ".nii.gz"))
+
+
+def _unknown_format() -> DecodeError:
+    return DecodeError(f"not an image of a known format; supported are {SUPPORTED_FORMATS}")
+
+
+def usual_mode(image: Image.Image) -> Image.Image:
+    """A Pillow image in the mode in which imageio hands it to the reference.
 
     Palettes are resolved, 16-bit greyscale stays 16-bit, alpha is kept as a channel (the reference's min-max remap sees
     it), CMYK becomes RGB, and EXIF orientation is not applied.
-
-    Returns:
-        (H, W), or (H, W, 2 | 3 | 4) with the channels LA, RGB or RGBA.
     """
     if image.mode in ("P", "PA") and image.palette is not None:
-        image = image.convert(image.palette.mode)
-    elif image.mode in ("CMYK", "YCbCr", "LAB", "HSV", "RGBX"):
-        image = image.convert("RGB")
-    elif image.mode == "1":
-        image = image.convert("L")
-    return np.asarray(image)
+        return image.convert(image.palette.mode)
+    if image.mode in ("CMYK", "YCbCr", "LAB", "HSV", "RGBX"):
+        return image.convert("RGB")
+    return image.convert("L") if image.mode == "1" else image
 
 
 def _read_dicom(path: Path, invert_monochrome1: bool) -> NDArray[Any]:
@@ -118,14 +189,42 @@ def _read_dicom(path: Path, invert_monochrome1: bool) -> NDArray[Any]:
     return pixels
 
 
+class _Silence:
+    """Holds back the warnings and pydicom's log lines of the whole process, while any thread is inside.
+
+    Both are global settings, which `catch_warnings` alone would leave wrong where threads come and go in any order.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._restore = contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._restore.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+                logger = logging.getLogger("pydicom")
+                self._restore.callback(setattr, logger, "disabled", logger.disabled)
+                logger.disabled = True
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._restore.close()
+
+
+_SILENCE = _Silence()
+
+
 @contextlib.contextmanager
 def _patient_stays_unnamed() -> Iterator[None]:
     """Hold back what pydicom says about a file: its warnings, log lines and errors quote values of the header."""
-    logger = logging.getLogger("pydicom")
-    disabled, logger.disabled = logger.disabled, True
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _SILENCE:
             yield
     except DecodeError:
         raise
@@ -135,8 +234,6 @@ def _patient_stays_unnamed() -> Iterator[None]:
         raise DecodeError(
             f"cannot be decoded ({type(error).__name__}; the details may name a patient and are left out)"
         ) from None
-    finally:
-        logger.disabled = disabled
 
 
 def _read_nifti(path: Path) -> NDArray[Any]:

@@ -2,13 +2,13 @@
 
 Source: hi-ml-multimodal, `image/data/io.py` and `image/data/transforms.py`: remap to 0–255, convert to grey, resize the
 shorter side with Pillow's antialiased bilinear filter, crop the centre. The bytes are the reference's own, before its
-division by 255, which the graph does.
+division by 255, which the graph does; only `fast_decode` changes them.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,15 +17,24 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from runtime.decoders import DecodeError, array_from_pil, read_array
-from runtime.errors import Fault, InputError
+from runtime.decoders import DecodeError, Stored, look_at_file, read_stored, usual_mode
+from runtime.errors import Fault, InputError, MissingExtraError
+from runtime.pixels import remap_image, remap_to_uint8, resize_and_crop
+from runtime.workers import ordered_map
 
-__all__ = ["ImageLike", "Pixels", "as_image_list", "image_name", "load_pixels", "read_grey", "remap_to_uint8"]
+__all__ = [
+    "ImageLike",
+    "Pixels",
+    "as_image_list",
+    "image_name",
+    "load_pixels",
+    "look_at",
+    "read_grey",
+    "remap_to_uint8",
+    "resize_and_crop",
+]
 
 ImageLike: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[Any]"
-
-_TABLE_LIMIT = 1 << 16
-_LONGEST_SIDE = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -41,47 +50,6 @@ class Pixels:
     size: tuple[int, int]
 
 
-def remap_to_uint8(array: NDArray[Any]) -> NDArray[np.uint8]:
-    """Stretch values linearly so that the smallest becomes 0 and the largest 255, truncating to integers.
-
-    The result is that of the reference's `remap_to_uint8`, which computes every pixel in float64; for integers a table
-    of at most 65,536 entries, computed the same way, gives the identical bytes.
-
-    Args:
-        array: any shape, integer or float, at least two distinct values, finite.
-
-    Returns:
-        uint8, same shape.
-
-    Raises:
-        DecodeError: constant, or with NaN or infinity.
-    """
-    if array.dtype.kind == "b":
-        array = array.astype(np.uint8)
-    low, high = array.min(), array.max()
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise DecodeError("holds NaN or infinite values; finite values are expected")
-    if low == high:
-        raise DecodeError(f"is constant (every value is {low}), so its values cannot be stretched to 0–255")
-    if array.dtype.kind in "iu" and int(high) - int(low) < _TABLE_LIMIT:
-        table = _stretch(np.arange(int(high) - int(low) + 1, dtype=np.float64))
-        # Subtraction that wraps around modulo 2**bits still gives the right offset once seen as unsigned.
-        offsets = (array - low).view(f"u{array.dtype.itemsize}") if array.dtype.kind == "i" else array - low
-        return np.asarray(np.take(table, offsets))
-    values = array.astype(np.float64)
-    with np.errstate(over="ignore"):
-        values -= np.float64(low)
-    if not np.isfinite(values).all():
-        raise DecodeError(f"has values from {low:g} to {high:g}, too far apart for float64")
-    return _stretch(values)
-
-
-def _stretch(values: NDArray[np.float64]) -> NDArray[np.uint8]:
-    values /= values.max()
-    values *= 255
-    return values.astype(np.uint8)
-
-
 def read_grey(image: ImageLike, invert_monochrome1: bool = True) -> Image.Image:
     """Read an image at its full size as 8-bit grey.
 
@@ -91,23 +59,35 @@ def read_grey(image: ImageLike, invert_monochrome1: bool = True) -> Image.Image:
         invert_monochrome1: see `runtime.load`.
 
     Returns:
-        A Pillow image of mode "L".
+        A Pillow image of mode "L"; the given one itself, if it is one and spans 0–255.
 
     Raises:
         DecodeError: the image cannot be used; the message is the reason.
         MissingExtraError: the format needs an optional package.
     """
+    return _grey(_stored(image, invert_monochrome1, None).values)
+
+
+def _stored(image: ImageLike, invert_monochrome1: bool, shorter_side: int | None) -> Stored:
     if isinstance(image, (str, os.PathLike)):
-        array = read_array(Path(image), invert_monochrome1)
-    elif isinstance(image, Image.Image):
+        return read_stored(Path(image), invert_monochrome1, shorter_side)
+    if isinstance(image, Image.Image):
         try:
-            array = array_from_pil(image)
+            image.load()
+            return Stored(usual_mode(image))
         except Exception as error:  # lazily loaded Pillow images decode here
             raise DecodeError(f"cannot be decoded ({type(error).__name__}: {error})") from error
-    elif isinstance(image, np.ndarray):
-        array = np.asarray(image)  # also of a masked array or a matrix
-    else:
-        raise DecodeError(f"is a {type(image).__name__}; a path, a Pillow image or a numpy array is expected")
+    if isinstance(image, np.ndarray):
+        return Stored(np.asarray(image))  # also of a masked array or a matrix
+    raise DecodeError(f"is a {type(image).__name__}; a path, a Pillow image or a numpy array is expected")
+
+
+def _grey(values: Image.Image | NDArray[Any]) -> Image.Image:
+    if isinstance(values, Image.Image) and values.mode in ("L", "LA", "RGB", "RGBA"):
+        if 0 in values.size:
+            raise DecodeError(f"is empty ({values.width} × {values.height} pixels)")
+        return _as_grey(remap_image(values))
+    array = np.asarray(values)
     if array.dtype.kind not in "iufb":
         raise DecodeError(f"has dtype {array.dtype}; integers or floats are expected")
     if array.ndim == 3 and array.shape[2] == 1:
@@ -116,40 +96,22 @@ def read_grey(image: ImageLike, invert_monochrome1: bool = True) -> Image.Image:
         raise DecodeError(f"has shape {array.shape}; (H, W), or (H, W, channels) with 1 to 4 channels, is expected")
     if array.size == 0:
         raise DecodeError(f"is empty (shape {array.shape})")
-    return Image.fromarray(remap_to_uint8(array)).convert("L")
+    return _as_grey(Image.fromarray(remap_to_uint8(array)))
 
 
-def resize_and_crop(image: Image.Image, resize: int, crop: int) -> NDArray[np.uint8]:
-    """Resize the shorter side and cut out the centre, as torchvision's Resize and CenterCrop do on Pillow images.
-
-    Args:
-        image: mode "L".
-        resize: length of the shorter side after resizing, in pixels.
-        crop: side of the square cut out, at most `resize`.
-
-    Returns:
-        uint8 (crop, crop).
-
-    Raises:
-        DecodeError: the sides differ so much that the resized image would be over 32,768 pixels long.
-    """
-    width, height = image.size
-    short, long = min(width, height), max(width, height)
-    resized_long = int(resize * long / short)
-    if resized_long > _LONGEST_SIDE:
-        raise DecodeError(
-            f"is {width} × {height} pixels; sides in a ratio of at most {_LONGEST_SIDE // resize} : 1 are expected"
-        )
-    size = (resize, resized_long) if width <= height else (resized_long, resize)
-    if size != image.size:
-        image = image.resize(size, Image.Resampling.BILINEAR)
-    # round(), like torchvision's: halves go to the even neighbour.
-    left, top = round((size[0] - crop) / 2.0), round((size[1] - crop) / 2.0)
-    return np.asarray(image.crop((left, top, left + crop, top + crop)))
+def _as_grey(image: Image.Image) -> Image.Image:
+    return image if image.mode == "L" else image.convert("L")  # which would copy
 
 
 def load_pixels(
-    images: Sequence[ImageLike], resize: int, crop: int, invert_monochrome1: bool = True
+    images: Sequence[ImageLike],
+    resize: int,
+    crop: int,
+    invert_monochrome1: bool = True,
+    *,
+    fast_decode: bool = False,
+    threads: int = 1,
+    cancelled: Callable[[], bool] = bool,
 ) -> tuple[list[Pixels], list[Fault]]:
     """Prepare several images for the graph; bad ones are reported, not raised.
 
@@ -158,22 +120,50 @@ def load_pixels(
         resize: see `resize_and_crop`.
         crop: see `resize_and_crop`.
         invert_monochrome1: see `runtime.load`.
+        fast_decode: see `runtime.load`.
+        threads: images prepared side by side.
+        cancelled: asked before each image; once it says True, the rest is left out of both results.
 
     Returns:
-        The usable images in order, and one fault for each of the others.
+        The usable images in order, and one fault for each of the others, whatever went wrong with it.
 
     Raises:
         MissingExtraError: a format needs an optional package.
     """
-    loaded: list[Pixels] = []
-    faults: list[Fault] = []
-    for index, item in enumerate(images):
+
+    def prepare(item: tuple[int, ImageLike]) -> Pixels | Fault | None:
+        index, image = item
+        if cancelled():
+            return None
         try:
-            grey = read_grey(item, invert_monochrome1)
-            loaded.append(Pixels(resize_and_crop(grey, resize, crop), grey.size))
-        except DecodeError as error:
-            faults.append(Fault(index, image_name(item), str(error)))
-    return loaded, faults
+            values, size = _stored(image, invert_monochrome1, resize if fast_decode else None)
+            grey = _grey(values)
+            return Pixels(resize_and_crop(grey, resize, crop, size), size or grey.size)
+        except MissingExtraError:
+            raise
+        except Exception as error:
+            return _fault(index, image, error)
+
+    found = list(ordered_map(prepare, enumerate(images), min(threads, len(images)) or 1))
+    return [item for item in found if isinstance(item, Pixels)], [item for item in found if isinstance(item, Fault)]
+
+
+def look_at(images: Sequence[ImageLike]) -> list[Fault]:
+    """Name the files that are missing or of an unknown format, without decoding any."""
+    faults = []
+    for index, image in enumerate(images):
+        if isinstance(image, (str, os.PathLike)):
+            try:
+                look_at_file(Path(image))
+            except DecodeError as error:
+                faults.append(_fault(index, image, error))
+    return faults
+
+
+def _fault(index: int, image: ImageLike, error: Exception) -> Fault:
+    """A fault of any kind names its image: one that runs out of memory must not hide which."""
+    reason = str(error) if isinstance(error, DecodeError) else f"cannot be prepared ({type(error).__name__}: {error})"
+    return Fault(index, image_name(image), reason)
 
 
 def image_name(image: object) -> str:

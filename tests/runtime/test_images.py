@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from export.phantom import chest_phantom
-from runtime import images
+from runtime import pixels
 from runtime.errors import InputError
 from runtime.images import as_image_list, load_pixels, read_grey, remap_to_uint8, resize_and_crop
 
@@ -94,7 +94,7 @@ def test_negative_control_crop_off_by_one(tmp_path: Path, monkeypatch: pytest.Mo
     file = tmp_path / "image.png"
     Image.fromarray(chest_phantom(700, 601)).save(file)
     expected = reference_pixels(file)
-    monkeypatch.setattr(images, "round", lambda value: round(value) + 1, raising=False)
+    monkeypatch.setattr(pixels, "round", lambda value: round(value) + 1, raising=False)
     assert not same(runtime_pixels(file), expected)
 
 
