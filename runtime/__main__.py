@@ -1,4 +1,4 @@
-"""The command line: `python -m runtime embed | similarity | ground | info`."""
+"""The command line: `python -m runtime embed | similarity | ground | info | doctor`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import numpy as np
 from runtime.archive import REJECTS, check_folder
 from runtime.embed import PART_ROWS, embed_to_file, embed_to_folder
 from runtime.engine import Engine, load
-from runtime.errors import CxrEngineError, InputError
+from runtime.errors import CxrEngineError, InputError, ProviderError
 from runtime.images import read_grey
 from runtime.info import describe_bundle, print_description
 from runtime.items import find_items
@@ -158,6 +158,18 @@ def _info(options: argparse.Namespace) -> None:
         print_description(description)
 
 
+def _doctor(options: argparse.Namespace) -> None:
+    from runtime.doctor import examine, print_report, works
+
+    report = examine(options.bundle)
+    if options.json:
+        print(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        print_report(report)
+    if not works(report):
+        raise ProviderError("Nothing can be computed here; the report says why.")
+
+
 def _load(options: argparse.Namespace, parts: list[str] | None) -> Engine:
     engine = load(
         options.bundle,
@@ -274,6 +286,18 @@ def _parser() -> argparse.ArgumentParser:
         "info", _info, "Show what a bundle holds, verify its digests, and list this machine's engines.", chosen
     )
     info.add_argument("--json", action="store_true", help="print JSON")
+
+    about = (
+        "Look at this machine, run a tiny graph on every engine, and say what is in the way of those that do not run."
+    )
+    doctor = commands.add_parser(
+        "doctor",
+        help=about,
+        description=f"{about} Exit status 1 if no engine runs, or BUNDLE cannot be loaded; else 0.",
+    )
+    doctor.set_defaults(run=_doctor)
+    doctor.add_argument("bundle", nargs="?", help="also say what loading this bundle would choose")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 

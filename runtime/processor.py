@@ -10,12 +10,34 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Gpu", "first_gpu", "processor_name"]
+__all__ = ["Gpu", "first_gpu", "processor_features", "processor_name"]
 
 _CUDA_DRIVER = {"win32": "nvcuda.dll"}
 # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of cuda.h.
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
 _NAME_BYTES = 256
+# Instructions that matter to matrix products: as Linux and macOS spell them → as their makers do.
+_FEATURES = {
+    "avx2": "AVX2",
+    "avx512f": "AVX512F",
+    "avx512_vnni": "AVX512_VNNI",
+    "avx_vnni": "AVX_VNNI",
+    "avx_vnni_int8": "AVX_VNNI_INT8",
+    "avx512_bf16": "AVX512_BF16",
+    "avx512_fp16": "AVX512_FP16",
+    "amx_bf16": "AMX_BF16",
+    "amx_int8": "AMX_INT8",
+    "amx_fp16": "AMX_FP16",
+    "asimddp": "DotProd",
+    "feat_dotprod": "DotProd",
+    "asimdhp": "FP16",
+    "feat_fp16": "FP16",
+    "i8mm": "I8MM",
+    "feat_i8mm": "I8MM",
+    "bf16": "BF16",
+    "feat_bf16": "BF16",
+    "sve": "SVE",
+}
 
 
 @dataclass(frozen=True)
@@ -35,17 +57,51 @@ def processor_name() -> str:
     return _model_name() or platform.processor() or platform.machine() or "unknown processor"
 
 
+def processor_features(root: Path = Path("/")) -> tuple[str, ...] | None:
+    """Instruction sets for matrix products that the processor has, such as AVX512_VNNI; None where it does not tell.
+
+    Args:
+        root: folder that has proc.
+    """
+    flags = _mac_flags() if sys.platform == "darwin" else _cpu_info(root, "flags", "Features").split()
+    if not flags:
+        return None
+    found = {flag.lower() for flag in flags}
+    return tuple(dict.fromkeys(name for flag, name in _FEATURES.items() if flag in found))
+
+
+def _mac_flags() -> list[str]:
+    """Names of `hw.optional…` and of Intel's leaf 7 that are set."""
+    flags = _sysctl("machdep.cpu.leaf7_features").split()
+    for line in _sysctl("hw.optional").splitlines():
+        key, _, value = line.partition(":")
+        if value.strip() == "1":
+            flags.append(key.rpartition(".")[2])
+    return flags
+
+
 def _model_name() -> str:
+    return _sysctl("-n", "machdep.cpu.brand_string") if sys.platform == "darwin" else _cpu_info(Path("/"), "model name")
+
+
+def _sysctl(*arguments: str) -> str:
     try:
-        if sys.platform == "darwin":
-            command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-            return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
+        command = ["/usr/sbin/sysctl", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
-        pass
+        return ""
+
+
+def _cpu_info(root: Path, *keys: str) -> str:
+    """The first value of a key in /proc/cpuinfo, or nothing."""
+    try:
+        lines = (root / "proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() in keys:
+            return value.strip()
     return ""
 
 

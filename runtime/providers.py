@@ -22,7 +22,24 @@ from runtime.processor import first_gpu, processor_name
 from runtime.session import Session, SessionOptions
 from runtime.tensorrt_session import TensorRtSession
 
-__all__ = ["PROVIDERS", "Provider", "choose_provider", "default_threads", "unavailable_reason"]
+__all__ = [
+    "PROVIDERS",
+    "AutoStep",
+    "Provider",
+    "choose_provider",
+    "default_threads",
+    "explain_auto",
+    "unavailable_reason",
+]
+
+
+@dataclass(frozen=True)
+class AutoStep:
+    """What "auto" makes of one engine: whether it would be taken, and why or why not."""
+
+    provider: str
+    taken: bool
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -38,6 +55,7 @@ class Provider:
         from_fp32: precisions in which it computes an fp32 artifact when told to.
         bf16_missing: returns why it cannot compute in bf16 here, or could only slowly, or None.
         processor: returns the model name of what it computes on, "unknown GPU" where that cannot be told.
+        packs: whether rows filled with several texts are worth it there; else texts are padded to the longest.
     """
 
     name: str
@@ -48,6 +66,7 @@ class Provider:
     from_fp32: frozenset[str] = field(default=frozenset(), kw_only=True)
     bf16_missing: Callable[[], str | None] = field(kw_only=True)
     processor: Callable[[], str] = field(default=processor_name, kw_only=True)
+    packs: bool = field(default=False, kw_only=True)
 
     def refuses(self, precision: str) -> str | None:
         """Why it does not compute in a precision on this machine, or None."""
@@ -62,6 +81,8 @@ def _onnxruntime_lacks(execution_provider: str) -> Callable[[], str | None]:
             return broken
         import onnxruntime
 
+        if not hasattr(onnxruntime, "get_available_providers"):  # a folder that an uninstallation left
+            return _broken("onnxruntime", "it is empty")
         available = onnxruntime.get_available_providers()
         if execution_provider in available:
             return None
@@ -80,8 +101,15 @@ def _import_fault(package: str) -> str | None:
     try:
         importlib.import_module(package)
     except Exception as error:  # a broken installation raises anything
-        return f"the package '{package}' is installed but cannot be imported ({error})"
+        return _broken(package, str(error))
     return None
+
+
+def _broken(package: str, fault: str) -> str:
+    return (
+        f"the package '{package}' is installed but cannot be imported ({fault}). "
+        f"Install it anew with: pip install --force-reinstall {package}."
+    )
 
 
 def _gpu_lacks(execution_provider: str) -> Callable[[], str | None]:
@@ -147,6 +175,7 @@ _TABLE = (
         _onnxruntime_lacks("CPUExecutionProvider"),
         _open_onnxruntime("CPUExecutionProvider"),
         bf16_missing=_onnxruntime_bf16_missing,
+        packs=True,
     ),
     Provider(
         "openvino",
@@ -156,6 +185,7 @@ _TABLE = (
         OpenVinoSession,
         from_fp32=frozenset({"bf16"}),
         bf16_missing=_openvino_bf16_missing,
+        packs=True,
     ),
     Provider(
         "cuda",
@@ -215,3 +245,20 @@ def choose_provider(name: str) -> tuple[Provider, ...]:
     if not usable:
         raise ProviderError("No inference engine is installed. Install one with: pip install 'cxr-engine[cpu]'")
     return usable
+
+
+def explain_auto() -> tuple[AutoStep, ...]:
+    """What `choose_provider("auto")` makes of every engine here, in the order in which it tries them."""
+    steps: list[AutoStep] = []
+    for key in (*_AUTO_ORDER, *(name for name in PROVIDERS if name not in _AUTO_ORDER)):
+        taken = next((step.provider for step in steps if step.taken), None)
+        reason = unavailable_reason(PROVIDERS[key])
+        if reason is not None:
+            steps.append(AutoStep(key, False, reason))
+        elif key not in _AUTO_ORDER:
+            steps.append(AutoStep(key, False, "can run, but is taken by name only: it builds engines for minutes"))
+        elif taken is not None:
+            steps.append(AutoStep(key, False, f"can run, but {taken} comes first"))
+        else:
+            steps.append(AutoStep(key, True, f"the first of {', '.join(_AUTO_ORDER)} that can run"))
+    return tuple(steps)
