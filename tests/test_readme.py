@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import export.__main__ as export_cli
+import export.tensorrt as export_tensorrt
 import export.verify as export_verify
 from export.phantom import chest_phantom
 from tests.conftest import ROOT, System
@@ -60,6 +61,9 @@ def test_export_commands_are_understood(command: str) -> None:
     arguments = shlex.split(command)[3:]
     if arguments[0] == "verify":  # run by export/test_lower.py
         assert export_verify._parser().parse_args(arguments[1:]).bundle
+        return
+    if arguments[0] == "tensorrt":  # run by export/test_tensorrt.py
+        assert export_tensorrt._parser().parse_args(arguments[1:]).bundle
         return
     options = export_cli._parser().parse_args(arguments)
     assert options.list or (options.family and options.checkpoint and options.out)
