@@ -98,7 +98,9 @@ def check_folder(out: Path, resume: bool) -> None:
     place = out if out.exists() else out.parent
     if not os.access(place, os.W_OK | os.X_OK):
         raise InputError(f"{out} cannot be written: no permission to write in {place}.")
-    if not out.exists() or not (found := sorted(path.name for path in out.iterdir() if path.name != _LOCK)):
+    names = sorted(path.name for path in out.iterdir()) if out.exists() else []
+    found = [name for name in names if name != _LOCK and not (name.startswith(".") and PARTIAL in name)]
+    if not found:
         return
     if JOB not in found:
         raise InputError(

@@ -123,7 +123,7 @@ def embed_to_folder(
     metadata = {**_metadata(engine, stream.part), "model_digest": settings["model_digest"]}
     with Archive(out, settings, metadata, resume) as archive:
         if archive.finished:
-            print("All was done before.", file=sys.stderr)
+            print("All of it was done before.", file=sys.stderr)
         else:
             try:
                 _fill(engine, stream, archive, part_rows, skip_bad)
@@ -141,10 +141,8 @@ def embed_to_folder(
             print(f"{rejected} of {archive.items} {stream.part}s cannot be used → {out / REJECTS}", file=sys.stderr)
         if not archive.embedded:
             raise InputError("Nothing could be embedded." if rejected else _nothing(stream))
-        print(
-            f"{archive.embedded} {stream.part} embeddings → {len(archive.parts)} parts in {out}  "
-            f"[{_how(engine, stream.part)}]"
-        )
+        parts = f"{len(archive.parts)} part{'s' if len(archive.parts) > 1 else ''} in {out}"
+        print(f"{archive.embedded} {stream.part} embeddings → {parts}  [{_how(engine, stream.part)}]")
 
 
 def _fill(engine: Engine, stream: Stream, archive: Archive, part_rows: int, skip_bad: bool) -> None:
@@ -160,7 +158,8 @@ def _fill(engine: Engine, stream: Stream, archive: Archive, part_rows: int, skip
                 for index, reason in sorted(found.reasons.items())
             ]
             archive.write(ids, found.rows, rejects, items_digest(chunk, stamps, found.reasons))
-    archive.finish()
+    if archive.items:
+        archive.finish()
 
 
 def _pass_over(items: Iterator[Item], kind: str, archive: Archive, part_rows: int) -> None:

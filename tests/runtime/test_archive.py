@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import resource
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,9 @@ import runtime
 from export.phantom import chest_phantom
 from runtime.__main__ import main
 from runtime.archive import Archive
+from runtime.embed import embed_to_folder
+from runtime.items import Source, Stream
+from runtime.tables import Item
 from tests.conftest import ROOT, System, edit_json
 
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -88,7 +93,7 @@ def test_parts_hold_ids_embeddings_and_what_made_them(tiny: System, tmp_path: Pa
     assert "[SEP]" in str(rejects(out)[0]["reason"])
     before = contents(out)
     assert embed(tiny.bundle, *arguments, "--resume") == 0
-    assert "All was done before" in capsys.readouterr().err
+    assert "All of it was done before" in capsys.readouterr().err
     assert contents(out) == before
 
 
@@ -331,6 +336,52 @@ def test_no_header_of_a_dicom_file_is_written(tiny: System, tmp_path: Path) -> N
     for name, content in contents(out).items():
         for secret in (b"Secret", b"SECRET", b"1.2.777"):
             assert secret not in content, name
+
+
+def test_items_are_taken_part_by_part(tiny: System, tmp_path: Path) -> None:
+    """No more than a part of a long stream is held: when an item is taken, all parts before its own are on the disk."""
+    out, rows = tmp_path / "out", 8
+
+    def read() -> Iterator[Item]:
+        for index in range(60):
+            assert len(list(out.glob("part-*"))) == index // rows
+            yield Item(str(index), "no effusion")
+
+    engine = runtime.load(tiny.bundle, provider="cpu", parts=["text"])
+    stream = Stream("text", (Source("stream", "text", read, None, {"name": "stream"}),))
+    embed_to_folder(engine, stream, out, rows, {}, resume=False, skip_bad=False)
+    assert len(list(out.glob("part-*"))) == 8
+
+
+def test_what_a_run_leaves_that_was_killed_at_once_is_no_obstacle(tiny: System, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in (".lock", "._job.json.partial-17"):
+        (out / name).touch()
+    assert embed(tiny.bundle, "--text", "x", "--out", out) == 0
+    assert sorted(path.name for path in out.iterdir()) == [".lock", "_job.json", "part-00000.parquet"]
+
+
+def test_standard_input_is_compared_on_resuming(
+    tiny: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    out = tmp_path / "out"
+    lines = [f"no effusion {index}" for index in range(30)]
+
+    def pipe(content: list[str], *arguments: object) -> int:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(content).encode())))
+        return embed(tiny.bundle, "-", "--out", out, "--part-rows", 10, *arguments)
+
+    assert pipe([]) == 1
+    assert "- held no items" in capsys.readouterr().err
+    assert pipe(lines, "--resume") == 0
+    whole = contents(out)
+    edit_json(out / "_job.json", lambda job: job.update(finished=None))
+    (out / "part-00002.parquet").unlink()
+    assert pipe([*lines[:12], "changed", *lines[13:]], "--resume") == 1
+    assert "items 10 to 19 are no longer those that part-00001.parquet was made of" in capsys.readouterr().err
+    assert pipe(lines, "--resume") == 0
+    assert contents(out) == whole
 
 
 def test_folders_that_cannot_be_written_are_refused_first(tiny: System, tmp_path: Path, capsys) -> None:

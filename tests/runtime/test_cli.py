@@ -154,6 +154,20 @@ def test_skip_bad_lists_every_bad_item_and_survives_missing_extras(
     assert np.load(out).shape == (3, 128)
 
 
+def test_rejects_of_a_single_file_go_where_they_are_told(tiny: System, films: Path, tmp_path: Path, capsys) -> None:
+    (films / "bad.png").write_bytes(b"nothing")
+    out, rejects = tmp_path / "out.npy", tmp_path / "rejects.jsonl"
+    # Options may stand before inputs, too.
+    assert main(["embed", str(tiny.bundle), "--out", str(out), "--rejects", str(rejects), str(films)]) == 0
+    (line,) = map(json.loads, rejects.read_text().splitlines())
+    assert (line["id"], line["index"]) == (str(films / "bad.png"), 2)
+    assert "not an image" in line["reason"]
+    assert f"1 of 4 images cannot be used → {rejects}" in capsys.readouterr().err
+    assert np.load(out).shape == (3, 128)
+    assert main(["embed", str(tiny.bundle), "--text", "x", "--out", str(out), "--rejects", "r.txt"]) == 1
+    assert "'.txt'; .jsonl is expected" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux only")
 def test_file_names_that_are_not_unicode(tiny: System, films: Path, tmp_path: Path) -> None:
     import os
@@ -210,3 +224,6 @@ def test_help_and_wrong_usage() -> None:
     assert "embed" in run_module("runtime", "--help").stdout
     assert "invalid choice" in run_module("runtime", "dance", expect=2).stderr
     assert "Traceback" not in run_module("runtime", "info", "/nowhere", expect=1).stderr
+    wrong = run_module("runtime", "embed", "b", "--out", "o", "--oops", "x", expect=2)
+    assert "unrecognized arguments: --oops" in wrong.stderr
+    assert "unrecognized arguments: more" in run_module("runtime", "info", "b", "more", expect=2).stderr

@@ -1,16 +1,18 @@
-"""Rows of Parquet files, read as those of CSV and JSON lines are."""
+"""Inputs → items: tables of three formats, columns of images, patterns; all of it one by one."""
 
 from __future__ import annotations
 
 import csv
 import json
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from runtime.errors import InputError, MissingExtraError
-from runtime.items import Items, collect_items
+from runtime.items import Items, collect_items, find_items
+from runtime.tables import Columns, Item, Unusable
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -91,3 +93,101 @@ def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtraError, match=r"Reading .*a\.parquet needs .*pip install 'cxr-engine\[parquet\]'"):
         read(name)
+
+
+def find(*names: object, **columns: str) -> list[Item]:
+    return list(find_items(list(map(str, names)), [], Columns(**columns)))
+
+
+def test_a_long_table_is_read_in_bounded_memory(tmp_path: Path) -> None:
+    """Each of the tables has 20 MB of texts, and pyarrow's own memory is not counted: it reads row groups."""
+    text = "no effusion " * 80
+    rows = 20_000
+    with (tmp_path / "a.csv").open("w") as stream:
+        stream.write("text\n" + f"{text}\n" * rows)
+    with (tmp_path / "a.jsonl").open("w") as stream:
+        stream.write(f"{json.dumps({'text': text})}\n" * rows)
+    (tmp_path / "a.txt").write_text(f"{text}\n" * rows)
+    parquet.write_table(pyarrow.table({"text": [text] * rows}), tmp_path / "a.parquet", row_group_size=1000)
+    for suffix in ("csv", "jsonl", "txt", "parquet"):
+        tracemalloc.start()
+        stream = find_items([str(tmp_path / f"a.{suffix}")], [], Columns())
+        count = sum(1 for _ in stream)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert count == stream.total == rows
+        assert peak < 4_000_000, suffix
+
+
+def test_rows_are_counted_as_they_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('text\n"one\nand a half"\n\ntwo\n')
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n\n  \n{"text": "two"}')
+    (tmp_path / "a.txt").write_bytes(b"one\r\n\r\ntwo")
+    for name, count in (("a.csv", 2), ("a.jsonl", 2), ("a.txt", 3)):
+        stream = find_items([str(tmp_path / name)], [], Columns())
+        assert len(list(stream)) == stream.total == count
+
+
+def test_patterns_take_every_file_that_matches_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a/b").mkdir(parents=True)
+    for name in ("a/2.png", "a/1.jpg", "a/b/IM0001", "a/[x].png"):
+        Path(name).touch()
+    assert [item.id for item in find("a/**/*")] == ["a/1.jpg", "a/2.png", "a/[x].png", "a/b/IM0001"]
+    assert [item.id for item in find("a/[x].png")] == ["a/[x].png"], "a file of that very name goes first"
+    assert [item.id for item in find(str(tmp_path / "a" / "[12].*"))] == [f"{tmp_path}/a/1.jpg", f"{tmp_path}/a/2.png"]
+    Path("b-1.txt").write_text("one")
+    Path("b-0.txt").write_text("zero")
+    assert find("b-*.txt") == [Item("b-0.txt:1", "zero"), Item("b-1.txt:1", "one")]
+    with pytest.raises(InputError, match=r"\*\.tif: matches no file"):
+        find("a/*.tif")
+    with pytest.raises(InputError, match=r"Images .* and texts .* came together"):
+        find("*/*.png", "b-*.txt")
+
+
+def test_columns_of_images_are_relative_to_their_table(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "a.csv").write_text("file,key\nx/1.png,k1\n/abs/2.png,k2\n,k3\n")
+    (tmp_path / "t" / "a.jsonl").write_text('{"file": "x/1.png"}\n{"file": "/abs/2.png"}\n{"file": 7}\n')
+    table = write(tmp_path / "t" / "a.parquet", file=["x/1.png", "/abs/2.png", None])
+    for name in (tmp_path / "t" / "a.csv", tmp_path / "t" / "a.jsonl", table):
+        first, second, third = find(name, image="file")
+        assert first == Item("x/1.png", str(tmp_path / "t" / "x" / "1.png"))
+        assert second == Item("/abs/2.png", "/abs/2.png")
+        assert third == Item(f"{name}:3", Unusable("row 3 has no path of an image in column 'file'"))
+    assert [item.id for item in find(tmp_path / "t" / "a.csv", image="file", id="key")] == ["k1", "k2", "k3"]
+    assert find_items([table], [], Columns(image="file")).part == "image"
+
+
+def test_a_bad_row_spoils_itself_only(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(
+        b'{"text": "one"}\n{"text": \n[1]\n{"t": 1}\n{"text": "caf\xe9"}\n{"text": "six"}'
+    )
+    found = [item.value for item in find(tmp_path / "a.jsonl")]
+    assert (found[0], found[5]) == ("one", "six")
+    reasons = ["line 2 is not valid JSON", "line 3 is not a JSON object", "row 4 has no column 'text'", "is not UTF-8"]
+    for value, reason in zip(found[1:5], reasons, strict=True):
+        assert reason in value.reason
+    (tmp_path / "a.csv").write_bytes(b"id,text\n1,one\n2,caf\xe9\n,three\n4,four\n")
+    one, two, three, four = find(tmp_path / "a.csv", id="id")
+    assert (one, four) == (Item("1", "one"), Item("4", "four"))
+    assert (two.id, "is not UTF-8" in two.value.reason) == ("2", True)
+    assert three == Item(f"{tmp_path / 'a.csv'}:3", Unusable("row 3 has no id in column 'id'"))
+
+
+def test_what_breaks_off_in_the_middle_names_the_file(tmp_path: Path) -> None:
+    name = write(tmp_path / "a.parquet", text=TEXTS)
+    stream = find_items([name], [], Columns())
+    Path(name).write_bytes(b"overwritten meanwhile")
+    with pytest.raises(InputError, match=r"a\.parquet: is not valid Parquet"):
+        list(stream)
+
+
+def test_missing_files_are_told_from_texts(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"there is no such file or folder. Is it a text"):
+        find("No effusion")
+    assert find(tmp_path / "absent.png")[0].value == str(tmp_path / "absent.png"), "one among many is a bad item"
+    closed = tmp_path / "closed"
+    (closed / "more").mkdir(parents=True)
+    with pytest.raises(InputError, match="holds nothing to embed"):
+        find(closed)
