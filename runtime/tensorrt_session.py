@@ -70,6 +70,14 @@ class TensorRtSession:
             cache = folder and _made(folder / engine_key(first_gpu(), *versions, plain))
             given = tensorrt_options(options.precision, inputs, bucket, cache, timings)
 
+            if cache is None or not any(cache.iterdir()):
+                _LOG.warning(
+                    "TensorRT builds an engine of %s for shapes up to %s, which takes minutes. "
+                    "Build it ahead of time with: python -m export tensorrt BUNDLE",
+                    model.name,
+                    plain["trt_profile_max_shapes"],
+                )
+
             def open_engine(given: Mapping[str, str] = given) -> OnnxRuntimeSession:
                 return OnnxRuntimeSession(model, _EXECUTION_PROVIDER, given, options)
 

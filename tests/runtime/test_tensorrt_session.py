@@ -107,11 +107,13 @@ def test_images_are_cut_into_batches_too(bundle: Path, gpu: Gpu) -> None:
     assert [shape[0] for shape in gpu.shapes] == [Shapes().image_batch, 3]
 
 
-def test_engines_are_built_once(bundle: Path, gpu: Gpu) -> None:
-    TensorRtSession(text(bundle), FP32)
-    assert gpu.built == 2
-    TensorRtSession(text(bundle), FP32)
-    assert gpu.built == 2
+def test_engines_are_built_once_and_that_is_announced(bundle: Path, gpu: Gpu, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "runtime"):
+        TensorRtSession(text(bundle), FP32)
+        assert gpu.built == 2
+        assert [record.getMessage().count("takes minutes") for record in caplog.records] == [1, 1]
+        TensorRtSession(text(bundle), FP32)
+        assert gpu.built == len(caplog.records) == 2
     assert len({options["trt_engine_cache_path"] for options in gpu.options}) == 2, "an engine for each length"
     assert len({options["trt_timing_cache_path"] for options in gpu.options}) == 1, "timings are shared"
 
