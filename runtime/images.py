@@ -8,7 +8,7 @@ division by 255, which the graph does; only `fast_decode` changes them.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -111,7 +111,6 @@ def load_pixels(
     *,
     fast_decode: bool = False,
     threads: int = 1,
-    cancelled: Callable[[], bool] = bool,
 ) -> tuple[list[Pixels], list[Fault]]:
     """Prepare several images for the graph; bad ones are reported, not raised.
 
@@ -122,7 +121,6 @@ def load_pixels(
         invert_monochrome1: see `runtime.load`.
         fast_decode: see `runtime.load`.
         threads: images prepared side by side.
-        cancelled: asked before each image; once it says True, the rest is left out of both results.
 
     Returns:
         The usable images in order, and one fault for each of the others, whatever went wrong with it.
@@ -131,20 +129,19 @@ def load_pixels(
         MissingExtraError: a format needs an optional package.
     """
 
-    def prepare(item: tuple[int, ImageLike]) -> Pixels | Fault | None:
+    def prepare(item: tuple[int, ImageLike]) -> Pixels | Fault:
         index, image = item
-        if cancelled():
-            return None
         try:
             values, size = _stored(image, invert_monochrome1, resize if fast_decode else None)
             grey = _grey(values)
             return Pixels(resize_and_crop(grey, resize, crop, size), size or grey.size)
         except MissingExtraError:
             raise
-        except Exception as error:
+        except Exception as error:  # any kind: one image that exhausts the memory must not hide which it was
             return _fault(index, image, error)
 
-    found = list(ordered_map(prepare, enumerate(images), min(threads, len(images)) or 1))
+    workers = min(threads, len(images))
+    found = list(ordered_map(prepare, enumerate(images), workers) if workers > 1 else map(prepare, enumerate(images)))
     return [item for item in found if isinstance(item, Pixels)], [item for item in found if isinstance(item, Fault)]
 
 
@@ -161,7 +158,6 @@ def look_at(images: Sequence[ImageLike]) -> list[Fault]:
 
 
 def _fault(index: int, image: ImageLike, error: Exception) -> Fault:
-    """A fault of any kind names its image: one that runs out of memory must not hide which."""
     reason = str(error) if isinstance(error, DecodeError) else f"cannot be prepared ({type(error).__name__}: {error})"
     return Fault(index, image_name(image), reason)
 
