@@ -10,6 +10,7 @@ import importlib.util
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 
@@ -97,7 +98,10 @@ def _openvino_missing() -> str | None:
 
 def _import_fault(package: str) -> str | None:
     if importlib.util.find_spec(package) is None:
-        return f"the package '{package}' is not installed"
+        # Uninstalling one of two wheels that share their files takes the files of both.
+        lost = [name for name in (package, f"{package}-gpu") if _listed(name)]
+        gone = f": pip lists it, but its files are gone. Install it anew with: {_REINSTALL} {lost[0]}." if lost else ""
+        return f"the package '{package}' is not installed{gone}"
     try:
         importlib.import_module(package)
     except Exception as error:  # a broken installation raises anything
@@ -108,8 +112,15 @@ def _import_fault(package: str) -> str | None:
 def _broken(package: str, fault: str) -> str:
     return (
         f"the package '{package}' is installed but cannot be imported ({fault}). "
-        f"Install it anew with: pip install --force-reinstall {package}."
+        f"Install it anew with: {_REINSTALL} {package}."
     )
+
+
+def _listed(package: str) -> bool:
+    try:
+        return bool(metadata.version(package))
+    except Exception:  # PackageNotFoundError, or torn metadata
+        return False
 
 
 def _gpu_lacks(execution_provider: str) -> Callable[[], str | None]:
@@ -166,6 +177,7 @@ def _gpu_name() -> str:
 
 
 _BF16_CAPABILITY = (8, 0)
+_REINSTALL = "pip install --force-reinstall --no-deps"
 
 _TABLE = (
     Provider(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -163,7 +164,22 @@ def test_a_folder_that_an_uninstallation_left_is_named(tmp_path: Path, monkeypat
     found = [str(tmp_path), *(path for path in sys.path if "site-packages" not in path)]
     monkeypatch.setattr(sys, "path", found)
     assert "it is empty" in PROVIDERS["cpu"].missing()
-    assert "pip install --force-reinstall onnxruntime" in providers.unavailable_reason(PROVIDERS["cpu"])
+    assert "pip install --force-reinstall --no-deps onnxruntime" in providers.unavailable_reason(PROVIDERS["cpu"])
+
+
+def test_files_that_another_wheel_took_along_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pip uninstall onnxruntime-gpu` beside onnxruntime: pip then finds onnxruntime installed and does nothing."""
+    find_spec = importlib.util.find_spec
+    absent = ("onnxruntime", "openvino")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in absent else find_spec(name))
+    monkeypatch.setattr(providers.metadata, "version", lambda name: {"onnxruntime-gpu": "1.31.1"}[name])
+    assert providers.unavailable_reason(PROVIDERS["cuda"]) == (
+        "the package 'onnxruntime' is not installed: pip lists it, but its files are gone. "
+        "Install it anew with: pip install --force-reinstall --no-deps onnxruntime-gpu."
+    )
+    assert providers.unavailable_reason(PROVIDERS["openvino"]) == (
+        "the package 'openvino' is not installed. Install it with: pip install 'cxr-engine[openvino]'"
+    )
 
 
 def test_auto_is_explained_as_it_chooses() -> None:
