@@ -81,7 +81,11 @@ def _embed(options: argparse.Namespace) -> None:
         engine = _load(options, [stream.part])
         print(f"{engine.provider}, {engine.choices[stream.part]}", file=sys.stderr)
         if to_folder:
-            settings = {**asdict(columns), "keep_monochrome1": options.keep_monochrome1}
+            settings = {
+                **asdict(columns),
+                "keep_monochrome1": options.keep_monochrome1,
+                "fast_decode": options.fast_decode,
+            }
             named = {_OPTION_OF.get(name, name): value for name, value in settings.items()}
             embed_to_folder(
                 engine, stream, out, options.part_rows, named, resume=options.resume, skip_bad=options.skip_bad
@@ -179,6 +183,7 @@ def _load(options: argparse.Namespace, parts: list[str] | None) -> Engine:
         min_fidelity=options.min_fidelity,
         parts=parts,
         invert_monochrome1=not options.keep_monochrome1,
+        fast_decode=options.fast_decode,
     )
     if engine.manifest.source.kind == "random":
         print(_RANDOM_WEIGHTS, file=sys.stderr)
@@ -224,6 +229,11 @@ def _parser() -> argparse.ArgumentParser:
         "--keep-monochrome1",
         action="store_true",
         help="leave MONOCHROME1 DICOM inverted, as the reference implementation does",
+    )
+    shared.add_argument(
+        "--fast-decode",
+        action="store_true",
+        help="decode large JPEG files at a fraction of their size: 2 to 5 times as fast, not the reference's pixels",
     )
 
     def command(name: str, run: Any, summary: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:

@@ -141,6 +141,7 @@ def load(
     min_fidelity: float = MIN_FIDELITY,
     parts: Iterable[str] | None = None,
     invert_monochrome1: bool = True,
+    fast_decode: bool = False,
 ) -> Engine:
     """Open a bundle for inference. Every file that is used is compared with the manifest's sha256 first.
 
@@ -158,6 +159,10 @@ def load(
         parts: load only these of "text" and "image"; None loads all the bundle has.
         invert_monochrome1: turn MONOCHROME1 DICOM, where 0 is white, the right way up, as the training data was. False
             gives the reference implementation's behaviour, which does not.
+        fast_decode: decode a JPEG file to a half, a quarter or an eighth, which its format offers, as long as its
+            shorter side keeps the length that it is resized to (512). 2,500 × 2,048 pixels take 9 ms instead of 21, but
+            they are not the reference's: they differ by 1.4 of 255 in the mean, and the embeddings of a small trained
+            model have a mean cosine of 0.9994 to the exact ones (least 0.9985; patches 0.998, least 0.93).
 
     Returns:
         An engine with the methods `text.encode`, `image.encode`, `image.encode_patches`, `similarity` and
@@ -211,7 +216,13 @@ def load(
     if "text" in sessions:
         text = _text_encoder(opened, sessions["text"])
     if "image" in sessions:
-        image = ImageEncoder(opened.image_part(), sessions["image"], invert_monochrome1)
+        image = ImageEncoder(
+            opened.image_part(),
+            sessions["image"],
+            invert_monochrome1,
+            fast_decode=fast_decode,
+            threads=threads or default_threads(),
+        )
     return Engine(opened, candidate.name, choices, text, image)
 
 
