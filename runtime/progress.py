@@ -37,7 +37,7 @@ class Progress:
         if sys.stderr.isatty():
             from tqdm import tqdm
 
-            self._bar = tqdm(total=self._total, initial=self._done, unit=self._unit, dynamic_ncols=True)
+            self._bar = tqdm(total=self._total, initial=self._done, unit=f" {self._unit}s")
         return self
 
     def __exit__(
