@@ -5,18 +5,16 @@ A new engine is one more entry in `PROVIDERS`.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 
 from runtime.cores import default_threads
 from runtime.errors import ProviderError
-from runtime.gpu import CUDA_OPTIONS, library_fault
+from runtime.gpu import CUDA_OPTIONS
+from runtime.installed import gpu_lacks, import_fault, onnxruntime_lacks
 from runtime.onnxruntime_session import OnnxRuntimeSession
 from runtime.openvino_session import OpenVinoSession
 from runtime.processor import first_gpu, processor_name
@@ -75,65 +73,8 @@ class Provider:
         return reason and f"Provider '{self.name}' does not compute in {precision} here: {reason}"
 
 
-def _onnxruntime_lacks(execution_provider: str) -> Callable[[], str | None]:
-    def missing() -> str | None:
-        broken = _import_fault("onnxruntime")
-        if broken:
-            return broken
-        import onnxruntime
-
-        if not hasattr(onnxruntime, "get_available_providers"):  # a folder that an uninstallation left
-            return _broken("onnxruntime", "it is empty")
-        available = onnxruntime.get_available_providers()
-        if execution_provider in available:
-            return None
-        return f"this onnxruntime build has only {', '.join(available)}"
-
-    return missing
-
-
 def _openvino_missing() -> str | None:
-    return _import_fault("openvino")
-
-
-def _import_fault(package: str) -> str | None:
-    if importlib.util.find_spec(package) is None:
-        # Uninstalling one of two wheels that share their files takes the files of both.
-        lost = [name for name in (package, f"{package}-gpu") if _listed(name)]
-        gone = f": pip lists it, but its files are gone. Install it anew with: {_REINSTALL} {lost[0]}." if lost else ""
-        return f"the package '{package}' is not installed{gone}"
-    try:
-        importlib.import_module(package)
-    except Exception as error:  # a broken installation raises anything
-        return _broken(package, str(error))
-    return None
-
-
-def _broken(package: str, fault: str) -> str:
-    return (
-        f"the package '{package}' is installed but cannot be imported ({fault}). "
-        f"Install it anew with: {_REINSTALL} {package}."
-    )
-
-
-def _listed(package: str) -> bool:
-    try:
-        return bool(metadata.version(package))
-    except Exception:  # PackageNotFoundError, or torn metadata
-        return False
-
-
-def _gpu_lacks(execution_provider: str) -> Callable[[], str | None]:
-    not_built_in = _onnxruntime_lacks(execution_provider)
-
-    def missing() -> str | None:
-        # onnxruntime-gpu lists CUDA and TensorRT wherever it is installed.
-        reason = not_built_in() or library_fault(execution_provider)
-        if reason is None and first_gpu() is None:
-            return "there is no NVIDIA GPU, or its driver does not answer; nvidia-smi tells."
-        return reason
-
-    return missing
+    return import_fault("openvino")
 
 
 def _open_onnxruntime(
@@ -177,14 +118,13 @@ def _gpu_name() -> str:
 
 
 _BF16_CAPABILITY = (8, 0)
-_REINSTALL = "pip install --force-reinstall --no-deps"
 
 _TABLE = (
     Provider(
         "cpu",
         "cpu",
         "ONNX Runtime on the processor",
-        _onnxruntime_lacks("CPUExecutionProvider"),
+        onnxruntime_lacks("CPUExecutionProvider"),
         _open_onnxruntime("CPUExecutionProvider"),
         bf16_missing=_onnxruntime_bf16_missing,
         packs=True,
@@ -203,7 +143,7 @@ _TABLE = (
         "cuda",
         "gpu",
         "ONNX Runtime with CUDA",
-        _gpu_lacks("CUDAExecutionProvider"),
+        gpu_lacks("CUDAExecutionProvider"),
         _open_onnxruntime("CUDAExecutionProvider", CUDA_OPTIONS),
         bf16_missing=_gpu_bf16_missing,
         processor=_gpu_name,
@@ -212,7 +152,7 @@ _TABLE = (
         "tensorrt",
         "gpu",
         "ONNX Runtime with TensorRT",
-        _gpu_lacks("TensorrtExecutionProvider"),
+        gpu_lacks("TensorrtExecutionProvider"),
         TensorRtSession,
         bf16_missing=_gpu_bf16_missing,
         processor=_gpu_name,

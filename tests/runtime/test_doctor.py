@@ -14,7 +14,7 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from runtime import doctor, probe, processor, providers
+from runtime import doctor, installed, probe, processor, providers
 from runtime.__main__ import main
 from runtime.cores import Cores
 from runtime.doctor import examine, find_conflicts, print_report, works
@@ -172,7 +172,7 @@ def test_files_that_another_wheel_took_along_are_named(monkeypatch: pytest.Monke
     find_spec = importlib.util.find_spec
     absent = ("onnxruntime", "openvino")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in absent else find_spec(name))
-    monkeypatch.setattr(providers.metadata, "version", lambda name: {"onnxruntime-gpu": "1.31.1"}[name])
+    monkeypatch.setattr(installed.metadata, "version", lambda name: {"onnxruntime-gpu": "1.31.1"}[name])
     assert providers.unavailable_reason(PROVIDERS["cuda"]) == (
         "the package 'onnxruntime' is not installed: pip lists it, but its files are gone. "
         "Install it anew with: pip install --force-reinstall --no-deps onnxruntime-gpu."

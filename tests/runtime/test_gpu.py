@@ -157,13 +157,13 @@ def test_a_gpu_build_without_libraries_or_gpu_says_which(name: str, monkeypatch:
     onnxruntime = pytest.importorskip("onnxruntime")
     everything = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: everything)
-    monkeypatch.setattr("runtime.providers.library_fault", lambda provider: "libfoo.so.1 is missing. Install foo.")
+    monkeypatch.setattr("runtime.installed.library_fault", lambda provider: "libfoo.so.1 is missing. Install foo.")
     assert unavailable_reason(PROVIDERS[name]) == "libfoo.so.1 is missing. Install foo."
-    monkeypatch.setattr("runtime.providers.library_fault", lambda provider: None)
-    monkeypatch.setattr("runtime.providers.first_gpu", lambda: None)
+    monkeypatch.setattr("runtime.installed.library_fault", lambda provider: None)
+    monkeypatch.setattr("runtime.installed.first_gpu", lambda: None)
     assert "no NVIDIA GPU" in unavailable_reason(PROVIDERS[name])
     assert "cuda" not in [provider.name for provider in choose_provider("auto")]
-    monkeypatch.setattr("runtime.providers.first_gpu", lambda: A100)
+    monkeypatch.setattr("runtime.installed.first_gpu", lambda: A100)
     assert unavailable_reason(PROVIDERS[name]) is None
 
 
