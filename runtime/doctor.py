@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import sys
 import textwrap
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -189,7 +190,7 @@ def print_report(report: dict[str, Any]) -> None:
     _row(
         "cores",
         f"{cores['logical']} logical, {cores['allowed']} allowed to this process on {cores['physical']} physical, "
-        f"{quota} → {cores['threads']} threads",
+        f"{quota}; computes with threads={cores['threads']}",
     )
     limit = "no limit" if memory["limit"] is None else f"limited to {memory['limit'] / _GIB:.1f} GiB"
     total = "unknown" if memory["total"] is None else f"{memory['total'] / _GIB:.1f} GiB"
@@ -230,6 +231,9 @@ def _is_news(step: dict[str, Any], report: dict[str, Any]) -> bool:
 
 
 def _row(label: str, text: str) -> None:
+    # Paths and errors hold characters that a terminal may not have; a report with a ? is better than none.
+    encoding = sys.stdout.encoding or "utf-8"
+    text = text.encode(encoding, "replace").decode(encoding)
     lines = textwrap.wrap(text, _WIDTH - _COLUMN, break_long_words=False, break_on_hyphens=False) or [""]
     print(f"{label:{_COLUMN}}{lines[0]}")
     for line in lines[1:]:

@@ -222,6 +222,16 @@ def test_it_fits_a_screen_and_says_the_same_as_json() -> None:
     assert report["packages"]["numpy"] == np.__version__
 
 
+def test_a_terminal_without_unicode_gets_its_report(tmp_path: Path) -> None:
+    import os
+
+    process = run_module(
+        "runtime", "doctor", str(tmp_path / "Aufnahmen-ü→"), expect=1, env={**os.environ, "PYTHONIOENCODING": "ascii"}
+    )
+    assert "Aufnahmen-??" in process.stdout
+    assert "Traceback" not in process.stderr
+
+
 def test_a_machine_with_everything_is_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -233,7 +243,7 @@ def test_a_machine_with_everything_is_printed(
     print_report(examine())
     out = capsys.readouterr().out
     assert "NVIDIA L4, compute capability 8.9" in out
-    assert "16 logical, 8 allowed to this process on 4 physical, a CPU quota of 3.5 → 3 threads" in out
+    assert "16 logical, 8 allowed to this process on 4 physical, a CPU quota of 3.5; computes with threads=3" in out
     assert "limited to 4.0 GiB" in out
     assert "features unknown" in out
 
