@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from export.phantom import chest_phantom
 from runtime.decoders import DecodeError, read_array
@@ -111,7 +112,6 @@ def test_the_dicom_extra_alone_decodes_every_transfer_syntax(shared_data: Path) 
 def test_jpeg_baseline(tmp_path: Path) -> None:
     import io
 
-    from PIL import Image
     from pydicom.encaps import encapsulate
     from pydicom.uid import JPEGBaseline8Bit
 
@@ -169,6 +169,46 @@ def test_what_pydicom_says_about_a_header_stays_inside(
     with pytest.raises(DecodeError) as caught:
         read_array(file, True)
     assert "DOE" not in str(caught.value) + caplog.text + "".join(str(each.message) for each in recwarn)
+
+
+def test_threads_leave_warnings_and_log_as_they_were(tmp_path: Path, twelve_bit: np.ndarray) -> None:
+    import logging
+    import warnings
+    from concurrent.futures import ThreadPoolExecutor
+
+    from runtime.decoders import _Silence
+
+    logger, silence = logging.getLogger("pydicom"), _Silence()
+    filters = list(warnings.filters)
+    with ThreadPoolExecutor(1) as other:  # which enters first and leaves last
+        other.submit(silence.__enter__).result()
+        with silence:
+            assert logger.disabled
+        assert logger.disabled, "the other is still reading"
+        other.submit(silence.__exit__).result()
+    assert not logger.disabled
+    assert list(warnings.filters) == filters
+    files = [write_dicom(tmp_path / f"{index}.dcm", twelve_bit + index) for index in range(12)]
+    with ThreadPoolExecutor(4) as pool:
+        arrays = list(pool.map(lambda file: read_array(file, True), files))
+    assert all(np.array_equal(array, twelve_bit + index) for index, array in enumerate(arrays))
+    assert not logger.disabled
+    assert list(warnings.filters) == filters
+
+
+def test_looking_at_a_file_tells_what_it_is_without_decoding(tmp_path: Path, twelve_bit: np.ndarray) -> None:
+    from runtime.images import look_at
+
+    good = [write_dicom(tmp_path / "a", twelve_bit), tmp_path / "a.png", tmp_path / "cut.jpg"]
+    Image.fromarray(chest_phantom(90, 70)).save(good[1])
+    Image.fromarray(chest_phantom(90, 70)).save(good[2])
+    good[2].write_bytes(good[2].read_bytes()[:700])  # only decoding tells
+    text = tmp_path / "b.jpg"
+    text.write_text("a text")
+    faults = look_at([*good, text, twelve_bit, tmp_path / "absent.png", tmp_path])
+    assert [fault.index for fault in faults] == [3, 5, 6]
+    assert "not an image of a known format" in faults[0].reason
+    assert "there is no such file" in faults[1].reason
 
 
 def test_nifti_has_the_reference_s_orientation(tmp_path: Path) -> None:

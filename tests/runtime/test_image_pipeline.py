@@ -12,11 +12,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+import runtime
 from export.phantom import chest_phantom
 from runtime import images as images_module
 from runtime.errors import Fault, InputError, MissingExtraError
 from runtime.image import ImageEncoder
 from runtime.manifest import ImagePart
+from tests.conftest import System
 
 PART = ImagePart(resize=64, crop=48, grid=3, embedding_size=4, artifacts=())
 # (threads, streams): everything on this thread, a pool that decodes, workers, workers with pools.
@@ -286,3 +288,14 @@ def test_fast_decoding_leaves_everything_else_alone(tmp_path: Path) -> None:
     for item in (png, grey, Image.fromarray(grey), Image.open(jpeg)):
         assert np.array_equal(fast.load([item])[0][0].pixels, exact.load([item])[0][0].pixels)
     assert images_module.read_grey(jpeg).size == (601, 411), "overlays are drawn on all pixels"
+
+
+def test_the_engine_passes_fast_decode_on(tiny: System, tmp_path: Path) -> None:
+    file = big_jpeg(tmp_path / "a.jpg")
+    engines = [runtime.load(tiny.bundle, provider="cpu", fast_decode=fast) for fast in (False, True)]
+    exact, fast = (engine.image.encode(file)[0] for engine in engines)
+    assert np.abs(exact - fast).max() > 1e-6
+    assert exact @ fast > 0.99
+    maps = [engine.similarity_map(file, "opacity") for engine in engines]
+    assert maps[0].shape == maps[1].shape == (411, 601)
+    assert np.array_equal(np.isnan(maps[0]), np.isnan(maps[1]))

@@ -13,7 +13,21 @@ from runtime import pixels
 from runtime.errors import InputError
 from runtime.images import as_image_list, load_pixels, read_grey, remap_to_uint8, resize_and_crop
 
-SIZES = [(512, 512), (480, 480), (513, 512), (512, 515), (700, 333), (97, 1400), (1201, 1477), (31, 33), (2, 3)]
+SIZES = [
+    (512, 512),
+    (480, 480),
+    (513, 512),
+    (512, 515),
+    (512, 1300),
+    (1300, 512),
+    (700, 333),
+    (97, 1400),
+    (1400, 23),
+    (1201, 1477),
+    (31, 33),
+    (2, 3),
+    (1, 60),
+]
 
 
 def reference_pixels(path: Path) -> np.ndarray:
@@ -52,10 +66,14 @@ def test_8_and_16_bit_png_of_odd_sizes(phantom: np.ndarray, tmp_path: Path) -> N
         assert same(runtime_pixels(array), reference_pixels(file))
 
 
+@pytest.mark.parametrize("narrow", [False, True], ids=["0-255", "narrow"])
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1"])
-def test_png_modes(mode: str, tmp_path: Path) -> None:
+def test_png_modes(mode: str, narrow: bool, tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     colours = np.stack([chest_phantom(530, 620, seed) for seed in range(3)], axis=-1)
+    colours[:2, :2] = np.array([[0], [255]], dtype=np.uint8)[:, :, None]
+    if narrow:
+        colours = colours // 2 + 31
     image = Image.fromarray(colours)
     if mode in ("LA", "RGBA"):
         image.putalpha(Image.fromarray(rng.integers(40, 250, colours.shape[:2], dtype=np.uint8)))
@@ -67,12 +85,31 @@ def test_png_modes(mode: str, tmp_path: Path) -> None:
         assert same(runtime_pixels(opened), reference_pixels(file)), "a Pillow image equals its file"
 
 
+@pytest.mark.parametrize("progressive", [False, True], ids=["baseline", "progressive"])
+@pytest.mark.parametrize("narrow", [False, True], ids=["0-255", "narrow"])
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_jpeg(mode: str, tmp_path: Path) -> None:
+def test_jpeg(mode: str, narrow: bool, progressive: bool, tmp_path: Path) -> None:
     colours = np.stack([chest_phantom(800, 641, seed) for seed in range(3)], axis=-1)
+    colours[:40, :40], colours[40:80, :40] = 0, 255
     file = tmp_path / "image.jpg"
-    Image.fromarray(colours).convert(mode).save(file, quality=83)
+    Image.fromarray(colours // 2 + 31 if narrow else colours).convert(mode).save(
+        file, quality=83, progressive=progressive
+    )
+    with Image.open(file) as stored:
+        assert (np.asarray(stored).min() == 0) != narrow
     assert same(runtime_pixels(file), reference_pixels(file))
+
+
+def test_cmyk_jpeg_is_its_rgb(tmp_path: Path) -> None:
+    """The reference takes the fourth channel for transparency and the others for red, green and blue."""
+    colours = np.stack([chest_phantom(600, 541, seed) for seed in range(3)], axis=-1)
+    file, converted = tmp_path / "image.jpg", tmp_path / "image.png"
+    Image.fromarray(colours).convert("CMYK").save(file)
+    with Image.open(file) as stored:
+        assert stored.mode == "CMYK"
+        stored.convert("RGB").save(converted)
+    assert same(runtime_pixels(file), reference_pixels(converted))
+    assert not same(runtime_pixels(file), reference_pixels(file))
 
 
 def test_exif_orientation_is_ignored_as_in_the_reference(tmp_path: Path) -> None:
@@ -114,6 +151,31 @@ def test_remap_equals_the_reference_for_every_dtype(dtype: str) -> None:
     low = 0 if np.dtype(dtype).kind in "ub" else -100
     array = rng.integers(low, 2 if dtype == "?" else 120, (40, 50)).astype(dtype)
     assert same(remap_to_uint8(array), reference(array))
+
+
+def test_remap_is_the_reference_s_for_every_range_of_fixed_point() -> None:
+    from health_multimodal.image.data.io import remap_to_uint8 as reference
+
+    values = np.arange(4100, dtype=np.uint16)
+    assert all(same(remap_to_uint8(values[: end + 1]), reference(values[: end + 1])) for end in range(1, 4100))
+
+
+@pytest.mark.parametrize("spread", [4095, 4096, 4097, 5000, 32767, 65534, 65535])
+def test_remap_of_more_bits(spread: int) -> None:
+    from health_multimodal.image.data.io import remap_to_uint8 as reference
+
+    values = np.arange(spread + 1, dtype=np.uint16)
+    several_blocks = np.stack([np.roll(values, shift) for shift in range(9)])
+    for array in (values, several_blocks, several_blocks.T, several_blocks[::2, ::-1].astype(np.int32) - 70000):
+        assert same(remap_to_uint8(array), reference(array))
+
+
+def test_negative_control_remap_that_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    from health_multimodal.image.data.io import remap_to_uint8 as reference
+
+    values = np.arange(4000, dtype=np.uint16)
+    monkeypatch.setattr(pixels, "_FIXED_POINT_BITS", 16)
+    assert not same(remap_to_uint8(values), reference(values)), "16 bits of fraction are too few"
 
 
 def test_remap_at_the_ends_of_the_integers() -> None:
@@ -174,6 +236,16 @@ def test_bad_files_are_named_with_a_reason(tmp_path: Path) -> None:
 
 def test_grey_images_keep_their_size(tmp_path: Path) -> None:
     assert read_grey(chest_phantom(30, 50)).size == (50, 30)
+
+
+def test_images_that_are_given_stay_as_they_are() -> None:
+    for low, high in ((0, 255), (20, 90)):
+        array = np.clip(chest_phantom(300, 310), low, high)
+        array[0, :2] = low, high
+        image = Image.fromarray(array.copy())
+        for item in (array, image):
+            runtime_pixels(item)
+            assert np.array_equal(np.asarray(item), np.clip(array, low, high))
 
 
 def test_one_or_many() -> None:
