@@ -109,7 +109,8 @@ class TextQuantizer:
         # Weights are added to each graph as far as it reads them: most are replaced by smaller ones.
         del model.graph.initializer[:]
         self._skeleton = model
-        tables = {node.input[0] for node in model.graph.node if node.op_type == "Gather"}
+        # Position embeddings are read by Gather too, but are too small to be worth the loss.
+        tables = {node.input[0] for node in model.graph.node if "input_ids" in node.input[1:]}
         self._tables = {
             name: round_rows(self._values[name]) for name in tables if self._values.get(name, np.empty(0)).ndim == 2
         }

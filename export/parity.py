@@ -19,10 +19,20 @@ from export.sentences import SENTENCES, TRIPLETS
 from runtime.batching import pad_batch
 from runtime.images import load_pixels
 from runtime.manifest import ParityRecord
+from runtime.packing import pack_batch, plan_packed
 from runtime.session import Session
 from runtime.tokenization import Tokenizer
 
-__all__ = ["GATES", "Progress", "check_gates", "image_parity", "pixel_parity", "text_parity", "token_parity"]
+__all__ = [
+    "GATES",
+    "Progress",
+    "check_gates",
+    "image_parity",
+    "packed_parity",
+    "pixel_parity",
+    "text_parity",
+    "token_parity",
+]
 
 # precision → figure → largest value allowed; of figures named min_… the smallest.
 GATES: Mapping[str, Mapping[str, float]] = {
@@ -33,6 +43,10 @@ GATES: Mapping[str, Mapping[str, float]] = {
         "max_abs_padding": 1e-5,
         "triplets_changed": 0,
     },
+    "packed fp32": {"max_abs": 1e-5},
+    # int8 rounds: what differs by 1e-7 before can differ by a step after.
+    "packed int8": {"min_cosine": 0.999},
+    "packed int8-dynamic": {"min_cosine": 0.999},
     "fp16": {"min_cosine": 0.9995, "min_cosine_patch": 0.9995, "triplets_changed": 0},
 }
 _IDENTICAL = {"differing": 0.0}
@@ -43,6 +57,8 @@ _SHAPES = (
     *((2, length) for length in (3, 17, 128, 512)),
     *((7, length) for length in (3, 33, 128, 512)),
 )
+_PACKED_LENGTHS = (3, 3, 4, 7, 15, 31, 32, 33, 60, 100, 127, 128, 129, 250, 511, 512)
+_PACKED_BUDGET = 512
 _IMAGE_BATCHES = (1, 2, 7)
 _PIXEL_SIZES = ((512, 512), (480, 480), (513, 769), (1031, 640), (300, 411), (97, 1400), (2048, 1501))
 
@@ -127,6 +143,43 @@ def text_parity(
         f"batch and alone; {len(TRIPLETS)} triplets"
     )
     return _record(provider, precision, "PyTorch fp32 (transformers)", cases, figures)
+
+
+def packed_parity(
+    plain: Session, packed: Session, provider: str, precision: str, tokenizer: Tokenizer, vocab_size: int, seed: int = 0
+) -> ParityRecord:
+    """Compare texts side by side in rows with the same texts alone, on one engine.
+
+    Args:
+        plain: the graph that takes a text a row.
+        packed: its twin.
+        provider: what runs both.
+        precision: of both; picks the gates.
+        tokenizer: the bundle's.
+        vocab_size: random ids are below it.
+        seed: of the random ids.
+
+    Returns:
+        Figures: max_abs and min_cosine.
+    """
+    generator = np.random.default_rng(seed)
+    lengths = [length for length in _PACKED_LENGTHS if length <= tokenizer.max_length]
+    rows = [*tokenizer.encode(SENTENCES)]
+    rows += [generator.integers(5, vocab_size, length).tolist() for length in lengths]
+    found = np.empty((len(rows), plain.run(["text_embeds"], _feed([rows[0]], tokenizer))[0].shape[1]), np.float32)
+    for batch in plan_packed([len(row) for row in rows], _PACKED_BUDGET, tokenizer.max_length):
+        laid_out = pack_batch(batch, rows, tokenizer.pad_token_id)
+        embeds = packed.run(["text_embeds"], laid_out.inputs)[0]
+        found[laid_out.texts] = embeds[laid_out.row, laid_out.place]
+    alone = np.concatenate([plain.run(["text_embeds"], _feed([row], tokenizer))[0] for row in rows])
+    figures = {"max_abs": _max_abs(found, alone), "min_cosine": _min_cosine(found, alone)}
+    cases = f"{len(SENTENCES)} sentences and {len(lengths)} random texts of {min(lengths)} to {max(lengths)} tokens"
+    return _record(provider, f"packed {precision}", "the graph that takes a text a row", cases, figures)
+
+
+def _feed(rows: list[list[int]], tokenizer: Tokenizer) -> dict[str, NDArray[np.int64]]:
+    input_ids, attention_mask = pad_batch(rows, tokenizer.pad_token_id)
+    return {"input_ids": input_ids, "attention_mask": attention_mask}
 
 
 def _order(

@@ -4,6 +4,8 @@ Exact rewrites (each is compared with the untouched model by tests and, at every
 
 * [CLS]-only last layer: the embedding reads position 0, so the last layer computes keys and values for all tokens, but
   query, attention output and feed-forward for [CLS] alone.
+* Texts side by side: a row holds several texts, each attending to itself alone, its positions counted from 0, its
+  embedding read where it begins. Rows can then be filled where padding would be computed.
 * The only token type that occurs is added to the position embeddings beforehand, and the attention scale to the query.
 * Grey images stay grey: the three input channels are equal and scaled by 1/255, so conv1's weights are summed over its
   input channels and divided by 255; the graph takes uint8 (batch, crop, crop).
@@ -19,9 +21,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from export.models import BioViLImageModel, CXRBertModel, pool
+from export.models import BioViLImageModel, CXRBertModel
 
-__all__ = ["ImageEmbeddingGraph", "TextEmbeddingGraph"]
+__all__ = ["ImageEmbeddingGraph", "PackedTextGraph", "TextEmbeddingGraph"]
 
 # exp() of anything this far below the largest score is 0 in float32; unlike float32's minimum it fits float16.
 _MASKED = -10000.0
@@ -51,7 +53,7 @@ class _Attention(nn.Module):
 
 
 class TextEmbeddingGraph(nn.Module):
-    """Token ids → the projected [CLS] embedding, normalized and not."""
+    """Token ids → one projected embedding per text, normalized and not."""
 
     def __init__(self, model: CXRBertModel) -> None:
         super().__init__()
@@ -68,18 +70,79 @@ class TextEmbeddingGraph(nn.Module):
         self.pooling = model.pooling
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """int64 (batch, sequence) twice → text_embeds, cls_projected_embedding: float32 (batch, D) each."""
-        hidden = self.embedding_norm(self.word_embeddings(input_ids) + self.positions[: input_ids.shape[1]])
-        mask = (1.0 - attention_mask[:, None, None, :].to(hidden.dtype)) * _MASKED
+        """int64 (batch, sequence) twice → text_embeds, cls_projected_embedding: float32 (batch, D) each.
+
+        A text a row is a special case of several; `export.packing` does the same to the exported `packed`.
+        """
+        rows, width = input_ids.shape
+        position_ids = torch.arange(width, device=input_ids.device).expand(rows, width)
+        cls_positions = torch.zeros(rows, 1, dtype=torch.int64, device=input_ids.device)
+        text_embeds, projected = self.packed(input_ids, position_ids, attention_mask, cls_positions)
+        return text_embeds.squeeze(1), projected.squeeze(1)
+
+    def packed(
+        self,
+        input_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        segment_ids: torch.Tensor,
+        cls_positions: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Several texts a row.
+
+        Args:
+            input_ids: int64 (rows, width), one text after the other.
+            position_ids: int64 (rows, width), from 0 within each text.
+            segment_ids: int64 (rows, width), equal within a text and different from its neighbours'.
+            cls_positions: int64 (rows, texts), where each text begins.
+
+        Returns:
+            text_embeds and cls_projected_embedding, float32 (rows, texts, D).
+        """
+        # Not positions[position_ids], which is exported with a guard on each index.
+        hidden = self.embedding_norm(self.word_embeddings(input_ids) + F.embedding(position_ids, self.positions))
+        rows, width = input_ids.shape
+        # One Gather from the rows laid end to end: engines are quicker at it than at GatherElements.
+        firsts = cls_positions + width * torch.arange(rows, device=input_ids.device)[:, None]
+        own = segment_ids[:, :, None] == segment_ids[:, None, :]
+        owned = F.embedding(firsts, segment_ids.reshape(-1, 1)) == segment_ids[:, None, :]
+        mask = _mask(own, hidden)
         last = len(self.layers) - 1 if self.pooling == "cls" else None
         for index, (layer, attention) in enumerate(zip(self.layers, self.attentions, strict=True)):
-            queries = hidden[:, :1] if index == last else hidden
+            queries = hidden
+            if index == last:
+                queries, mask = F.embedding(firsts, hidden.flatten(0, 1)), _mask(owned, hidden)
             context = layer.attention.output.dense(attention(queries, hidden, mask))
             attended = layer.attention.output.LayerNorm(context + queries)
             expanded = layer.intermediate.intermediate_act_fn(layer.intermediate.dense(attended))
             hidden = layer.output.LayerNorm(layer.output.dense(expanded) + attended)
-        projected = self.projection_head(pool(hidden, attention_mask, self.pooling))
+        if self.pooling == "mean":
+            weights = owned.to(hidden.dtype)
+            hidden = (weights @ hidden) / weights.sum(dim=-1, keepdim=True)
+        projected = self.projection_head(hidden)
         return F.normalize(projected, dim=-1), projected
+
+
+class PackedTextGraph(nn.Module):
+    """`TextEmbeddingGraph.packed` as what torch exports."""
+
+    def __init__(self, graph: TextEmbeddingGraph) -> None:
+        super().__init__()
+        self.encoder = graph
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        segment_ids: torch.Tensor,
+        cls_positions: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `TextEmbeddingGraph.packed`."""
+        return self.encoder.packed(input_ids, position_ids, segment_ids, cls_positions)
+
+
+def _mask(visible: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+    """bool (rows, queries, width) → what is added to attention scores: 0 where visible."""
+    return (1.0 - visible[:, None].to(hidden.dtype)) * _MASKED
 
 
 class ImageEmbeddingGraph(nn.Module):

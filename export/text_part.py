@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,14 @@ from export.floats import float_artifacts
 from export.graph import GraphSpec, export_graph
 from export.lower import Judge, Lowering, artifact, without_fp32, working_engines
 from export.models import CXRBertModel
-from export.parity import Progress, check_gates, text_parity
+from export.packing import pack_artifact, packed_spec, plain_graph, plain_spec
+from export.parity import Progress, check_gates, packed_parity, text_parity
 from export.progress import Steps
-from export.rewrites import TextEmbeddingGraph
+from export.rewrites import PackedTextGraph, TextEmbeddingGraph
 from export.sentences import TRIPLETS
 from export.text_recipes import int8_artifacts, token_feeds
 from runtime.batching import pad_batch, plan_batches
-from runtime.manifest import TextPart
+from runtime.manifest import Artifact, TextPart
 from runtime.providers import PROVIDERS, Provider, default_threads
 from runtime.session import Session, SessionOptions
 from runtime.tokenization import Tokenizer
@@ -60,25 +62,23 @@ def export_text(
     """
     config = model.config
     longest, size = config.max_position_embeddings, config.projection_size
-    graph = GraphSpec(
-        inputs={"input_ids": ("batch", "sequence"), "attention_mask": ("batch", "sequence")},
-        outputs={"text_embeds": ("batch", size), "cls_projected_embedding": ("batch", size)},
-        limits={"batch": None, "sequence": longest},
-    )
     source = folder / "onnx" / "model.onnx"
+    graph, packed = plain_spec(size, longest), packed_spec(size, longest, f"{source.name}_data")
     source.parent.mkdir()
     tokenizer = Tokenizer(folder, longest)
     with steps.step("text: exporting the graph"):
-        ids = torch.randint(5, config.vocab_size, (2, 16))
-        module = TextEmbeddingGraph(model).eval().requires_grad_(False)
-        info = export_graph(module, (ids, torch.ones_like(ids)), graph, source)
+        module = PackedTextGraph(TextEmbeddingGraph(model)).eval().requires_grad_(False)
+        exported = source.with_name(".packed.onnx")
+        export_graph(module, _example(config.vocab_size), packed, exported)
+        info = plain_graph(exported, source, graph)
+        exported.unlink()
     with steps.step("text: comparing with PyTorch") as advance:
         session = engine.open(source, SessionOptions(threads=default_threads(), precision="fp32"))
         parity = text_parity(session, engine.name, "fp32", model, tokenizer, seed, advance)
         check_gates("text fp32", [parity])
         del session
     fp32 = artifact("text/onnx/model.onnx", "fp32", info, tuple(PROVIDERS), parity=(parity,))
-    artifacts = [fp32]
+    artifacts, judge = [fp32], None
     if data is not None:
         with steps.step("text: embedding the held-out texts with PyTorch") as advance:
             judge = _judge_by_pytorch(model, source, tokenizer, data, advance)
@@ -96,7 +96,40 @@ def export_text(
         )
         if "int8" in lowering.precisions or "int8-dynamic" in lowering.precisions:
             artifacts += int8_artifacts(source, graph, judge, data, tokenizer, lowering, steps)
-    return TextPart(longest, size, without_fp32(artifacts, lowering, folder.parent))
+    kept = without_fp32(artifacts, lowering, folder.parent)
+    with steps.step("text: packing several texts a row") as advance:
+        engines = judge.engines if judge else (engine,)
+        packable = [found for found in kept if any(PROVIDERS[name].packs for name in found.providers)]
+        for index, found in enumerate(packable):
+            kept += (_pack(found, folder.parent, packed, engines, tokenizer, config.vocab_size, seed),)
+            advance((index + 1) / len(packable))
+    return TextPart(longest, size, kept)
+
+
+def _example(vocab_size: int) -> tuple[torch.Tensor, ...]:
+    ids = torch.randint(5, vocab_size, (2, 16))
+    return ids, torch.arange(16).repeat(2, 1), torch.ones_like(ids), torch.zeros(2, 3, dtype=torch.int64)
+
+
+def _pack(
+    plain: Artifact,
+    bundle: Path,
+    spec: GraphSpec,
+    engines: tuple[Provider, ...],
+    tokenizer: Tokenizer,
+    vocab_size: int,
+    seed: int,
+) -> Artifact:
+    """The packed twin of an artifact, compared with it on every engine at hand."""
+    packed = pack_artifact(plain, bundle, spec)
+    options = SessionOptions(threads=default_threads(), precision=plain.precision)
+    records = []
+    for engine in engines:
+        if engine.name in packed.providers:
+            sessions = [engine.open(bundle / found.file, options) for found in (plain, packed)]
+            records.append(packed_parity(*sessions, engine.name, plain.precision, tokenizer, vocab_size, seed))
+    check_gates(f"text {plain.precision}, packed", records)
+    return replace(packed, parity=tuple(records))
 
 
 def text_judge(

@@ -78,8 +78,7 @@ def verify_bundle(
         with steps.step(f"{part}: embedding held-out data with the fp32 artifact"):
             judge = _judge(bundle, part, text if part == "text" else images, column, chosen, steps)
         with steps.step(f"{part}: measuring every artifact"):
-            owner = bundle.text_part() if part == "text" else bundle.image_part()
-            for artifact in owner.artifacts:
+            for artifact in bundle.artifacts(part):
                 for engine, precision, computed in _combinations(artifact, judge):
                     recorded = _recorded(artifact, engine.name, precision)
                     gates = recorded.gates if recorded else {}

@@ -27,9 +27,12 @@ _EXPORT_OPTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     }
 )
 _TEXT_ONLY = frozenset({"int8-dynamic"})
+# Roles of artifacts: a text or image a row, and several texts a row.
+EMBEDDING = "embedding"
+PACKED = "packed_embedding"
 _MAKE_ONE = "Make one with: python -m export biovil --checkpoint SOURCE --out DIR"
 
-__all__ = ["Bundle", "open_bundle", "sha256_file"]
+__all__ = ["EMBEDDING", "PACKED", "Bundle", "open_bundle", "sha256_file"]
 
 
 def sha256_file(path: Path) -> str:
@@ -96,7 +99,7 @@ class Bundle:
         present = {"text": self.manifest.text, "image": self.manifest.image}
         return tuple(name for name, part in present.items() if part is not None)
 
-    def artifacts(self, part: str, provider: str | None = None, role: str = "embedding") -> tuple[Artifact, ...]:
+    def artifacts(self, part: str, provider: str | None = None, role: str = EMBEDDING) -> tuple[Artifact, ...]:
         """The graphs of a part, in the manifest's order.
 
         Args:
@@ -114,7 +117,7 @@ class Bundle:
             if artifact.role == role and (provider is None or provider in artifact.providers)
         )
 
-    def artifact(self, part: str, precision: str, role: str = "embedding", provider: str | None = None) -> Artifact:
+    def artifact(self, part: str, precision: str, role: str = EMBEDDING, provider: str | None = None) -> Artifact:
         """The graph of a part in one precision.
 
         Args:

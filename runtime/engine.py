@@ -6,19 +6,22 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.bundle import Bundle, open_bundle
+from runtime.bundle import PACKED, Bundle, open_bundle
+from runtime.cores import check_threads
 from runtime.errors import BundleError, CxrEngineError, InputError, ProviderError
 from runtime.image import ImageEncoder
 from runtime.images import ImageLike, as_image_list
 from runtime.joint import average_prompts, map_to_image, patch_similarity
-from runtime.manifest import FidelityRecord, Manifest
+from runtime.manifest import Artifact, FidelityRecord, Manifest
 from runtime.precision import MIN_FIDELITY, Choice, choose_precision
-from runtime.providers import Provider, choose_provider, default_threads
-from runtime.session import Session, SessionOptions
+from runtime.providers import Provider, choose_provider
+from runtime.session import SessionOptions
+from runtime.sessions import Sessions
 from runtime.text import TextEncoder
 from runtime.tokenization import Tokenizer
 
@@ -172,14 +175,13 @@ def load(
         BundleError: no bundle there, files missing or changed, a newer schema, a part or precision that it lacks for
             that provider (those it has are listed).
         ProviderError: the provider cannot run here, or not in that precision; the message says why and what to do.
-        InputError: threads below 1, min_fidelity outside [0, 1], an unknown part.
+        InputError: threads below 1 or far beyond the machine, min_fidelity outside [0, 1], an unknown part.
 
     Example:
         >>> engine = runtime.load("bundles/biovil", provider="cpu")
         >>> engine.similarity("chest.png", ["Pleural effusion", "Fluid in the pleural space"])
     """
-    if threads is not None and threads < 1:
-        raise InputError(f"threads={threads}; at least 1 is expected, or None for all processors.")
+    threads = check_threads(threads)
     if not 0 <= min_fidelity <= 1:
         raise InputError(f"min_fidelity={min_fidelity}; a mean cosine from 0 to 1 is expected.")
     opened = open_bundle(bundle)
@@ -203,7 +205,7 @@ def load(
             failures[candidate.name] = error
             continue
         try:
-            sessions = {part: _open_session(opened, choice, candidate, threads) for part, choice in choices.items()}
+            sessions = {part: _open_sessions(opened, choice, candidate, threads) for part, choice in choices.items()}
         except ProviderError as error:
             failures[candidate.name] = error
             continue
@@ -214,14 +216,15 @@ def load(
         _LOG.info("%s on %s: %s", choice, candidate.name, choice.reason)
     text, image = None, None
     if "text" in sessions:
-        text = _text_encoder(opened, sessions["text"])
+        packed = _graph(opened, choices["text"], candidate).role == PACKED
+        text = _text_encoder(opened, sessions["text"], packed)
     if "image" in sessions:
         image = ImageEncoder(
             opened.image_part(),
-            sessions["image"],
+            sessions["image"].single,
             invert_monochrome1,
             fast_decode=fast_decode,
-            threads=threads or default_threads(),
+            threads=threads,
         )
     return Engine(opened, candidate.name, choices, text, image)
 
@@ -239,28 +242,40 @@ def _shown(choice: Choice) -> str:
     return str(choice).replace(" ", "=", 1)
 
 
-def _text_encoder(bundle: Bundle, session: Session) -> TextEncoder:
+def _text_encoder(bundle: Bundle, sessions: Sessions, packed: bool) -> TextEncoder:
     folder = "text"
     bundle.verify([f"{folder}/tokenizer.json", f"{folder}/special_tokens_map.json"])
     part = bundle.text_part()
-    return TextEncoder(part, session, Tokenizer(bundle.path(folder), part.max_length))
+    return TextEncoder(part, sessions, Tokenizer(bundle.path(folder), part.max_length), packed)
 
 
-def _open_session(bundle: Bundle, choice: Choice, provider: Provider, threads: int | None) -> Session:
-    artifact = choice.artifact
-    options = SessionOptions(threads=threads or default_threads(), precision=choice.precision)
+def _graph(bundle: Bundle, choice: Choice, provider: Provider) -> Artifact:
+    """The graph to open: the chosen artifact, or its packed twin where the engine packs and there is one."""
+    if provider.packs:
+        for packed in bundle.artifacts(choice.part, provider.name, PACKED):
+            if packed.precision == choice.artifact.precision:
+                return packed
+    return choice.artifact
+
+
+def _open_sessions(bundle: Bundle, choice: Choice, provider: Provider, threads: int) -> Sessions:
+    artifact = _graph(bundle, choice, provider)
+    options = SessionOptions(threads=threads, precision=choice.precision)
     # The graph is verified before it is parsed. Its weights are raw bytes: they are hashed while the session opens, and
     # no session is handed out before the digests agree.
     bundle.verify([artifact.file])
     with ThreadPoolExecutor(1) as pool:
         digests = pool.submit(bundle.verify, artifact.external_data)
         try:
-            session = provider.open(bundle.path(artifact.file), options)
+            sessions = Sessions(
+                lambda streams: provider.open(bundle.path(artifact.file), replace(options, streams=streams)),
+                threads if provider.packs else 1,
+            )
         except CxrEngineError:
             digests.result()  # a changed file is the better explanation
             raise
         digests.result()
-    return session
+    return sessions
 
 
 def _single(image: ImageLike) -> list[ImageLike]:

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from runtime.bundle import Bundle, open_bundle
+from runtime.bundle import PACKED, Bundle, open_bundle
 from runtime.errors import BundleError, ProviderError
 from runtime.precision import MEAN_COSINE, MIN_FIDELITY, choose_precision, format_cosine
 from runtime.providers import PROVIDERS, Provider, unavailable_reason
@@ -125,7 +125,8 @@ def _print_part(name: str, manifest: dict[str, Any], processors: dict[str, str])
 
 def _print_artifact(artifact: dict[str, Any], noun: str, processors: dict[str, str]) -> None:
     engines = ", ".join(artifact["providers"]) or "no engine"
-    _row(f"    {artifact['precision']}", f"{artifact['file']}, opset {artifact['opset']}, for {engines}")
+    packed = ", several texts a row" if artifact["role"] == PACKED else ""
+    _row(f"    {artifact['precision']}", f"{artifact['file']}{packed}, opset {artifact['opset']}, for {engines}")
     for record in artifact["parity"]:
         _row("", f"against {record['reference']} on {record['provider']}: {_figures(record['figures'])}")
     for record in artifact["fidelity"]:

@@ -173,7 +173,7 @@ class Artifact:
     """One exported graph.
 
     Attributes:
-        role: "embedding".
+        role: "embedding"; "packed_embedding" for its twin that takes several texts a row and reads the same weights.
         precision: "fp32", "fp16", "bf16", "int8" or "int8-dynamic".
         file: path of the .onnx file inside the bundle; external_data are the files with its weights.
         operators: operator type → count.

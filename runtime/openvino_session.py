@@ -47,7 +47,7 @@ class OpenVinoSession:
         """
         import openvino
 
-        settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": options.threads, "PERFORMANCE_HINT": "LATENCY"}
+        settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": options.threads, "NUM_STREAMS": options.streams}
         settings.update(_OPENVINO_SETTINGS.get(options.precision, {}))
         try:
             self._compiled = openvino.Core().compile_model(str(model), "CPU", settings)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -11,16 +12,48 @@ from numpy.typing import NDArray
 from runtime.batching import pad_batch, plan_batches
 from runtime.errors import Fault, InputError
 from runtime.manifest import TextPart
-from runtime.session import Session
+from runtime.packing import Row, pack_batch, plan_packed
+from runtime.sessions import Sessions
 from runtime.tokenization import Tokenizer
+from runtime.workers import ordered_map
 
 __all__ = ["TextEncoder"]
 
-# Padded tokens in one batch: enough to keep the matrix products busy, little enough to stay in cache. Measured with
-# ONNX Runtime on 2 cores, 60 notes of about 110 tokens: 512 takes 9.7 s, 1,024 11.0, 2,048 12.8 and 4,096 14.4.
+# Tokens in one batch: enough to keep the matrix products busy, little enough to stay in cache.
 _TOKEN_BUDGET = 512
-# Texts that `encode_iter` holds at a time: enough to fill batches of like lengths.
-_WINDOW = 2048
+# Texts that are tokenized and planned together: enough to fill rows and batches, few enough to hold.
+_WINDOW = 1024
+# From so many tokens on a second session, with streams, is worth opening.
+_BULK_TOKENS = 8192
+
+
+@dataclass
+class _Window:
+    """Some consecutive texts.
+
+    Attributes:
+        start: number of the first one.
+        rows: token ids of the different ones.
+        row_of: of each text, or -1 for one that cannot be used.
+        faults: those that cannot, counted from the first text of all.
+        embeddings: float32 (different texts, D), filled batch by batch.
+    """
+
+    start: int
+    rows: list[list[int]]
+    row_of: NDArray[np.intp]
+    faults: list[Fault]
+    embeddings: NDArray[np.float32] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A batch of a window: inputs of the graph, whose results stand at `found` and belong to the rows `rows`."""
+
+    window: _Window
+    inputs: dict[str, NDArray[np.int64]]
+    found: tuple[NDArray[np.intp], ...]
+    rows: NDArray[np.intp]
 
 
 class TextEncoder:
@@ -31,16 +64,26 @@ class TextEncoder:
         embedding_size: length of an embedding (128 for CXR-BERT).
     """
 
-    def __init__(self, part: TextPart, session: Session, tokenizer: Tokenizer) -> None:
+    def __init__(self, part: TextPart, sessions: Sessions, tokenizer: Tokenizer, packed: bool = False) -> None:
+        """Put the parts together.
+
+        Args:
+            part: the manifest's.
+            sessions: of the graph.
+            tokenizer: the bundle's.
+            packed: whether the graph takes several texts a row.
+        """
         self.tokenizer = tokenizer
         self.embedding_size = part.embedding_size
-        self._session = session
+        self._sessions = sessions
+        self._packed = packed
 
     def encode(self, texts: str | Iterable[str], *, normalize: bool = True) -> NDArray[np.float32]:
         """Embed one text or many in the space shared with images.
 
         Each row is the projected [CLS] embedding of one text (Boecking et al., ECCV 2022, section 2; reference:
-        `TextInferenceEngine.get_embeddings_from_prompt`). Trailing "!?." are ignored, as there.
+        `TextInferenceEngine.get_embeddings_from_prompt`). Trailing "!?." are ignored, as there. Equal texts are
+        computed once.
 
         Args:
             texts: a string, or any number of strings in any order. An empty string is a text of no words.
@@ -51,22 +94,23 @@ class TextEncoder:
 
         Raises:
             InputError: no texts, items that are no strings, special tokens other than [MASK] in a text, texts of more
-                than 512 tokens. All bad texts are listed together, none is computed.
+                than 512 tokens. All bad texts are listed together.
         """
         if isinstance(texts, str):
             texts = [texts]
         elif not isinstance(texts, Iterable):
             raise InputError(f"A {type(texts).__name__} came where texts are expected: a str or a list of str.")
-        return self._embed(self.tokenizer.encode(list(texts)), normalize)
-
-    def _embed(self, rows: list[list[int]], normalize: bool) -> NDArray[np.float32]:
-        embeddings = np.empty((len(rows), self.embedding_size), dtype=np.float32)
-        output = "text_embeds" if normalize else "cls_projected_embedding"
-        for batch in plan_batches([len(row) for row in rows], _TOKEN_BUDGET):
-            input_ids, attention_mask = pad_batch([rows[index] for index in batch], self.tokenizer.pad_token_id)
-            embeddings[batch] = self._session.run([output], {"input_ids": input_ids, "attention_mask": attention_mask})[
-                0
-            ]
+        listed = list(texts)
+        if not listed:
+            raise InputError("The list of texts is empty; at least one text is expected.")
+        faults: list[Fault] = []
+        embeddings = np.empty((len(listed), self.embedding_size), dtype=np.float32)
+        for window in self._windows(listed, normalize, skip_bad=False):
+            faults += window.faults
+            if not faults:
+                embeddings[window.start : window.start + len(window.row_of)] = window.embeddings[window.row_of]
+        if faults:
+            raise InputError.from_faults("texts", faults, len(listed))
         return embeddings
 
     def encode_iter(
@@ -79,7 +123,8 @@ class TextEncoder:
         """Embed any number of texts, in order and in bounded memory.
 
         Args:
-            texts: strings, taken as embeddings are consumed; nothing is taken before the first is asked for.
+            texts: strings, taken as embeddings are consumed, some thousands ahead; nothing is taken before the first is
+                asked for.
             normalize: as for `encode`.
             on_fault: called with each text that cannot be used (`Fault.index` counts from the first text); its
                 embedding is None. Without it such a text raises InputError.
@@ -90,19 +135,88 @@ class TextEncoder:
         Raises:
             InputError: as for `encode`, but an empty iterable yields nothing.
         """
-        start = 0
-        remaining = iter(texts)
-        while window := list(islice(remaining, _WINDOW)):
-            rows, faults = self.tokenizer.try_encode(window)
-            faults = [Fault(start + fault.index, fault.name, fault.reason) for fault in faults]
-            if faults:
-                if on_fault is None:
-                    raise InputError.from_faults("texts", faults, start + len(window))
-                for fault in faults:
+        for window in self._windows(texts, normalize, skip_bad=on_fault is not None):
+            if window.faults and on_fault is None:
+                raise InputError.from_faults("texts", window.faults, window.start + len(window.row_of))
+            if on_fault is not None:
+                for fault in window.faults:
                     on_fault(fault)
-            bad = {fault.index - start for fault in faults}
-            good = [index for index in range(len(window)) if index not in bad]
-            embeddings = self._embed([rows[index] for index in good], normalize)
-            found = dict(zip(good, embeddings, strict=True))
-            yield from (found.get(index) for index in range(len(window)))
-            start += len(window)
+            for row in window.row_of:
+                # A view would keep the whole window alive.
+                yield window.embeddings[row].copy() if row >= 0 else None
+
+    def _windows(self, texts: Iterable[str], normalize: bool, skip_bad: bool) -> Iterator[_Window]:
+        """Texts, window by window, with their embeddings; after a bad text nothing is computed unless `skip_bad`.
+
+        Texts are tokenized and planned on this thread while the engine computes earlier ones on others.
+        """
+        output = "text_embeds" if normalize else "cls_projected_embedding"
+        remaining = iter(texts)
+        first = self._read(remaining, 0)
+        if first is None:
+            return
+        session, workers = self._sessions.single, 1
+        jobs = self._plan(first, skip_bad)
+        more = len(first.row_of) == _WINDOW
+        if more or sum(map(len, first.rows)) >= _BULK_TOKENS:
+            session, workers = self._sessions.bulk(), self._sessions.streams
+        elif len(jobs) == 1:
+            workers = 0
+
+        def upcoming() -> Iterator[_Job]:
+            yield from jobs
+            last, compute = first, True
+            while (window := self._read(remaining, last.start + len(last.row_of))) is not None:
+                compute = compute and (skip_bad or not last.faults)
+                yield from self._plan(window, skip_bad, compute)
+                last = window
+
+        def run(job: _Job) -> _Job:
+            if len(job.rows):
+                job.window.embeddings[job.rows] = session.run([output], job.inputs)[0][job.found]
+            return job
+
+        current = first
+        for job in ordered_map(run, upcoming(), workers):
+            if job.window is not current:
+                yield current
+                current = job.window
+        yield current
+
+    def _read(self, texts: Iterator[str], start: int) -> _Window | None:
+        """Tokenize the next window; equal rows of tokens are kept once."""
+        taken = list(islice(texts, _WINDOW))
+        if not taken:
+            return None
+        rows, faults = self.tokenizer.try_encode(taken)
+        bad = {fault.index for fault in faults}
+        different: dict[tuple[int, ...], int] = {}
+        row_of = [
+            -1 if index in bad else different.setdefault(tuple(row), len(different)) for index, row in enumerate(rows)
+        ]
+        return _Window(
+            start,
+            [list(row) for row in different],
+            np.array(row_of, dtype=np.intp),
+            [Fault(start + fault.index, fault.name, fault.reason) for fault in faults],
+            np.empty((len(different), self.embedding_size), dtype=np.float32),
+        )
+
+    def _plan(self, window: _Window, skip_bad: bool, compute: bool = True) -> list[_Job]:
+        """The batches of a window; an empty one where there is nothing to compute."""
+        if not window.rows or not compute or (window.faults and not skip_bad):
+            return [_Job(window, {}, (), np.empty(0, np.intp))]
+        lengths = [len(row) for row in window.rows]
+        if self._packed:
+            batches = plan_packed(lengths, _TOKEN_BUDGET, self.tokenizer.max_length)
+            return [self._packed_job(window, batch) for batch in batches]
+        return [self._padded_job(window, batch) for batch in plan_batches(lengths, _TOKEN_BUDGET)]
+
+    def _packed_job(self, window: _Window, batch: Sequence[Row]) -> _Job:
+        packed = pack_batch(batch, window.rows, self.tokenizer.pad_token_id)
+        return _Job(window, packed.inputs, (packed.row, packed.place), packed.texts)
+
+    def _padded_job(self, window: _Window, batch: NDArray[np.intp]) -> _Job:
+        input_ids, attention_mask = pad_batch([window.rows[index] for index in batch], self.tokenizer.pad_token_id)
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        return _Job(window, inputs, (np.arange(len(batch)),), batch)

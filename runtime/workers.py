@@ -23,7 +23,7 @@ def ordered_map(function: Callable[[_Item], _Result], items: Iterable[_Item], wo
     Python's lock, so threads share the processor's cores without copies between processes.
 
     Args:
-        function: called on worker threads, or on this one if `workers` is 1.
+        function: called on worker threads, or on this one if `workers` is 0.
         items: taken one by one on this thread.
         workers: threads.
 
@@ -31,7 +31,7 @@ def ordered_map(function: Callable[[_Item], _Result], items: Iterable[_Item], wo
         `function(item)`; what it raises is raised here, at that item's turn. Work not yet begun is then dropped, as it
         is when the caller stops early or is interrupted.
     """
-    if workers == 1:
+    if workers == 0:
         yield from map(function, items)
         return
     under_way: deque[Future[_Result]] = deque()

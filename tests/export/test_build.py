@@ -32,7 +32,7 @@ def nothing_left(folder: Path) -> bool:
 def test_the_tiny_bundle_holds_what_the_manifest_says(tiny: System) -> None:
     engine = runtime.load(tiny.bundle, provider="cpu")
     for part in (engine.manifest.text, engine.manifest.image):
-        (artifact,) = part.artifacts
+        artifact = part.artifacts[0]
         (record,) = artifact.parity
         assert record.provider in ("cpu", "cuda")
         assert all(record.figures[name] <= bound for name, bound in record.gates.items())
@@ -125,8 +125,8 @@ def test_a_wrong_unnormalized_output_misses_the_gate(tiny_checkpoint: Path, tmp_
     """Only averaging prompts reads it, so nothing else would notice."""
 
     class Broken(TextEmbeddingGraph):
-        def forward(self, input_ids, attention_mask):
-            text_embeds, projected = super().forward(input_ids, attention_mask)
+        def packed(self, *inputs):
+            text_embeds, projected = super().packed(*inputs)
             return text_embeds, projected * 1.001
 
     monkeypatch.setattr(text_part, "TextEmbeddingGraph", Broken)

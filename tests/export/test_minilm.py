@@ -63,9 +63,9 @@ def test_trained_weights_keep_their_meaning(bundle, precision, least):
 
 def test_rounding_to_nearest_without_outlier_channels_is_worse(bundle, monkeypatch):
     """The negative control: what makes the recipe good is in the recipe, not in the model."""
-    from export import int8, text_recipes
+    from export import int8, rounding, text_recipes
 
-    monkeypatch.setattr(int8, "round_weights", lambda weight, scales, moments: int8.round_to_nearest(weight, scales))
+    monkeypatch.setattr(int8, "round_weights", lambda weight, scales, moments: rounding.round_to_nearest(weight, scales))
     monkeypatch.setattr(text_recipes, "_OUTLIER_SHARE", 2.0)
     checkpoint = bundle[0].parent / "checkpoint"
     with pytest.MonkeyPatch.context() as patch:

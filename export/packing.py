@@ -1,0 +1,154 @@
+"""The two faces of a text graph, which read the same weights: several texts a row, and a text a row.
+
+torch exports the packed graph, which fills its rows with texts. The plain graph (`input_ids`, `attention_mask`) is what
+other tools expect; it is the packed one with nodes before it that number the positions and point at each row's first
+token, and nodes after it that drop the axis of texts. Precisions are lowered on the plain graph; without these ends the
+result is packed again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from export.graph import GraphInfo, GraphSpec, check_graph
+from runtime.bundle import PACKED
+from runtime.manifest import Artifact
+from runtime.providers import PROVIDERS
+
+__all__ = ["pack_artifact", "pack_graph", "packed_spec", "plain_graph", "plain_spec"]
+
+_OUTPUTS = ("text_embeds", "cls_projected_embedding")
+# Names of the packed graph's outputs while they are not outputs.
+_INNER = {name: f"packed_{name}" for name in _OUTPUTS}
+_PACKED_INPUTS = ("input_ids", "position_ids", "segment_ids", "cls_positions")
+_PLAIN_INPUTS = ("input_ids", "attention_mask")
+_ONE = "plain:one"
+
+
+def packed_spec(size: int, longest: int, external_data: str) -> GraphSpec:
+    """Names and axes of the packed graph: int64 inputs, float32 outputs (rows, texts, size)."""
+    return GraphSpec(
+        inputs={name: ("rows", "texts" if name == "cls_positions" else "width") for name in _PACKED_INPUTS},
+        outputs=dict.fromkeys(_OUTPUTS, ("rows", "texts", size)),
+        limits={"rows": None, "width": longest, "texts": None},
+        external_data=external_data,
+    )
+
+
+def plain_spec(size: int, longest: int) -> GraphSpec:
+    """Names and axes of the plain graph: int64 inputs, float32 outputs (batch, size)."""
+    return GraphSpec(
+        inputs=dict.fromkeys(_PLAIN_INPUTS, ("batch", "sequence")),
+        outputs=dict.fromkeys(_OUTPUTS, ("batch", size)),
+        limits={"batch": None, "sequence": longest},
+    )
+
+
+def plain_graph(source: Path, target: Path, spec: GraphSpec) -> GraphInfo:
+    """Write the plain graph of a packed one.
+
+    Args:
+        source: the packed graph; its weights lie beside it.
+        target: the .onnx file to write, in the same folder; it refers to the same weights.
+        spec: see `plain_spec`.
+
+    Raises:
+        GraphError: the result is not the graph that was asked for.
+    """
+    model = onnx.load(str(source), load_external_data=False)
+    graph = model.graph
+    _rename(graph, _INNER)
+    before = [
+        helper.make_node("Shape", ["input_ids"], ["plain:shape"]),
+        helper.make_node("Gather", ["plain:shape", "plain:1"], ["plain:sequence"]),
+        helper.make_node("Range", ["plain:0", "plain:sequence", "plain:1"], ["plain:range"]),
+        helper.make_node("Expand", ["plain:range", "plain:shape"], ["position_ids"]),
+        helper.make_node("Slice", ["position_ids", "plain:zero", _ONE, _ONE], ["cls_positions"]),
+        helper.make_node("Identity", ["attention_mask"], ["segment_ids"]),
+    ]
+    after = [helper.make_node("Squeeze", [inner, _ONE], [name]) for name, inner in _INNER.items()]
+    nodes = [*before, *graph.node, *after]
+    for value, names in ((0, ("plain:0", "plain:zero")), (1, ("plain:1", _ONE))):
+        for name, array in zip(names, (np.int64(value), np.array([value])), strict=True):
+            graph.initializer.append(numpy_helper.from_array(np.asarray(array), name))
+    return _write(model, nodes, target, spec)
+
+
+def pack_graph(source: Path, target: Path, spec: GraphSpec) -> GraphInfo:
+    """Write the packed graph of a plain one: the inverse of `plain_graph`.
+
+    Args:
+        source: a plain text graph of any precision, with its weights beside it.
+        target: the .onnx file to write, in the same folder; it refers to the source's weights.
+        spec: see `packed_spec`.
+
+    Raises:
+        GraphError: the result is not the graph that was asked for.
+    """
+    model = onnx.load(str(source), load_external_data=False)
+    outer = {*_PACKED_INPUTS, *_OUTPUTS}
+    wanted, nodes = set(_INNER.values()), []
+    for node in reversed(model.graph.node):
+        if wanted.intersection(node.output) and not outer.intersection(node.output):
+            wanted.update(node.input)
+            nodes.append(node)
+    weights = [tensor for tensor in model.graph.initializer if tensor.name in wanted]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(weights)
+    del model.graph.node[:]
+    model.graph.node.extend(reversed(nodes))
+    _rename(model.graph, {inner: name for name, inner in _INNER.items()})
+    return _write(model, list(model.graph.node), target, spec)
+
+
+def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+
+
+def _write(model: onnx.ModelProto, nodes: list[onnx.NodeProto], target: Path, spec: GraphSpec) -> GraphInfo:
+    graph = onnx.GraphProto(name=model.graph.name)
+    graph.node.extend(nodes)
+    graph.initializer.extend(model.graph.initializer)
+    for field, kind, axes in (
+        (graph.input, TensorProto.INT64, spec.inputs),
+        (graph.output, TensorProto.FLOAT, spec.outputs),
+    ):
+        field.extend(helper.make_tensor_value_info(name, kind, list(each)) for name, each in axes.items())
+    written = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+    onnx.save(written, str(target))
+    return check_graph(target, spec)
+
+
+def pack_artifact(artifact: Artifact, bundle: Path, spec: GraphSpec) -> Artifact:
+    """Write the packed graph beside a plain artifact and describe it.
+
+    Args:
+        artifact: a plain text artifact.
+        bundle: the folder that its files are named from.
+        spec: see `packed_spec`.
+
+    Raises:
+        GraphError: see `pack_graph`.
+    """
+    path = PurePosixPath(artifact.file)
+    file = path.with_name(f"{path.stem}_packed.onnx").as_posix()
+    info = pack_graph(bundle / artifact.file, bundle / file, spec)
+    return replace(
+        artifact,
+        role=PACKED,
+        providers=tuple(name for name in artifact.providers if PROVIDERS[name].packs),
+        file=file,
+        operators=info.operators,
+        inputs=info.inputs,
+        outputs=info.outputs,
+        parity=(),
+        fidelity=(),
+        recipe=None,
+    )

@@ -1,0 +1,185 @@
+"""Texts side by side in rows: which texts share a row, and what the packed graph reads.
+
+Embedding a corpus padded to the longest text of each batch computes padding; sorting by length leaves 11 % of it on
+clinical notes, packing less than 1 %. Exact: each text attends to itself alone (Krell et al., 2021, "Efficient sequence
+packing without cross-contamination").
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["PackedBatch", "Row", "pack_batch", "plan_packed"]
+
+# Row widths are multiples of this, so that engines prepare few shapes; the last row's, which may hold a single short
+# query, is finer.
+_GRID = 32
+_FINE_GRID = 8
+# Attention computes width² scores: the time of a token grows by this share with each token of width. Measured with
+# OpenVINO on int8 BERT-base: per token, rows of 512 take 1.12 times as long as rows of 128.
+_WIDTH_COST = 1 / 2950
+# Widths beyond the longest text's that are tried, in steps of the grid.
+_WIDER = 5
+# Places for texts in a row are rounded up to one of these, for few shapes as well.
+_PLACES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: its width in tokens, and the indices of its texts, in order."""
+
+    width: int
+    texts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """What the packed graph reads.
+
+    Attributes:
+        inputs: input_ids, position_ids, segment_ids int64 (rows, width), cls_positions int64 (rows, places).
+        row: intp (texts,), the row of each text; place alike. Result i belongs to texts[i].
+        texts: intp (texts,), indices of the texts.
+    """
+
+    inputs: dict[str, NDArray[np.int64]]
+    row: NDArray[np.intp]
+    place: NDArray[np.intp]
+    texts: NDArray[np.intp]
+
+
+def plan_packed(lengths: Sequence[int], token_budget: int, longest: int) -> Iterator[tuple[Row, ...]]:
+    """Fill rows with texts and batches with rows of one width.
+
+    Rows are opened for the longest text that is left and filled with the longest that fit; the width is the one that
+    costs least per token.
+
+    Args:
+        lengths: number of tokens of each text, each at most `longest`.
+        token_budget: largest rows × width of a batch; a single row may exceed it.
+        longest: largest width.
+
+    Yields:
+        The rows of a batch; every text is in exactly one.
+    """
+    by_width: dict[int, list[Row]] = defaultdict(list)
+    for row in _fill_rows(lengths, longest):
+        rows = by_width[row.width]
+        rows.append(row)
+        if (len(rows) + 1) * row.width > token_budget:
+            yield tuple(by_width.pop(row.width))
+    for _, rows in sorted(by_width.items(), reverse=True):
+        yield tuple(rows)
+
+
+def pack_batch(rows: Sequence[Row], tokens: Sequence[Sequence[int]], pad_token_id: int) -> PackedBatch:
+    """Lay out the texts of some rows of one width.
+
+    Args:
+        rows: of one width.
+        tokens: token ids of every text.
+        pad_token_id: id to fill with.
+    """
+    shape = (len(rows), rows[0].width)
+    input_ids = np.full(shape, pad_token_id, dtype=np.int64)
+    position_ids = np.zeros(shape, dtype=np.int64)
+    segment_ids = np.zeros(shape, dtype=np.int64)
+    most = max(len(row.texts) for row in rows)
+    places = next((count for count in _PLACES if count >= most), most)
+    cls_positions = np.zeros((len(rows), places), dtype=np.int64)
+    where: list[tuple[int, int, int]] = []
+    for index, row in enumerate(rows):
+        start = 0
+        for place, text in enumerate(row.texts):
+            end = start + len(tokens[text])
+            input_ids[index, start:end] = tokens[text]
+            position_ids[index, start:end] = np.arange(end - start)
+            segment_ids[index, start:end] = place + 1
+            cls_positions[index, place] = start
+            where.append((index, place, text))
+            start = end
+    row_of, place_of, text_of = np.array(where, dtype=np.intp).T
+    inputs = {
+        "input_ids": input_ids,
+        "position_ids": position_ids,
+        "segment_ids": segment_ids,
+        "cls_positions": cls_positions,
+    }
+    return PackedBatch(inputs, row_of, place_of, text_of)
+
+
+def _fill_rows(lengths: Sequence[int], longest: int) -> Iterator[Row]:
+    """Rows from the widest to the narrowest."""
+    left = _Left(lengths)
+    while (first := left.longest(longest)) is not None:
+        if left.tokens <= _GRID:
+            yield Row(min(_round_up(left.tokens, _FINE_GRID), longest), left.take_all())
+            return
+        narrowest = min(_round_up(first, _GRID), longest)
+        widths = range(narrowest, min(narrowest + _WIDER * _GRID, longest) + 1, _GRID)
+        best: tuple[float, int, list[int]] | None = None
+        for width in widths:
+            chosen = left.fill(width)
+            cost = width * (1 + width * _WIDTH_COST) / sum(chosen)
+            if best is None or cost < best[0]:
+                best = (cost, width, chosen)
+            if sum(chosen) == left.tokens:
+                break  # everything fits: wider rows would only be emptier
+        assert best is not None
+        _, width, chosen = best
+        yield Row(width, tuple(left.take(length) for length in chosen))
+
+
+def _round_up(value: int, step: int) -> int:
+    return -(-value // step) * step
+
+
+class _Left:
+    """The texts not yet in a row, by length."""
+
+    def __init__(self, lengths: Sequence[int]) -> None:
+        self.tokens = int(sum(lengths))
+        self._texts: dict[int, list[int]] = defaultdict(list)
+        for index in range(len(lengths) - 1, -1, -1):
+            self._texts[lengths[index]].append(index)
+        self._counts = [0] * (max(lengths, default=0) + 1)
+        for length, texts in self._texts.items():
+            self._counts[length] = len(texts)
+
+    def longest(self, limit: int) -> int | None:
+        """The longest length left, at most `limit`."""
+        for length in range(min(limit, len(self._counts) - 1), 0, -1):
+            if self._counts[length]:
+                return length
+        return None
+
+    def fill(self, width: int) -> list[int]:
+        """Lengths for a row, longest first, without taking them."""
+        chosen: list[int] = []
+        room, length = width, len(self._counts) - 1
+        while room > 0 and length > 0:
+            length = min(length, room)
+            while length > 0 and not self._counts[length]:
+                length -= 1
+            if length == 0:
+                break
+            count = min(self._counts[length], room // length)
+            chosen += [length] * count
+            room -= count * length
+            length -= 1
+        return chosen
+
+    def take(self, length: int) -> int:
+        """The next text of that length."""
+        self._counts[length] -= 1
+        self.tokens -= length
+        return self._texts[length].pop()
+
+    def take_all(self) -> tuple[int, ...]:
+        """All texts left, longest first."""
+        return tuple(self.take(length) for length in self.fill(self.tokens))
