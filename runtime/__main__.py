@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,6 +23,7 @@ from runtime.output import check_output, is_folder_output, write_array
 from runtime.precision import MIN_FIDELITY
 from runtime.providers import PROVIDERS
 from runtime.tables import Columns
+from runtime.termination import Terminated, terminable
 
 _INTERRUPTED = 130
 _TERMINATED = 143
@@ -56,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return _INTERRUPTED
-    except _Terminated:
+    except Terminated:
         print("Terminated.", file=sys.stderr)
         return _TERMINATED
     return 0
@@ -75,7 +73,7 @@ def _embed(options: argparse.Namespace) -> None:
         check_output(out)
         if options.rejects:
             check_output(options.rejects, (".jsonl",))
-    with _terminable():
+    with terminable():
         columns = Columns(options.column, options.image_column, options.id_column)
         stream = find_items(options.inputs, options.text, columns)
         engine = _load(options, [stream.part])
@@ -92,27 +90,6 @@ def _embed(options: argparse.Namespace) -> None:
             )
         else:
             embed_to_file(engine, stream, out, options.skip_bad or options.rejects is not None, options.rejects)
-
-
-class _Terminated(BaseException):
-    """SIGTERM came: like KeyboardInterrupt, so that what is under way is closed."""
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM, with which batch systems and containers end a job, raise."""
-
-    def terminate(*_: object) -> None:
-        raise _Terminated
-
-    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _positive(text: str) -> int:

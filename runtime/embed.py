@@ -120,8 +120,7 @@ def embed_to_folder(
         **options,
         "inputs": [source.stamp for source in stream.sources],
     }
-    metadata = {**_metadata(engine, stream.part), "model_digest": settings["model_digest"]}
-    with Archive(out, settings, metadata, resume) as archive:
+    with Archive(out, settings, _metadata(engine, stream.part), resume) as archive:
         if archive.finished:
             print("All of it was done before.", file=sys.stderr)
         else:
@@ -248,6 +247,7 @@ def _check(engine: Engine, kind: str, items: Sequence[Item]) -> dict[int, str]:
 def _metadata(engine: Engine, kind: str) -> dict[str, str]:
     return {
         "family": engine.manifest.family,
+        "model_digest": model_digest(engine, kind),
         "provider": engine.provider,
         "precision": engine.precision[kind],
         "weights": json.dumps(engine.manifest.source.weights),

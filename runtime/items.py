@@ -150,6 +150,8 @@ def collect_items(inputs: Sequence[str], texts: Sequence[str], column: str, id_c
 
 
 def _open(name: str, columns: Columns) -> list[Source]:
+    if columns.image and (name == "-" or Path(name).suffix.lower() == ".txt"):
+        raise ValueError("has lines of text, but --image-column asks for images. Give a table with that column")
     if name == "-":
         return [Source("-", "text", read_stdin, None, {"name": "-"})]
     path = Path(name)

@@ -49,6 +49,7 @@ def test_embed_texts_as_parquet(tiny: System, tmp_path: Path) -> None:
     expected = runtime.load(tiny.bundle).text.encode(["No effusion,\nno edema.", "Clear.", "Opacity"])
     assert np.abs(np.array(table["embedding"].to_pylist()) - expected).max() <= 1e-6
     assert table.schema.metadata[b"precision"] == b"fp32"
+    assert len(table.schema.metadata[b"model_digest"]) == 64
     assert b"pytorch_model.bin" in table.schema.metadata[b"weights"]
 
 

@@ -157,6 +157,8 @@ def test_columns_of_images_are_relative_to_their_table(tmp_path: Path) -> None:
         assert third == Item(f"{name}:3", Unusable("row 3 has no path of an image in column 'file'"))
     assert [item.id for item in find(tmp_path / "t" / "a.csv", image="file", id="key")] == ["k1", "k2", "k3"]
     assert find_items([table], [], Columns(image="file")).part == "image"
+    with pytest.raises(InputError, match="lines of text, but --image-column asks for images"):
+        find("-", image="file")
 
 
 def test_a_bad_row_spoils_itself_only(tmp_path: Path) -> None:
