@@ -1,15 +1,11 @@
-"""Folders of parts: killed, interrupted, resumed, refused."""
+"""Folders of parts: what is in them, how they are resumed, when they are refused."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
-import resource
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,53 +15,17 @@ from PIL import Image
 
 import runtime
 from export.phantom import chest_phantom
-from runtime.__main__ import main
 from runtime.archive import Archive
 from runtime.embed import embed_to_folder
 from runtime.items import Source, Stream
 from runtime.tables import Item
-from tests.conftest import ROOT, System, edit_json
+from tests.conftest import System, edit_json
+from tests.runtime.archives import BAD_EVERY, contents, embed, rejects, write_reports
 
 parquet = pytest.importorskip("pyarrow.parquet")
 dataset = pytest.importorskip("pyarrow.dataset")
 
 MODEL_COLUMNS = ("model_digest", "provider", "precision")
-BAD_EVERY = 7
-COMMAND = (sys.executable, "-m", "runtime", "embed", "--provider", "cpu")
-
-
-def embed(bundle: Path, *arguments: object) -> int:
-    return main(["embed", str(bundle), "--provider", "cpu", *map(str, arguments)])
-
-
-def write_reports(path: Path, count: int) -> Path:
-    """Every seventh report cannot be used."""
-    rows = [
-        f"s{index},{'[SEP]' if index % BAD_EVERY == 3 else 'no effusion ' * (index % 23)}" for index in range(count)
-    ]
-    path.write_text("study,report\n" + "\n".join(rows) + "\n")
-    return path
-
-
-def begin(bundle: Path, *arguments: object) -> subprocess.Popen[str]:
-    command = [*COMMAND, str(bundle), *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for_parts(process: subprocess.Popen[str], out: Path, count: int) -> None:
-    deadline = time.monotonic() + 120
-    while len(list(out.glob("part-*.parquet"))) < count:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
-def contents(out: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in out.iterdir() if path.name != "_job.json"}
-
-
-def rejects(out: Path) -> list[dict[str, object]]:
-    return [json.loads(line) for line in (out / "_rejects.jsonl").read_text().splitlines()]
 
 
 def test_parts_hold_ids_embeddings_and_what_made_them(tiny: System, tmp_path: Path, capsys) -> None:
@@ -95,71 +55,6 @@ def test_parts_hold_ids_embeddings_and_what_made_them(tiny: System, tmp_path: Pa
     assert embed(tiny.bundle, *arguments, "--resume") == 0
     assert "All of it was done before" in capsys.readouterr().err
     assert contents(out) == before
-
-
-def test_a_killed_run_is_resumed_to_the_same_bytes(tiny: System, tmp_path: Path) -> None:
-    """Killed twice, at different places; what an uninterrupted run writes is the judge."""
-    reports = write_reports(tmp_path / "reports.csv", 1500)
-    arguments = (reports, "--column", "report", "--id-column", "study", "--part-rows", 10, "--out")
-    out, whole = tmp_path / "out", tmp_path / "whole"
-    for parts in (3, 20):
-        process = begin(tiny.bundle, *arguments, out, "--resume")
-        wait_for_parts(process, out, parts)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-        process.communicate()
-        assert len(list(out.glob("part-*.parquet"))) < 150, "it was done before it could be killed"
-    (out / ".part-00099.parquet.partial-1").write_bytes(b"half")
-    with (out / "_rejects.jsonl").open("ab") as stream:
-        stream.write(b'{"id": "s9", "ind')
-    assert embed(tiny.bundle, *arguments, out, "--resume") == 0
-    assert embed(tiny.bundle, *arguments, whole) == 0
-    assert contents(out) == contents(whole)
-    assert [line["index"] for line in rejects(out)] == list(range(3, 1500, BAD_EVERY))
-    assert parquet.read_table(out).num_rows == 1500 - len(rejects(out))
-
-
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_keeps_its_parts_and_says_how_to_go_on(
-    tiny: System, tmp_path: Path, number: signal.Signals, status: int
-) -> None:
-    reports = write_reports(tmp_path / "reports.csv", 3000)
-    out = tmp_path / "out"
-    process = begin(tiny.bundle, reports, "--column", "report", "--out", out, "--part-rows", 10)
-    wait_for_parts(process, out, 2)
-    process.send_signal(number)
-    _, message = process.communicate(timeout=60)
-    assert process.returncode == status, message
-    assert "with --resume goes on" in message
-    assert "Traceback" not in message
-    assert not list(out.glob(".*partial*"))
-    parts = sorted(out.glob("part-*"))
-    assert 2 <= len(parts) < 300
-    assert sum(parquet.read_metadata(part).num_rows for part in parts) > 0
-
-
-def test_a_full_disk_keeps_the_parts(tiny: System, tmp_path: Path) -> None:
-    """A limit on the size of files stands in for it: the rejects grow beyond it, no part does."""
-    rows = ["good", *["[SEP]"] * 999]
-    (tmp_path / "a.txt").write_text("\n".join(rows * 2))
-    out = tmp_path / "out"
-    limit = 150_000
-    process = subprocess.run(
-        [*COMMAND, str(tiny.bundle), str(tmp_path / "a.txt"), "--out", str(out), "--part-rows", "100"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-    )
-    assert process.returncode == 1
-    assert "OSError" in process.stderr
-    assert "too large" in process.stderr
-    assert "Traceback" not in process.stderr
-    done = len(list(out.glob("part-*")))
-    assert f"Stopped with {done} parts" in process.stderr
-    assert embed(tiny.bundle, tmp_path / "a.txt", "--out", out, "--part-rows", 100, "--resume") == 0
-    assert [line["index"] for line in rejects(out)] == [index for index in range(2000) if index % 1000]
 
 
 @pytest.fixture
