@@ -1,37 +1,27 @@
-"""The command line: `python -m bench cold-start`."""
+"""The command line: `python -m bench texts | latency | images | files | cold-start | memory`."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from bench.measure import PeerError, compare_processes
-from bench.peers import ENGINE_TEXT, TRANSFORMERS_TEXT
+from bench import cold_start, memory, workloads
+from bench.measure import PeerError
+from bench.report import print_times
+from bench.turns import take_turns
+from bench.workloads import Engine, Workload
+from runtime.cores import default_threads
 from runtime.errors import CxrEngineError
 
-_TEXT = "There is no pneumothorax or pleural effusion"
-_TOLERANCE = 1e-5
 
-
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status: 0 done, 1 failed, 2 wrong usage."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure this engine beside its alternatives.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    cold = commands.add_parser(
-        "cold-start",
-        help="seconds from process start to the first text embedding, and peak memory, beside transformers and torch",
-    )
-    cold.add_argument("--bundle", type=Path, help="a bundle (default: exported from the checkpoint, then deleted)")
-    cold.add_argument("--checkpoint", type=Path, help="its checkpoint folder (default: random weights, then deleted)")
-    cold.add_argument("--provider", default="cpu", help="engine (cpu)")
-    cold.add_argument("--rounds", type=int, default=5, help="counted runs of each (5)")
-    cold.add_argument("--json", action="store_true", help="print JSON with all samples")
+    parser = _parser()
     options = parser.parse_args(arguments)
     if options.bundle and not options.checkpoint:
         parser.error("--bundle needs its --checkpoint: without the same weights nothing can be compared")
@@ -39,8 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--rounds must be at least 1")
     work = Path(tempfile.mkdtemp(prefix="cxr-bench-"))
     try:
-        _cold_start(options, work)
-    except (CxrEngineError, PeerError) as error:
+        options.run(options, work)
+    except (CxrEngineError, PeerError, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -50,55 +40,99 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _cold_start(options: argparse.Namespace, work: Path) -> None:
-    checkpoint, bundle = _prepare(options, work)
-    scripts = {
-        f"this engine ({options.provider}, fp32)": (ENGINE_TEXT, [str(bundle), options.provider, _TEXT]),
-        "transformers + torch (fp32)": (TRANSFORMERS_TEXT, [str(checkpoint), _TEXT]),
-    }
-    samples, difference = compare_processes(scripts, options.rounds, _TOLERANCE)
+def _engine(options: argparse.Namespace, work: Path) -> Engine:
+    checkpoint, bundle = cold_start.prepare(options.checkpoint, options.bundle, options.family, options.precision, work)
+    return Engine(bundle, checkpoint, options.provider, options.precision)
+
+
+def _texts(options: argparse.Namespace, work: Path) -> None:
+    engine = _engine(options, work)
+    chosen = workloads.texts(engine, options.texts, options.column, options.limit, options.seed, options.only_ours)
+    _measure(chosen, options)
+
+
+def _latency(options: argparse.Namespace, work: Path) -> None:
+    _measure(workloads.latency(_engine(options, work)), options)
+
+
+def _images(options: argparse.Namespace, work: Path) -> None:
+    _measure(workloads.image_tensors(_engine(options, work), options.batch), options)
+
+
+def _files(options: argparse.Namespace, work: Path) -> None:
+    _measure(workloads.image_files(_engine(options, work), work, options.limit, options.seed), options)
+
+
+def _measure(workload: Workload, options: argparse.Namespace) -> None:
+    times = take_turns(
+        workload.contestants,
+        options.rounds,
+        options.threads,
+        lambda message: print(f"  {message} …", file=sys.stderr, flush=True),
+    )
+    shares = workloads.percent_of_rate(workload, times)
     if options.json:
         report = {
-            "machine": f"{platform.machine()}, {os.cpu_count()} processors",
-            "largest_difference": difference,
-            "samples": {
-                each.name: [{"seconds": run.seconds, "peak_bytes": run.peak_bytes} for run in each.runs]
-                for each in samples
-            },
+            "workload": workload.title,
+            "items": workload.items,
+            "operations": workload.operations,
+            "threads": options.threads,
+            "seconds": {each.name: each.seconds for each in times},
+            "share_of_int8_rate": shares,
         }
-        print(json.dumps(report, indent=2))
-        return
-    ours, theirs = samples
-    print(f"process start → first text embedding, medians of {options.rounds} interleaved runs, warm disk")
-    for each in samples:
-        low, high = min(run.seconds for run in each.runs), max(run.seconds for run in each.runs)
-        print(f"  {each.name:30} {each.seconds:6.2f} s ({low:.2f}–{high:.2f})   peak {each.peak_bytes / 1e6:7.0f} MB")
-    print(
-        f"  ratio: {theirs.seconds / ours.seconds:.1f} × sooner, {ours.peak_bytes / theirs.peak_bytes:.0%} of the "
-        f"memory; the embeddings agree within {difference:.1e}"
+        print(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        print_times(workload, times, shares, options.threads)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure this engine beside its alternatives.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--bundle", type=Path, help="a bundle (default: exported from the checkpoint, then deleted)")
+    shared.add_argument("--checkpoint", type=Path, help="its checkpoint folder (default: random weights, then deleted)")
+    shared.add_argument("--threads", type=int, default=default_threads(), help="threads of each (all cores)")
+    shared.add_argument("--rounds", type=int, default=5, help="counted runs of each, in turn (5)")
+    shared.add_argument("--seed", type=int, default=0, help="of what is chosen or drawn at random (0)")
+    shared.add_argument("--json", action="store_true", help="print JSON with all samples")
+
+    def command(name: str, run: object, family: str, provider: str, precision: str, summary: str):
+        added = commands.add_parser(name, help=summary, description=summary, parents=[shared])
+        added.set_defaults(run=run, family=family)
+        added.add_argument("--provider", default=provider, help=f"engine ({provider})")
+        added.add_argument("--precision", default=precision, help=f"of this engine ({precision})")
+        return added
+
+    text, image = "cxr-bert-specialized", "biovil-image"
+    texts = command(
+        "texts",
+        _texts,
+        text,
+        "openvino",
+        "int8",
+        "texts a second, beside PyTorch, OpenVINO, the int8 product",
     )
-
-
-def _prepare(options: argparse.Namespace, work: Path) -> tuple[Path, Path]:
-    """The checkpoint and its bundle; made in a process of their own, so that nothing of torch stays in this one."""
-    import subprocess
-
-    checkpoint, bundle = options.checkpoint, options.bundle
-    if checkpoint is None:
-        checkpoint = work / "checkpoint"
-        code = (
-            "import sys; from pathlib import Path; from export.families import FAMILIES; "
-            "from export.random_checkpoint import write_random_checkpoint; "
-            "write_random_checkpoint(Path(sys.argv[1]), FAMILIES['cxr-bert-specialized'])"
-        )
-        subprocess.run([sys.executable, "-c", code, str(checkpoint)], check=True)
-    if bundle is None:
-        bundle = work / "bundle"
-        command = ["cxr-bert-specialized", "--checkpoint", str(checkpoint), "--out", str(bundle)]
-        exported = subprocess.run([sys.executable, "-m", "export", *command], stdout=subprocess.DEVNULL, check=False)
-        if exported.returncode:
-            raise PeerError("the checkpoint could not be exported")
-    return checkpoint, bundle
+    texts.add_argument("--texts", type=Path, required=True, help=".jsonl or .txt (a text a line)")
+    texts.add_argument("--column", default="text", help="of .jsonl (text)")
+    texts.add_argument("--limit", type=int, default=256, help="texts, chosen at random (256)")
+    texts.add_argument("--only-ours", action="store_true", help="this engine and the int8 product only")
+    command("latency", _latency, text, "openvino", "int8", "one sentence of 16 tokens, beside PyTorch")
+    images = command("images", _images, image, "openvino", "int8", "image model alone, beside the int8 product's rate")
+    images.add_argument("--batch", type=int, default=4, help="images per batch (4)")
+    files = command("files", _files, image, "openvino", "int8", "JPEG files a second, beside the reference package")
+    files.add_argument("--limit", type=int, default=24, help="files (24)")
+    command(
+        "cold-start",
+        cold_start.run,
+        text,
+        "cpu",
+        "fp32",
+        "seconds from process start to the first text embedding, and peak memory, beside transformers and torch",
+    )
+    kept = command("memory", memory.run, "biovil", "openvino", "int8", "resident memory while much is embedded")
+    kept.add_argument("--texts-count", type=int, default=10_000, help="requests of mixed lengths (10,000)")
+    kept.add_argument("--images-count", type=int, default=2_000, help="images (2,000)")
+    return parser
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ result is packed again.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -28,6 +29,8 @@ _INNER = {name: f"packed_{name}" for name in _OUTPUTS}
 _PACKED_INPUTS = ("input_ids", "position_ids", "segment_ids", "cls_positions")
 _PLAIN_INPUTS = ("input_ids", "attention_mask")
 _ONE = "plain:one"
+# (rows, width, heads, size) → (rows, heads, size, width), and its two steps.
+_KEYS, _HEADS, _TURNED = (0, 2, 3, 1), (0, 2, 1, 3), (0, 1, 3, 2)
 
 
 def packed_spec(size: int, longest: int, external_data: str) -> GraphSpec:
@@ -72,7 +75,7 @@ def plain_graph(source: Path, target: Path, spec: GraphSpec) -> GraphInfo:
         helper.make_node("Identity", ["attention_mask"], ["segment_ids"]),
     ]
     after = [helper.make_node("Squeeze", [inner, _ONE], [name]) for name, inner in _INNER.items()]
-    nodes = [*before, *graph.node, *after]
+    nodes = [*before, *_two_transposes(graph), *after]
     for value, names in ((0, ("plain:0", "plain:zero")), (1, ("plain:1", _ONE))):
         for name, array in zip(names, (np.int64(value), np.array([value])), strict=True):
             graph.initializer.append(numpy_helper.from_array(np.asarray(array), name))
@@ -104,6 +107,21 @@ def pack_graph(source: Path, target: Path, spec: GraphSpec) -> GraphInfo:
     model.graph.node.extend(reversed(nodes))
     _rename(model.graph, {inner: name for name, inner in _INNER.items()})
     return _write(model, list(model.graph.node), target, spec)
+
+
+def _two_transposes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """The nodes, with the transposition of the keys in two steps.
+
+    OpenVINO takes the second into the product that follows and does the first in a quarter of the time that it takes
+    for both at once (0.08 ms instead of 0.32 of a layer's 21.7); ONNX Runtime joins them again.
+    """
+    for node in graph.node:
+        if node.op_type == "Transpose" and tuple(node.attribute[0].ints) == _KEYS:
+            (source,), (target,) = node.input, node.output
+            yield helper.make_node("Transpose", [source], [f"{target}:heads"], perm=_HEADS)
+            yield helper.make_node("Transpose", [f"{target}:heads"], [target], perm=_TURNED)
+        else:
+            yield node
 
 
 def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:

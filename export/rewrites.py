@@ -118,7 +118,8 @@ class TextEmbeddingGraph(nn.Module):
         if self.pooling == "mean":
             weights = owned.to(hidden.dtype)
             hidden = (weights @ hidden) / weights.sum(dim=-1, keepdim=True)
-        projected = self.projection_head(hidden)
+        # As a matrix, so that the head is exported as Gemm, which stays in floating point: it costs next to nothing.
+        projected = self.projection_head(hidden.flatten(0, 1)).unflatten(0, cls_positions.shape)
         return F.normalize(projected, dim=-1), projected
 
 

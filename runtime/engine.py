@@ -221,7 +221,7 @@ def load(
     if "image" in sessions:
         image = ImageEncoder(
             opened.image_part(),
-            sessions["image"].single,
+            sessions["image"],
             invert_monochrome1,
             fast_decode=fast_decode,
             threads=threads,

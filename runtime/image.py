@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from runtime.errors import Fault, InputError
 from runtime.images import ImageLike, Pixels, as_image_list, load_pixels, look_at
 from runtime.manifest import ImagePart
 from runtime.session import Session
+from runtime.sessions import Sessions
 from runtime.workers import ordered_map
 
 __all__ = ["ImageEncoder"]
@@ -23,6 +24,20 @@ __all__ = ["ImageEncoder"]
 # Images computed together. Measured with ONNX Runtime on 2 cores, per image: 214 ms one by one, 195 in fours, 216 in
 # eights.
 _BATCH = 4
+
+
+# From so many images on a second session, with streams, is worth opening.
+_BULK_IMAGES = 16
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How images are computed: calls of the session side by side, threads that decode for each, images per call."""
+
+    session: Session
+    streams: int
+    decoders: int
+    size: int
 
 
 @dataclass(frozen=True)
@@ -38,9 +53,9 @@ class _Batch:
 class ImageEncoder:
     """The image half of an engine.
 
-    Images are decoded and computed by `streams` workers; each decodes a few images on its share of the threads and then
-    computes them on it, so that no more than `threads` are ever busy, and none waits for another kind of work. A few
-    batches are held at a time, the originals only while they are decoded.
+    Many images are decoded and computed by one worker for each stream of the session, which decodes a few images on its
+    share of the threads and then computes them on it, so that no more than `threads` are ever busy, and none waits for
+    another kind of work. A few batches are held at a time, the originals only while they are decoded.
 
     Attributes:
         embedding_size: length of an embedding (128 for BioViL).
@@ -52,32 +67,29 @@ class ImageEncoder:
     def __init__(
         self,
         part: ImagePart,
-        session: Session,
+        sessions: Sessions,
         invert_monochrome1: bool = True,
         *,
         fast_decode: bool = False,
         threads: int = 1,
-        streams: int = 1,
     ) -> None:
-        """Wrap a session.
+        """Wrap the opened graph.
 
         Args:
             part: what the bundle says of its images.
-            session: the opened graph.
+            sessions: of the graph.
             invert_monochrome1: see `runtime.load`.
             fast_decode: see `runtime.load`.
             threads: threads that decode or compute at a time.
-            streams: calls of `session.run` side by side, for which the session should have been opened.
         """
         self.embedding_size = part.embedding_size
         self.grid = part.grid
         self.resize = part.resize
         self.crop = part.crop
-        self._session = session
+        self._sessions = sessions
         self._invert_monochrome1 = invert_monochrome1
         self._fast_decode = fast_decode
         self._threads = threads
-        self._streams = streams
 
     def encode(self, images: ImageLike | Iterable[ImageLike]) -> NDArray[np.float32]:
         """Embed one image or many in the space shared with texts.
@@ -134,7 +146,10 @@ class ImageEncoder:
             InputError: as for `encode`, but an empty iterable yields nothing.
             MissingExtraError: as for `encode`.
         """
-        with closing(self._batches(images, "image_embeds", self._batch_size(), on_fault is not None)) as batches:
+        remaining = iter(images)
+        first = list(islice(remaining, _BULK_IMAGES))
+        way = self._way(len(first))
+        with closing(self._batches(chain(first, remaining), "image_embeds", way, on_fault is not None)) as batches:
             for batch in batches:
                 for fault in batch.faults:
                     if on_fault is None:
@@ -174,7 +189,7 @@ class ImageEncoder:
                 f"pixel_values is {pixels.dtype} {pixels.shape}; uint8 (N, {self.crop}, {self.crop}) is expected. "
                 "Pass images that are not prepared to encode()."
             )
-        return self._session.run([output], {"pixel_values": pixels})[0]
+        return self._sessions.single.run([output], {"pixel_values": pixels})[0]
 
     def _encode(
         self, images: ImageLike | Iterable[ImageLike], output: str, shape: tuple[int, ...]
@@ -182,8 +197,7 @@ class ImageEncoder:
         listed = as_image_list(images)
         embeddings = np.empty((len(listed), *shape), dtype=np.float32)
         faults: list[Fault] = []
-        size = min(self._batch_size(), math.ceil(len(listed) / self._streams))
-        with closing(self._batches(listed, output, size, skip_bad=False)) as batches:
+        with closing(self._batches(listed, output, self._way(len(listed)), skip_bad=False)) as batches:
             for batch in batches:
                 faults += batch.faults
                 if batch.embeddings is not None:
@@ -192,22 +206,24 @@ class ImageEncoder:
             raise InputError.from_faults("images", faults, len(listed))
         return embeddings
 
-    def _batch_size(self) -> int:
-        """Images for one worker, enough that each of its threads has one to decode."""
-        return _BATCH * math.ceil(self._decoders() / _BATCH)
-
-    def _decoders(self) -> int:
-        return max(1, self._threads // self._streams)
+    def _way(self, count: int) -> _Way:
+        """How so many images, or more, are computed."""
+        bulk = count >= _BULK_IMAGES
+        streams = self._sessions.streams if bulk else 1
+        decoders = max(1, self._threads // streams)
+        # Enough for one worker that each of its threads has one to decode.
+        size = _BATCH * math.ceil(decoders / _BATCH)
+        return _Way(self._sessions.bulk() if bulk else self._sessions.single, streams, decoders, size)
 
     def _batches(
-        self, images: Iterable[ImageLike], output: str, size: int, skip_bad: bool
+        self, images: Iterable[ImageLike], output: str, way: _Way, skip_bad: bool
     ) -> Generator[_Batch, None, None]:
         """Decode and compute images, batch by batch, in order.
 
         Args:
             images: taken a few batches ahead.
             output: of the graph.
-            size: images per batch.
+            way: see `_way`.
             skip_bad: compute the others all the same. Without it a batch with a bad image has no embeddings, and those
                 after it that were not yet begun are neither computed nor decoded: their files are only looked at.
         """
@@ -219,18 +235,20 @@ class ImageEncoder:
             start, items = batch
             if start > first_bad:
                 return _Batch(start, len(items), None, _shifted(look_at(items), start))
-            loaded, faults = self._load(items, self._decoders())
+            loaded, faults = self._load(items, way.decoders)
             if faults and not skip_bad:
                 with lock:
                     first_bad = min(first_bad, start)
             if not loaded or start >= first_bad:
                 return _Batch(start, len(items), None, _shifted(faults, start))
             pixels = np.stack([item.pixels for item in loaded])
-            runs = [self.encode_pixels(pixels[at : at + _BATCH], output) for at in range(0, len(pixels), _BATCH)]
+            runs = [
+                way.session.run([output], {"pixel_values": pixels[at : at + _BATCH]})[0]
+                for at in range(0, len(pixels), _BATCH)
+            ]
             return _Batch(start, len(items), np.concatenate(runs), _shifted(faults, start))
 
-        batches = _split(images, size)
-        yield from ordered_map(work, batches, self._streams) if self._streams > 1 else map(work, batches)
+        yield from ordered_map(work, _split(images, way.size), way.streams if way.streams > 1 else 0)
 
     def _load(self, images: list[ImageLike], threads: int) -> tuple[list[Pixels], list[Fault]]:
         return load_pixels(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import queue
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -54,12 +54,19 @@ class OpenVinoSession:
         except Exception as error:  # OpenVINO raises RuntimeError and its own types
             hint = " OpenVINO follows no symbolic links: copy the bundle with cp -rL." if model.is_symlink() else ""
             raise ProviderError(f"OpenVINO cannot open {model}: {error}{hint}") from error
-        # A request serves one call at a time; each thread of the application gets its own.
-        self._local = threading.local()
+        # The first use of Tensor.data initializes something under a lock of C++ and lets go of Python's meanwhile: two
+        # threads that come first together wait for each other for ever (tests/runtime/test_openvino.py).
+        _ = openvino.Tensor(np.zeros(1, np.float32)).data
+        # A request serves one call at a time; they are kept for the next.
+        self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
         """Compute the named outputs from the named inputs."""
-        if not hasattr(self._local, "request"):
-            self._local.request = self._compiled.create_infer_request()
-        results = self._local.request.infer(dict(inputs))
-        return [np.array(results[name]) for name in outputs]
+        try:
+            request = self._idle.get_nowait()
+        except queue.Empty:
+            request = self._compiled.create_infer_request()
+        results = request.infer(dict(inputs))
+        found = [np.array(results[name]) for name in outputs]
+        self._idle.put(request)
+        return found

@@ -18,6 +18,7 @@ from runtime.bundle import open_bundle
 from runtime.image import ImageEncoder
 from runtime.providers import PROVIDERS
 from runtime.session import SessionOptions
+from runtime.sessions import Sessions
 from runtime.text import TextEncoder
 from runtime.tokenization import Tokenizer
 from tests import trained as oracle
@@ -86,7 +87,8 @@ def _encoders(folder: Path, precision: str) -> tuple[TextEncoder, ImageEncoder]:
         file = next(found.file for found in part.artifacts if found.precision == precision)
         sessions.append(PROVIDERS["cpu"].open(bundle.path(file), SessionOptions(2, precision)))
     tokenizer = Tokenizer(bundle.path("text"), bundle.text_part().max_length)
-    return TextEncoder(bundle.text_part(), sessions[0], tokenizer), ImageEncoder(bundle.image_part(), sessions[1])
+    text, image = (Sessions(lambda _, opened=session: opened, 1) for session in sessions)
+    return TextEncoder(bundle.text_part(), text, tokenizer), ImageEncoder(bundle.image_part(), image)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

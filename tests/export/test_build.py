@@ -90,9 +90,9 @@ def test_a_tokenizer_that_differs_misses_the_gate(tiny_checkpoint: Path, tmp_pat
 
 
 def test_a_crop_off_by_one_misses_the_gate(tiny_checkpoint: Path, tmp_path: Path, monkeypatch) -> None:
-    from runtime import images
+    from runtime import pixels
 
-    monkeypatch.setattr(images, "round", lambda value: round(value) + 1, raising=False)
+    monkeypatch.setattr(pixels, "round", lambda value: round(value) + 1, raising=False)
     with pytest.raises(GateError, match=r"preprocessing: differing is 14, .*pixels of 14 phantoms"):
         export_bundle(tiny_family("biovil-image"), str(tiny_checkpoint), tmp_path / "bundle")
     assert nothing_left(tmp_path)

@@ -19,6 +19,7 @@ from export.errors import CalibrationError
 from export.lower import PRECISIONS, Lowering
 from export.phantom import chest_phantom
 from export.verify import verify_bundle
+from runtime.bundle import EMBEDDING
 from runtime.errors import ProviderError
 from runtime.manifest import Manifest
 from runtime.providers import PROVIDERS
@@ -26,6 +27,11 @@ from tests.conftest import edit_json, run_module, tiny_family
 
 SMALL = CalibrationSources(texts=64, texts_held_out=32, images_count=16, images_held_out=8)
 TEXTS = ["No pleural effusion.", "Small left apical pneumothorax", "Heart size is enlarged"]
+
+
+def plain(part):
+    """The artifacts that take a text or an image a row."""
+    return [artifact for artifact in part.artifacts if artifact.role == EMBEDDING]
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +51,10 @@ def test_the_command_line_knows_the_precisions():
 
 def test_every_precision_is_there_with_its_fidelity(lowered):
     manifest = lowered[1]
-    text = {(found.precision, found.providers): found for found in manifest.text.artifacts}
+    text = {(found.precision, found.providers): found for found in plain(manifest.text)}
     assert sorted(precision for precision, _ in text) == ["bf16", "fp16", "fp32", "int8", "int8", "int8-dynamic"]
     assert sorted(found.precision for found in manifest.image.artifacts) == ["fp16", "fp32", "int8", "int8"]
-    for found in (*manifest.text.artifacts, *manifest.image.artifacts):
+    for found in (*plain(manifest.text), *manifest.image.artifacts):
         assert found.fidelity, found.file
         if found.precision in ("fp16", "bf16"):  # judged by a stand-in: no GPU here
             assert found.providers == ("cuda", "tensorrt")
@@ -121,7 +127,7 @@ def test_verify_finds_what_the_export_recorded(lowered):
     assert report["missed"] == []
     artifacts = report["artifacts"]
     assert {each["file"] for each in artifacts} == {
-        artifact.file for artifact in (*lowered[1].text.artifacts, *lowered[1].image.artifacts)
+        artifact.file for artifact in (*plain(lowered[1].text), *lowered[1].image.artifacts)
     }
     for each in artifacts:
         # The same held-out data: the built-in split is seeded.
@@ -166,7 +172,7 @@ def test_a_part_without_the_precision_keeps_fp32(tiny_checkpoint, tmp_path):
     out = tmp_path / "bundle"
     lowering = Lowering(("int8-dynamic",))
     manifest = export_bundle(tiny_family(), str(tiny_checkpoint), out, lowering=lowering, calibration=SMALL)
-    assert [artifact.precision for artifact in manifest.text.artifacts] == ["int8-dynamic"]
+    assert [artifact.precision for artifact in plain(manifest.text)] == ["int8-dynamic"]
     assert [artifact.precision for artifact in manifest.image.artifacts] == ["fp32"]
     assert runtime.load(out, provider="cpu").precision == {"text": "int8-dynamic", "image": "fp32"}
 
@@ -189,7 +195,7 @@ def test_a_bundle_without_fp32_runs_but_has_nothing_to_compare_with(tiny_checkpo
     out = tmp_path / "bundle"
     family = tiny_family("cxr-bert-specialized")
     manifest = export_bundle(family, str(tiny_checkpoint), out, lowering=Lowering(("int8",)), calibration=SMALL)
-    assert [artifact.precision for artifact in manifest.text.artifacts] == ["int8"]
+    assert [artifact.precision for artifact in plain(manifest.text)] == ["int8"]
     assert not (out / "text" / "onnx" / "model.onnx_data").exists()
     assert runtime.load(out, provider="cpu").precision == {"text": "int8"}
     process = run_module("export", "verify", str(out), expect=1)

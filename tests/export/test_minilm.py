@@ -65,7 +65,9 @@ def test_rounding_to_nearest_without_outlier_channels_is_worse(bundle, monkeypat
     """The negative control: what makes the recipe good is in the recipe, not in the model."""
     from export import int8, rounding, text_recipes
 
-    monkeypatch.setattr(int8, "round_weights", lambda weight, scales, moments: rounding.round_to_nearest(weight, scales))
+    monkeypatch.setattr(
+        int8, "round_weights", lambda weight, scales, moments: rounding.round_to_nearest(weight, scales)
+    )
     monkeypatch.setattr(text_recipes, "_OUTLIER_SHARE", 2.0)
     checkpoint = bundle[0].parent / "checkpoint"
     with pytest.MonkeyPatch.context() as patch:

@@ -34,7 +34,8 @@ def test_no_folder_and_no_manifest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["text/onnx/model.onnx", "text/onnx/model.onnx_data", "text/tokenizer.json", "image/onnx/model.onnx_data"]
+    "name",
+    ["text/onnx/model_packed.onnx", "text/onnx/model.onnx_data", "text/tokenizer.json", "image/onnx/model.onnx_data"],
 )
 def test_one_changed_byte_is_noticed(tiny_copy: Path, name: str) -> None:
     file = tiny_copy / name
@@ -89,7 +90,7 @@ def test_a_manifest_that_is_not_json(tiny_copy: Path) -> None:
 
 
 def test_a_file_that_the_manifest_does_not_list_is_not_trusted(tiny_copy: Path) -> None:
-    edit_json(tiny_copy / MANIFEST_NAME, lambda data: data["files"].pop("text/onnx/model.onnx"))
+    edit_json(tiny_copy / MANIFEST_NAME, lambda data: data["files"].pop("text/onnx/model_packed.onnx"))
     with pytest.raises(BundleError, match="not listed"):
         runtime.load(tiny_copy, provider="cpu")
 

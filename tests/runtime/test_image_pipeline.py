@@ -18,6 +18,7 @@ from runtime import images as images_module
 from runtime.errors import Fault, InputError, MissingExtraError
 from runtime.image import ImageEncoder
 from runtime.manifest import ImagePart
+from runtime.sessions import Sessions
 from tests.conftest import System
 
 PART = ImagePart(resize=64, crop=48, grid=3, embedding_size=4, artifacts=())
@@ -59,8 +60,13 @@ class Busy:
             self.now -= 1
 
 
+@pytest.fixture(autouse=True)
+def _few_images_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.image._BULK_IMAGES", 1)
+
+
 def encoder(session: Watched, threads: int = 1, streams: int = 1, fast_decode: bool = False) -> ImageEncoder:
-    return ImageEncoder(PART, session, threads=threads, streams=streams, fast_decode=fast_decode)
+    return ImageEncoder(PART, Sessions(lambda _: session, streams), threads=threads, fast_decode=fast_decode)
 
 
 @pytest.fixture(scope="module")
