@@ -117,7 +117,7 @@ def _fill_rows(lengths: Sequence[int], longest: int) -> Iterator[Row]:
     """Rows from the widest to the narrowest."""
     left = _Left(lengths)
     while (first := left.longest(longest)) is not None:
-        if left.tokens <= _GRID:
+        if left.tokens <= min(_GRID, longest):
             yield Row(min(_round_up(left.tokens, _FINE_GRID), longest), left.take_all())
             return
         narrowest = min(_round_up(first, _GRID), longest)
