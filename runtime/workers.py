@@ -39,7 +39,7 @@ def ordered_map(function: Callable[[_Item], _Result], items: Iterable[_Item], wo
     try:
         for item in items:
             under_way.append(pool.submit(function, item))
-            if len(under_way) > workers + _WAITING:
+            if len(under_way) == workers + _WAITING:
                 yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()
