@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -13,14 +14,15 @@ from runtime.batching import pad_batch, plan_batches
 from runtime.errors import Fault, InputError
 from runtime.manifest import TextPart
 from runtime.packing import Row, pack_batch, plan_packed
+from runtime.session import Session
 from runtime.sessions import Sessions
 from runtime.tokenization import Tokenizer
 from runtime.workers import ordered_map
 
-__all__ = ["TextEncoder"]
+__all__ = ["TOKEN_BUDGET", "TextEncoder"]
 
 # Tokens in one batch: enough to keep the matrix products busy, little enough to stay in cache.
-_TOKEN_BUDGET = 512
+TOKEN_BUDGET = 512
 # Texts that are tokenized and planned together: enough to fill rows and batches, few enough to hold.
 _WINDOW = 1024
 # From so many tokens on a second session, with streams, is worth opening.
@@ -64,7 +66,15 @@ class TextEncoder:
         embedding_size: length of an embedding (128 for CXR-BERT).
     """
 
-    def __init__(self, part: TextPart, sessions: Sessions, tokenizer: Tokenizer, packed: bool = False) -> None:
+    def __init__(
+        self,
+        part: TextPart,
+        sessions: Sessions,
+        tokenizer: Tokenizer,
+        packed: bool = False,
+        *,
+        token_budget: int = TOKEN_BUDGET,
+    ) -> None:
         """Put the parts together.
 
         Args:
@@ -72,11 +82,13 @@ class TextEncoder:
             sessions: of the graph.
             tokenizer: the bundle's.
             packed: whether the graph takes several texts a row.
+            token_budget: tokens in one batch, padding counted, at least 1; a longer text has a batch of its own.
         """
         self.tokenizer = tokenizer
         self.embedding_size = part.embedding_size
         self._sessions = sessions
         self._packed = packed
+        self._token_budget = token_budget
 
     def encode(self, texts: str | Iterable[str], *, normalize: bool = True) -> NDArray[np.float32]:
         """Embed one text or many in the space shared with images.
@@ -145,6 +157,23 @@ class TextEncoder:
                 # A view would keep the whole window alive.
                 yield window.embeddings[row].copy() if row >= 0 else None
 
+    def encode_tokens(self, rows: Sequence[list[int]]) -> NDArray[np.float32]:
+        """Embed texts that are tokenized already, as bulk work however few they are: what `runtime.tune` measures.
+
+        Args:
+            rows: token ids, [CLS] and [SEP] among them, at most 512 each; equal rows are computed again.
+
+        Returns:
+            float32 (N, 128), unit L2 norm.
+        """
+        shape = (len(rows), self.embedding_size)
+        window = _Window(0, list(rows), np.arange(len(rows)), [], np.empty(shape, np.float32))
+        run = partial(_run, self._sessions.bulk(), "text_embeds")
+        workers = self._sessions.streams if self._sessions.streams > 1 else 0
+        for _ in ordered_map(run, self._plan(window, skip_bad=False), workers):
+            pass
+        return window.embeddings
+
     def _windows(self, texts: Iterable[str], normalize: bool, skip_bad: bool) -> Iterator[_Window]:
         """Texts, window by window, with their embeddings; after a bad text nothing is computed unless `skip_bad`.
 
@@ -158,7 +187,9 @@ class TextEncoder:
         session, workers = self._sessions.single, 1
         jobs = self._plan(first, skip_bad)
         more = len(first.row_of) == _WINDOW
-        if more or sum(map(len, first.rows)) >= _BULK_TOKENS:
+        if first.faults and not skip_bad:
+            workers = 0  # nothing will be computed
+        elif more or sum(map(len, first.rows)) >= _BULK_TOKENS:
             session, workers = self._sessions.bulk(), self._sessions.streams
         elif len(jobs) == 1:
             workers = 0
@@ -171,13 +202,8 @@ class TextEncoder:
                 yield from self._plan(window, skip_bad, compute)
                 last = window
 
-        def run(job: _Job) -> _Job:
-            if len(job.rows):
-                job.window.embeddings[job.rows] = session.run([output], job.inputs)[0][job.found]
-            return job
-
         current = first
-        for job in ordered_map(run, upcoming(), workers):
+        for job in ordered_map(partial(_run, session, output), upcoming(), workers):
             if job.window is not current:
                 yield current
                 current = job.window
@@ -208,9 +234,9 @@ class TextEncoder:
             return [_Job(window, {}, (), np.empty(0, np.intp))]
         lengths = [len(row) for row in window.rows]
         if self._packed:
-            batches = plan_packed(lengths, _TOKEN_BUDGET, self.tokenizer.max_length)
+            batches = plan_packed(lengths, self._token_budget, self.tokenizer.max_length)
             return [self._packed_job(window, batch) for batch in batches]
-        return [self._padded_job(window, batch) for batch in plan_batches(lengths, _TOKEN_BUDGET)]
+        return [self._padded_job(window, batch) for batch in plan_batches(lengths, self._token_budget)]
 
     def _packed_job(self, window: _Window, batch: Sequence[Row]) -> _Job:
         packed = pack_batch(batch, window.rows, self.tokenizer.pad_token_id)
@@ -220,3 +246,9 @@ class TextEncoder:
         input_ids, attention_mask = pad_batch([window.rows[index] for index in batch], self.tokenizer.pad_token_id)
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         return _Job(window, inputs, (np.arange(len(batch)),), batch)
+
+
+def _run(session: Session, output: str, job: _Job) -> _Job:
+    if len(job.rows):
+        job.window.embeddings[job.rows] = session.run([output], job.inputs)[0][job.found]
+    return job
