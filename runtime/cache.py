@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-__all__ = ["CACHE_VARIABLE", "cache_folder"]
+__all__ = ["CACHE_VARIABLE", "cache_folder", "cache_path"]
 
 CACHE_VARIABLE = "CXR_ENGINE_CACHE"
 _NAME = "cxr-engine"
@@ -43,6 +43,12 @@ def cache_folder(kind: str) -> Path | None:
         _warn_once(str(folder), str(error))
         return None
     return folder
+
+
+def cache_path(kind: str) -> Path | None:
+    """Where `cache_folder` would have it, whether it is there or not; None for a user without a home."""
+    root = _root()
+    return root and root / kind
 
 
 def _root() -> Path | None:

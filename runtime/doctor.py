@@ -14,12 +14,14 @@ from typing import Any
 
 from runtime.bundle import open_bundle
 from runtime.cores import find_cores, memory_limit
-from runtime.errors import BundleError, CxrEngineError, ProviderError
+from runtime.decision import decide
+from runtime.errors import CxrEngineError
 from runtime.gpu import tensorrt_version
-from runtime.precision import choose_precision
+from runtime.precision import MIN_FIDELITY
 from runtime.probe import probe_apart
 from runtime.processor import first_gpu, processor_features, processor_name
-from runtime.providers import PROVIDERS, Provider, choose_provider, explain_auto, unavailable_reason
+from runtime.providers import PROVIDERS, AutoStep, Provider, default_threads, explain_auto, unavailable_reason
+from runtime.tuned import Row, read_tuning
 
 __all__ = ["examine", "find_conflicts", "print_report", "works"]
 
@@ -51,8 +53,8 @@ def examine(bundle: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     Returns:
         JSON-ready: python, system, processor (name, features), cores (logical, allowed, physical, quota, threads),
         memory (total, limit), gpu (name, capability, or None), packages (name → version), engines (name → runs,
-        reason, processor, bf16), auto (provider, taken and reason of each), problems, and with a bundle: bundle (path,
-        then provider and choices, or error).
+        reason, processor, bf16), auto (provider, taken and reason of each; with a bundle, for it), problems, and with a
+        bundle: bundle (path, then provider, reason and choices, or error).
     """
     packages = _installed(_PACKAGES)
     gpu = _or_none(first_gpu)
@@ -72,7 +74,9 @@ def examine(bundle: str | os.PathLike[str] | None = None) -> dict[str, Any]:
         "problems": _problems(packages, engines),
     }
     if bundle is not None:
-        report["bundle"] = _bundle(bundle)
+        report["bundle"], steps = _bundle(bundle)
+        if steps:
+            report["auto"] = [asdict(step) for step in steps]
     return report
 
 
@@ -134,24 +138,30 @@ def _problems(packages: dict[str, str], engines: dict[str, dict[str, Any]]) -> l
     return problems
 
 
-def _bundle(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What `runtime.load` would choose with "auto", without loading."""
+def _bundle(path: str | os.PathLike[str]) -> tuple[dict[str, Any], tuple[AutoStep, ...]]:
+    """What `runtime.load` would choose with "auto", without loading, and what becomes of each engine."""
     found: dict[str, Any] = {"path": str(path)}
     try:
         bundle = open_bundle(path)
-        failures = []
-        for provider in choose_provider("auto"):
-            try:
-                choices = [choose_precision(bundle, part, provider) for part in bundle.parts()]
-            except (BundleError, ProviderError) as error:
-                failures.append(f"{provider.name}: {error}")
-                continue
-            return {**found, "provider": provider.name, "choices": [f"{each}: {each.reason}" for each in choices]}
-        return {**found, "error": "; ".join(failures)}
+        plans, failures = decide(
+            bundle, bundle.parts(), "auto", {}, MIN_FIDELITY, default_threads(), read_tuning(bundle)
+        )
+        reasons = {name: str(error) for name, error in failures.items()}
+        if not plans:
+            return {**found, "error": "; ".join(f"{name}: {reason}" for name, reason in reasons.items())}, ()
+        best = plans[0]
+        choices = [f"{choice}: {choice.reason}{_bulk(best.row(part))}" for part, choice in best.choices.items()]
+        reason = best.reason.partition(": ")[2]
+        steps = explain_auto([plan.provider.name for plan in plans], reason, reasons)
+        return {**found, "provider": best.provider.name, "reason": best.reason, "choices": choices}, steps
     except CxrEngineError as error:
-        return {**found, "error": str(error)}
-    except Exception as error:
-        return {**found, "error": f"{type(error).__name__}: {error}"}
+        return {**found, "error": str(error)}, ()
+    except Exception as error:  # a doctor does not fall ill
+        return {**found, "error": f"{type(error).__name__}: {error}"}, ()
+
+
+def _bulk(row: Row | None) -> str:
+    return f"; streams={row.streams}, batch={row.batch} as tuned" if row else ""
 
 
 def _installed(names: Iterable[str]) -> dict[str, str]:

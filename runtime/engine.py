@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.bundle import PACKED, Bundle, open_bundle
+from runtime.bundle import Bundle, open_bundle
 from runtime.cores import check_threads
+from runtime.decision import Plan, decide
 from runtime.errors import BundleError, CxrEngineError, InputError, ProviderError
-from runtime.image import ImageEncoder
+from runtime.image import BATCH, ImageEncoder
 from runtime.images import ImageLike, as_image_list
 from runtime.joint import average_prompts, map_to_image, patch_similarity
-from runtime.manifest import Artifact, FidelityRecord, Manifest
-from runtime.precision import MIN_FIDELITY, Choice, choose_precision
-from runtime.providers import Provider, choose_provider
+from runtime.manifest import FidelityRecord, Manifest
+from runtime.opening import default_streams, open_sessions, open_text
+from runtime.precision import MIN_FIDELITY, Choice
 from runtime.session import SessionOptions
 from runtime.sessions import Sessions
 from runtime.text import TextEncoder
-from runtime.tokenization import Tokenizer
+from runtime.tuned import Row, read_tuning
 
 __all__ = ["Engine", "load"]
 
@@ -39,6 +39,7 @@ class Engine:
         fidelity: what was measured of each part on this provider in this precision, on held-out data, when the bundle
             was exported or last verified; None where nothing was. Its `processor` may not be this machine's.
         choices: the artifact of each part and why it was chosen.
+        reason: why this engine, in one sentence: asked for, tuned, the fastest by the bundle's records, …
         manifest: everything known about the bundle.
     """
 
@@ -49,8 +50,10 @@ class Engine:
         choices: Mapping[str, Choice],
         text: TextEncoder | None,
         image: ImageEncoder | None,
+        reason: str,
     ) -> None:
         self.provider = provider
+        self.reason = reason
         self.choices = dict(choices)
         self.precision: dict[str, str] = {part: choice.precision for part, choice in choices.items()}
         self.fidelity: dict[str, FidelityRecord | None] = {part: choice.fidelity for part, choice in choices.items()}
@@ -145,19 +148,23 @@ def load(
     parts: Iterable[str] | None = None,
     invert_monochrome1: bool = True,
     fast_decode: bool = False,
+    share: bool = False,
 ) -> Engine:
     """Open a bundle for inference. Every file that is used is compared with the manifest's sha256 first.
 
     Args:
         bundle: folder written by `python -m export`.
-        provider: "cpu", "openvino", "cuda", "tensorrt", or "auto" for the first of cuda, cpu and openvino that works
-            (`engine.provider` says which). A named provider that cannot run raises.
+        provider: "cpu", "openvino", "cuda", "tensorrt", or "auto" for the fastest that works (`engine.provider` says
+            which, `engine.reason` why): as `python -m runtime tune` found on this machine; else cuda, then the
+            processor's engine that is faster by the bundle's records of this very processor; else the first of cuda,
+            cpu and openvino. A named provider that cannot run raises.
         precision: what to compute in: a precision of the bundle; "bf16", which OpenVINO makes of fp32 and which is
             refused where it would be emulated slowly; or "auto" for the fastest, part by part, whose recorded fidelity
             on that provider reaches `min_fidelity`, else fp32 (`engine.precision` and `engine.fidelity` say which; a
             line at level INFO of the logger "runtime" says why). A mapping names one for each part:
             {"text": "int8-dynamic", "image": "int8"}; parts that it lacks are "auto".
-        threads: threads for one inference; None takes the processors this process may run on.
+        threads: threads for one inference; None takes the processors this process may run on. Streams and batch of
+            bulk work are as tuned with as many threads, if they were.
         min_fidelity: smallest mean cosine to PyTorch fp32 on held-out data that precision="auto" accepts, in [0, 1].
         parts: load only these of "text" and "image"; None loads all the bundle has.
         invert_monochrome1: turn MONOCHROME1 DICOM, where 0 is white, the right way up, as the training data was. False
@@ -166,6 +173,7 @@ def load(
             shorter side keeps the length that it is resized to (512). 2,500 × 2,048 pixels take 9 ms instead of 21, but
             they are not the reference's: they differ by 1.4 of 255 in the mean, and the embeddings of a small trained
             model have a mean cosine of 0.9994 to the exact ones (least 0.9985; patches 0.998, least 0.93).
+        share: other processes use the same processors: threads that wait do not spin.
 
     Returns:
         An engine with the methods `text.encode`, `image.encode`, `image.encode_patches`, `similarity` and
@@ -194,39 +202,52 @@ def load(
     for part in by_part:
         if part not in wanted:
             raise InputError(f"precision names the part '{part}'; loaded are: {', '.join(wanted)}.")
-    failures: dict[str, CxrEngineError] = {}
-    for candidate in choose_provider(provider):
+    tuning = read_tuning(opened)
+    plans, failures = decide(opened, wanted, provider, by_part, min_fidelity, threads, tuning)
+    for plan in plans:
         try:
-            choices = {
-                part: choose_precision(opened, part, candidate, by_part.get(part, "auto"), min_fidelity)
-                for part in wanted
-            }
-        except (BundleError, ProviderError) as error:
-            failures[candidate.name] = error
-            continue
-        try:
-            sessions = {part: _open_sessions(opened, choice, candidate, threads) for part, choice in choices.items()}
+            sessions = {part: _open(opened, plan, part, share) for part in wanted}
         except ProviderError as error:
-            failures[candidate.name] = error
+            failures[plan.provider.name] = error
             continue
         break
     else:
         raise _one_error(failures)
-    for choice in choices.values():
-        _LOG.info("%s on %s: %s", choice, candidate.name, choice.reason)
+    reason = plan.reason
+    if plan is not plans[0]:
+        reason += f"; {', '.join(other.provider.name for other in plans[: plans.index(plan)])} could not open it"
+    _LOG.info("%s", reason)
+    for part, choice in plan.choices.items():
+        _LOG.info("%s on %s: %s; %s", choice, plan.provider.name, choice.reason, _bulk(sessions[part], plan.row(part)))
     text, image = None, None
     if "text" in sessions:
-        packed = _graph(opened, choices["text"], candidate).role == PACKED
-        text = _text_encoder(opened, sessions["text"], packed)
+        row = plan.row("text")
+        text = open_text(opened, plan.choices["text"], plan.provider, sessions["text"], row.batch if row else None)
     if "image" in sessions:
+        row = plan.row("image")
         image = ImageEncoder(
             opened.image_part(),
             sessions["image"],
             invert_monochrome1,
             fast_decode=fast_decode,
             threads=threads,
+            batch=row.batch if row else BATCH,
         )
-    return Engine(opened, candidate.name, choices, text, image)
+    return Engine(opened, plan.provider.name, plan.choices, text, image, reason)
+
+
+def _open(bundle: Bundle, plan: Plan, part: str, share: bool) -> Sessions:
+    row = plan.row(part)
+    choice = plan.choices[part]
+    digest = hashlib.sha256("".join(bundle.manifest.files[name].sha256 for name in artifact.files).encode()).hexdigest()
+    options = SessionOptions(threads=plan.threads, precision=choice.precision, share=share, digest=digest)
+    streams = row.streams if row else default_streams(plan.provider, plan.threads)
+    return open_sessions(bundle, choice, plan.provider, options, streams)
+
+
+def _bulk(sessions: Sessions, row: Row | None) -> str:
+    streams = f"streams={sessions.streams} for bulk work"
+    return f"{streams}, batch={row.batch}, as tuned" if row else streams
 
 
 def _one_error(failures: Mapping[str, CxrEngineError]) -> CxrEngineError:
@@ -240,42 +261,6 @@ def _one_error(failures: Mapping[str, CxrEngineError]) -> CxrEngineError:
 
 def _shown(choice: Choice) -> str:
     return str(choice).replace(" ", "=", 1)
-
-
-def _text_encoder(bundle: Bundle, sessions: Sessions, packed: bool) -> TextEncoder:
-    folder = "text"
-    bundle.verify([f"{folder}/tokenizer.json", f"{folder}/special_tokens_map.json"])
-    part = bundle.text_part()
-    return TextEncoder(part, sessions, Tokenizer(bundle.path(folder), part.max_length), packed)
-
-
-def _graph(bundle: Bundle, choice: Choice, provider: Provider) -> Artifact:
-    """The graph to open: the chosen artifact, or its packed twin where the engine packs and there is one."""
-    if provider.packs:
-        for packed in bundle.artifacts(choice.part, provider.name, PACKED):
-            if packed.precision == choice.artifact.precision:
-                return packed
-    return choice.artifact
-
-
-def _open_sessions(bundle: Bundle, choice: Choice, provider: Provider, threads: int) -> Sessions:
-    artifact = _graph(bundle, choice, provider)
-    options = SessionOptions(threads=threads, precision=choice.precision)
-    # The graph is verified before it is parsed. Its weights are raw bytes: they are hashed while the session opens, and
-    # no session is handed out before the digests agree.
-    bundle.verify([artifact.file])
-    with ThreadPoolExecutor(1) as pool:
-        digests = pool.submit(bundle.verify, artifact.external_data)
-        try:
-            sessions = Sessions(
-                lambda streams: provider.open(bundle.path(artifact.file), replace(options, streams=streams)),
-                threads if provider.packs else 1,
-            )
-        except CxrEngineError:
-            digests.result()  # a changed file is the better explanation
-            raise
-        digests.result()
-    return sessions
 
 
 def _single(image: ImageLike) -> list[ImageLike]:

@@ -11,7 +11,7 @@ from runtime.errors import BundleError, ProviderError
 from runtime.manifest import Artifact, FidelityRecord
 from runtime.providers import Provider
 
-__all__ = ["MEAN_COSINE", "MIN_FIDELITY", "Choice", "choose_precision", "format_cosine"]
+__all__ = ["MEAN_COSINE", "MIN_FIDELITY", "Choice", "choose_precision", "format_cosine", "is_faithful", "mean_cosine"]
 
 MIN_FIDELITY = 0.99
 # The figure of a FidelityRecord that `min_fidelity` is about.
@@ -41,7 +41,7 @@ class Choice:
     def __str__(self) -> str:
         if self.fidelity is None:
             return f"{self.part} {self.precision}"
-        figure = format_cosine(_mean_cosine(self.fidelity))
+        figure = format_cosine(mean_cosine(self.fidelity))
         held_out = f"{self.fidelity.items} held-out {_NOUNS[self.part]}"
         return f"{self.part} {self.precision} (mean cosine {figure} on {held_out})"
 
@@ -74,7 +74,7 @@ def choose_precision(
     measured = [
         Choice(part, artifact, computed, record, "")
         for artifact, computed, record in _measured(bundle, part, provider)
-        if computed == "fp32" or _mean_cosine(record) >= min_fidelity
+        if computed == "fp32" or mean_cosine(record) >= min_fidelity
     ]
     if not measured:
         return _unmeasured(bundle, part, provider, min_fidelity)
@@ -85,6 +85,11 @@ def choose_precision(
         f"that are fp32 or have a mean cosine of at least {min_fidelity:g}"
     )
     return Choice(part, best.artifact, best.precision, best.fidelity, reason)
+
+
+def is_faithful(choice: Choice, min_fidelity: float) -> bool:
+    """Whether "auto" may take it: fp32 always, another if it was measured to have such a mean cosine."""
+    return choice.precision == "fp32" or (choice.fidelity is not None and mean_cosine(choice.fidelity) >= min_fidelity)
 
 
 def format_cosine(value: float) -> str:
@@ -146,7 +151,8 @@ def _record(artifact: Artifact, provider: Provider, precision: str) -> FidelityR
     return latest[-1] if latest else None
 
 
-def _mean_cosine(record: FidelityRecord) -> float:
+def mean_cosine(record: FidelityRecord) -> float:
+    """The figure that `min_fidelity` is about; NaN where it was not measured."""
     return record.figures.get(MEAN_COSINE, math.nan)
 
 

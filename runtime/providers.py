@@ -6,7 +6,7 @@ A new engine is one more entry in `PROVIDERS`.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +22,7 @@ from runtime.session import Session, SessionOptions
 from runtime.tensorrt_session import TensorRtSession
 
 __all__ = [
+    "AUTO_ORDER",
     "PROVIDERS",
     "AutoStep",
     "Provider",
@@ -161,8 +162,8 @@ _TABLE = (
 
 PROVIDERS: Mapping[str, Provider] = MappingProxyType({provider.name: provider for provider in _TABLE})
 
-# What `auto` tries, best first. TensorRT builds an engine for minutes and is therefore only taken by name.
-_AUTO_ORDER = ("cuda", "cpu", "openvino")
+# What `auto` tries where nothing was measured. TensorRT builds an engine for minutes and is only taken by name.
+AUTO_ORDER = ("cuda", "cpu", "openvino")
 
 
 def unavailable_reason(provider: Provider) -> str | None:
@@ -193,24 +194,36 @@ def choose_provider(name: str) -> tuple[Provider, ...]:
         if reason is not None:
             raise ProviderError(f"Provider '{name}' was asked for, but {reason}")
         return (PROVIDERS[name],)
-    usable = tuple(PROVIDERS[key] for key in _AUTO_ORDER if PROVIDERS[key].missing() is None)
+    usable = tuple(PROVIDERS[key] for key in AUTO_ORDER if PROVIDERS[key].missing() is None)
     if not usable:
         raise ProviderError("No inference engine is installed. Install one with: pip install 'cxr-engine[cpu]'")
     return usable
 
 
-def explain_auto() -> tuple[AutoStep, ...]:
-    """What `choose_provider("auto")` makes of every engine here, in the order in which it tries them."""
+def explain_auto(
+    order: Sequence[str] | None = None, reason: str | None = None, failures: Mapping[str, str] = MappingProxyType({})
+) -> tuple[AutoStep, ...]:
+    """What "auto" makes of every engine here, the one that is taken first.
+
+    Args:
+        order: engines in the order decided for a bundle, see `runtime.decision.decide`; None explains what happens
+            where nothing is known of a bundle.
+        reason: why the first of them is taken.
+        failures: why others cannot run the bundle.
+    """
+    unknown = f"the first of {', '.join(AUTO_ORDER)} that can run; what a bundle recorded or was tuned to goes before"
     steps: list[AutoStep] = []
-    for key in (*_AUTO_ORDER, *(name for name in PROVIDERS if name not in _AUTO_ORDER)):
+    for key in dict.fromkeys((*(order or ()), *AUTO_ORDER, *PROVIDERS)):
         taken = next((step.provider for step in steps if step.taken), None)
-        reason = unavailable_reason(PROVIDERS[key])
-        if reason is not None:
-            steps.append(AutoStep(key, False, reason))
-        elif key not in _AUTO_ORDER:
+        missing = unavailable_reason(PROVIDERS[key])
+        if missing is not None:
+            steps.append(AutoStep(key, False, missing))
+        elif key not in AUTO_ORDER:
             steps.append(AutoStep(key, False, "can run, but is taken by name only: it builds engines for minutes"))
+        elif key in failures:
+            steps.append(AutoStep(key, False, f"can run, but not this bundle: {failures[key]}"))
         elif taken is not None:
             steps.append(AutoStep(key, False, f"can run, but {taken} comes first"))
         else:
-            steps.append(AutoStep(key, True, f"the first of {', '.join(_AUTO_ORDER)} that can run"))
+            steps.append(AutoStep(key, True, reason or unknown))
     return tuple(steps)

@@ -1,0 +1,90 @@
+"""From a choice to opened graphs and the encoders around them."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from runtime.bundle import PACKED, Bundle
+from runtime.errors import CxrEngineError
+from runtime.manifest import Artifact
+from runtime.precision import Choice
+from runtime.providers import Provider
+from runtime.session import Session, SessionOptions
+from runtime.sessions import Sessions
+from runtime.text import TOKEN_BUDGET, TextEncoder
+from runtime.tokenization import Tokenizer
+
+__all__ = ["default_streams", "open_graph", "open_sessions", "open_text"]
+
+
+def default_streams(provider: Provider, threads: int) -> int:
+    """Calls that are computed side by side in bulk work where nothing was tuned."""
+    return threads if provider.packs else 1
+
+
+def open_graph(bundle: Bundle, choice: Choice, provider: Provider, options: SessionOptions) -> Session:
+    """Open what was chosen, its files not verified.
+
+    Raises:
+        ProviderError: the engine cannot open it.
+    """
+    return provider.open(bundle.path(_graph(bundle, choice, provider).file), options)
+
+
+def open_sessions(
+    bundle: Bundle, choice: Choice, provider: Provider, options: SessionOptions, streams: int
+) -> Sessions:
+    """Open what was chosen, and verify its files.
+
+    Args:
+        bundle: the opened bundle.
+        choice: what to open.
+        provider: the engine.
+        options: threads, precision and sharing.
+        streams: of the session for bulk work.
+
+    Raises:
+        BundleError: a file was changed.
+        ProviderError: the engine cannot open it.
+    """
+    artifact = _graph(bundle, choice, provider)
+    # The graph is verified before it is parsed. Its weights are raw bytes: they are hashed while the session opens, and
+    # no session is handed out before the digests agree.
+    bundle.verify([artifact.file])
+    with ThreadPoolExecutor(1) as pool:
+        digests = pool.submit(bundle.verify, artifact.external_data)
+        try:
+            sessions = Sessions(
+                lambda count: provider.open(bundle.path(artifact.file), replace(options, streams=count)), streams
+            )
+        except CxrEngineError:
+            digests.result()  # a changed file is the better explanation
+            raise
+        digests.result()
+    return sessions
+
+
+def open_text(
+    bundle: Bundle, choice: Choice, provider: Provider, sessions: Sessions, token_budget: int | None = None
+) -> TextEncoder:
+    """The encoder of texts around a graph's sessions.
+
+    Raises:
+        BundleError: a file of the tokenizer was changed.
+    """
+    folder = "text"
+    bundle.verify([f"{folder}/tokenizer.json", f"{folder}/special_tokens_map.json"])
+    part = bundle.text_part()
+    packed = _graph(bundle, choice, provider).role == PACKED
+    tokenizer = Tokenizer(bundle.path(folder), part.max_length)
+    return TextEncoder(part, sessions, tokenizer, packed, token_budget=token_budget or TOKEN_BUDGET)
+
+
+def _graph(bundle: Bundle, choice: Choice, provider: Provider) -> Artifact:
+    """The graph to open: the chosen artifact, or its packed twin where the engine packs and there is one."""
+    if provider.packs:
+        for packed in bundle.artifacts(choice.part, provider.name, PACKED):
+            if packed.precision == choice.artifact.precision:
+                return packed
+    return choice.artifact
