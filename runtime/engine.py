@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -239,8 +238,7 @@ def load(
 def _open(bundle: Bundle, plan: Plan, part: str, share: bool) -> Sessions:
     row = plan.row(part)
     choice = plan.choices[part]
-    digest = hashlib.sha256("".join(bundle.manifest.files[name].sha256 for name in artifact.files).encode()).hexdigest()
-    options = SessionOptions(threads=plan.threads, precision=choice.precision, share=share, digest=digest)
+    options = SessionOptions(threads=plan.threads, precision=choice.precision, share=share)
     streams = row.streams if row else default_streams(plan.provider, plan.threads)
     return open_sessions(bundle, choice, plan.provider, options, streams)
 

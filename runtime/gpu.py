@@ -15,7 +15,6 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 
@@ -201,6 +200,8 @@ def engine_key(gpu: Gpu | None, onnxruntime: str, tensorrt: str, options: Mappin
 
 def tensorrt_version() -> str | None:
     """Version of TensorRT, or None where there is none."""
+    from importlib import metadata  # 20 ms that a process without a GPU need not spend
+
     for package in _TENSORRT_PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             return metadata.version(package)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -49,6 +50,8 @@ def open_sessions(
         ProviderError: the engine cannot open it.
     """
     artifact = _graph(bundle, choice, provider)
+    contents = [entry.sha256 for name in artifact.files if (entry := bundle.manifest.files.get(name))]
+    options = replace(options, digest=hashlib.sha256("".join(contents).encode()).hexdigest())
     # The graph is verified before it is parsed. Its weights are raw bytes: they are hashed while the session opens, and
     # no session is handed out before the digests agree.
     bundle.verify([artifact.file])

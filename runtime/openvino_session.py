@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import ProviderError
+from runtime.openvino_cache import compile_cached
 from runtime.session import SessionOptions
 
 __all__ = ["OpenVinoSession"]
@@ -49,8 +50,10 @@ class OpenVinoSession:
 
         settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": options.threads, "NUM_STREAMS": options.streams}
         settings.update(_OPENVINO_SETTINGS.get(options.precision, {}))
+        if options.share:  # pinned threads of two processes would wait for the same processors
+            settings["ENABLE_CPU_PINNING"] = False
         try:
-            self._compiled = openvino.Core().compile_model(str(model), "CPU", settings)
+            self._compiled, self._memory = compile_cached(openvino.Core(), model, settings, options.digest)
         except Exception as error:  # OpenVINO raises RuntimeError and its own types
             hint = " OpenVINO follows no symbolic links: copy the bundle with cp -rL." if model.is_symlink() else ""
             raise ProviderError(f"OpenVINO cannot open {model}: {error}{hint}") from error

@@ -24,12 +24,14 @@ class SessionOptions:
             single call soonest, as many as threads get most done.
         share: other processes compute on the same processors: threads that wait do not spin, which would take time
             from those that compute.
+        digest: names the graph and its weights, for what engines compile and keep; None keeps nothing.
     """
 
     threads: int
     precision: str
     streams: int = 1
     share: bool = False
+    digest: str | None = None
 
 
 class Session(Protocol):
