@@ -15,13 +15,14 @@ from export.calibration import image_data, text_data
 from export.fidelity import embed_images, embed_texts, missed_gates
 from export.image_part import image_judge
 from export.lower import Judge, working_engines
+from export.parity import exceeded, packed_parity
 from export.progress import Steps
 from export.sentences import TRIPLETS
 from export.summary import report_console
 from export.text_part import text_judge
-from runtime.bundle import Bundle, open_bundle
+from runtime.bundle import PACKED, Bundle, open_bundle
 from runtime.errors import BundleError
-from runtime.manifest import Artifact, FidelityRecord
+from runtime.manifest import Artifact, FidelityRecord, ParityRecord
 from runtime.providers import PROVIDERS, Provider, choose_provider, default_threads
 from runtime.session import Session, SessionOptions
 from runtime.tokenization import Tokenizer
@@ -31,17 +32,25 @@ __all__ = ["Verified", "verify_bundle"]
 
 @dataclasses.dataclass(frozen=True)
 class Verified:
-    """One artifact on one engine: what was recorded at the export (None where nothing was) and what is found here."""
+    """One artifact on one engine.
+
+    Attributes:
+        recorded: what was measured at the export; None where nothing was.
+        found: what is measured here.
+        packed: its twin that takes several texts a row, compared with it here; None where the engine runs none.
+    """
 
     part: str
     file: str
     recorded: FidelityRecord | None
     found: FidelityRecord
+    packed: ParityRecord | None = None
 
     @property
     def missed(self) -> list[str]:
         """Lines for the figures below the gates that held at the export."""
-        return missed_gates(self.found.figures, self.found.gates)
+        packed = [f"packed: {line}" for line in exceeded(self.packed)] if self.packed else []
+        return missed_gates(self.found.figures, self.found.gates) + packed
 
 
 def verify_bundle(
@@ -54,6 +63,8 @@ def verify_bundle(
     steps: Steps | None = None,
 ) -> list[Verified]:
     """Compare every artifact with the bundle's fp32 graph, which the export proved equal to PyTorch.
+
+    Those that have a twin for several texts a row, which is what the runtime runs, are compared with it as well.
 
     Args:
         path: the bundle.
@@ -84,7 +95,8 @@ def verify_bundle(
                     gates = recorded.gates if recorded else {}
                     with steps.substep(f"{artifact.file} on {engine.name}"):
                         found = judge.record(engine, bundle.path(artifact.file), precision, gates, computed)
-                        verified.append(Verified(part, artifact.file, recorded, found))
+                        packed = _packed(bundle, part, artifact, engine, computed or precision)
+                        verified.append(Verified(part, artifact.file, recorded, found, packed))
     return verified
 
 
@@ -98,6 +110,18 @@ def _combinations(artifact: Artifact, judge: Judge) -> Iterator[tuple[Provider, 
         yield engine, artifact.precision, None
         if artifact.precision == "fp32":
             yield from ((engine, each, each) for each in sorted(engine.from_fp32) if engine.refuses(each) is None)
+
+
+def _packed(bundle: Bundle, part: str, plain: Artifact, engine: Provider, computed: str) -> ParityRecord | None:
+    """The graph that takes several texts a row against the one that takes one, where the engine is meant for both."""
+    twins = [found for found in bundle.artifacts(part, engine.name, PACKED) if found.precision == plain.precision]
+    if engine.name not in plain.providers or not twins:
+        return None
+    options = SessionOptions(threads=default_threads(), precision=computed)
+    sessions = [engine.open(bundle.path(found.file), options) for found in (plain, twins[0])]
+    tokenizer = Tokenizer(bundle.path(part), bundle.text_part().max_length)
+    vocab_size = json.loads(bundle.path(f"{part}/config.json").read_text(encoding="utf-8"))["vocab_size"]
+    return packed_parity(*sessions, engine.name, computed, tokenizer, vocab_size)
 
 
 def _recorded(artifact: Artifact, provider: str, precision: str) -> FidelityRecord | None:
@@ -169,7 +193,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _table(verified: list[Verified]) -> Table:
     table = Table(title="Against the bundle's fp32 graph (in brackets: at the export)", title_justify="left")
-    for heading in ("file", "computed in", "on", "mean cosine", "worst", "agreement", "ms a batch"):
+    for heading in ("file", "computed in", "on", "mean cosine", "worst", "agreement", "ms a batch", "packed"):
         table.add_column(heading, justify="left" if heading in ("file", "computed in", "on") else "right")
     for each in verified:
         found, recorded = each.found, each.recorded
@@ -177,5 +201,9 @@ def _table(verified: list[Verified]) -> Table:
         for name, digits in (("mean_cosine", 5), ("min_cosine", 4), ("neighbour_agreement", 3)):
             before = f" ({recorded.figures[name]:.{digits}f})" if recorded else ""
             cells.append(f"{found.figures[name]:.{digits}f}{before}")
-        table.add_row(each.file, found.precision, found.provider, *cells, f"{found.milliseconds:.1f}")
+        # How far a text moves when it shares its row: the largest difference in fp32, else the smallest cosine.
+        figures = each.packed.figures if each.packed else {}
+        name = "max_abs" if found.precision == "fp32" else "min_cosine"
+        packed = f"{figures[name]:{'.1e' if name == 'max_abs' else '.5f'}}" if figures else ""
+        table.add_row(each.file, found.precision, found.provider, *cells, f"{found.milliseconds:.1f}", packed)
     return table

@@ -18,8 +18,9 @@ from export.build import CalibrationSources, export_bundle
 from export.errors import CalibrationError
 from export.lower import PRECISIONS, Lowering
 from export.phantom import chest_phantom
+from export.verify import main as verify_main
 from export.verify import verify_bundle
-from runtime.bundle import EMBEDDING
+from runtime.bundle import EMBEDDING, sha256_file
 from runtime.errors import ProviderError
 from runtime.manifest import Manifest
 from runtime.providers import PROVIDERS
@@ -135,6 +136,47 @@ def test_verify_finds_what_the_export_recorded(lowered):
         assert each["found"]["figures"]["mean_cosine"] == pytest.approx(
             each["recorded"]["figures"]["mean_cosine"], abs=1e-4
         )
+
+
+def test_verify_compares_what_the_runtime_runs(lowered):
+    """Every artifact's twin that takes several texts a row, on each engine that packs; images have none."""
+    found = verify_bundle(lowered[0])
+    packed = {(each.file, each.found.precision, each.found.provider) for each in found if each.packed}
+    files = {"model.onnx": "fp32", "model_int8.onnx": "int8", "model_int8_dynamic.onnx": "int8-dynamic"}
+    expected = {(f"text/onnx/{file}", files[file], name) for file in files for name in ("cpu", "openvino")}
+    if PROVIDERS["openvino"].refuses("bf16") is None:
+        expected.add(("text/onnx/model.onnx", "bf16", "openvino"))
+    assert packed == expected
+    for each in found:
+        if each.packed:
+            assert each.packed.gates, "gated"
+            assert each.packed.provider == each.found.provider
+            assert each.packed.figures["min_cosine"] > 0.999
+    assert not [line for each in found for line in each.missed]
+
+
+def test_verify_fails_where_a_packed_graph_is_another(lowered, tmp_path, capsys):
+    copy = Path(shutil.copytree(lowered[0], tmp_path / "bundle"))
+    spoilt = copy / "text" / "onnx" / "model_int8_packed.onnx"
+    model = _graph(copy, "text/onnx/model_int8_packed.onnx")
+    for node in model.graph.node:  # positions where segments belong: texts see each other
+        node.input[:] = ["position_ids" if name == "segment_ids" else name for name in node.input]
+    onnx.save(model, str(spoilt))
+
+    def note(manifest: dict) -> None:
+        entry = {"sha256": sha256_file(spoilt), "bytes": spoilt.stat().st_size}
+        manifest["files"]["text/onnx/model_int8_packed.onnx"] = entry
+
+    edit_json(copy / "manifest.json", note)
+    assert verify_main([str(copy), "--provider", "cpu", "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    (missed,) = report["missed"]
+    assert missed.startswith("text/onnx/model_int8.onnx on cpu: packed: min_cosine is 0.")
+    assert "at least 0.999 is allowed" in missed
+    figures = {each["file"]: each["packed"] and each["packed"]["figures"] for each in report["artifacts"]}
+    assert figures["text/onnx/model_int8.onnx"]["min_cosine"] < 0.999
+    assert figures["text/onnx/model.onnx"]["max_abs"] <= 1e-5
+    assert figures["image/onnx/model.onnx"] is None
 
 
 def test_verify_takes_other_data_and_one_engine(lowered, tmp_path):
