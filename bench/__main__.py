@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import cold_start, memory, workloads
+from bench.inputs import read_texts, sample
 from bench.measure import PeerError
 from bench.report import print_times
 from bench.turns import take_turns
@@ -25,8 +26,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.bundle and not options.checkpoint:
         parser.error("--bundle needs its --checkpoint: without the same weights nothing can be compared")
-    if options.rounds < 1:
-        parser.error("--rounds must be at least 1")
     work = Path(tempfile.mkdtemp(prefix="cxr-bench-"))
     try:
         options.run(options, work)
@@ -46,9 +45,10 @@ def _engine(options: argparse.Namespace, work: Path) -> Engine:
 
 
 def _texts(options: argparse.Namespace, work: Path) -> None:
+    read = read_texts(options.texts, options.column)  # first: an export takes minutes
+    chosen = sample(read, options.limit, options.seed)
     engine = _engine(options, work)
-    chosen = workloads.texts(engine, options.texts, options.column, options.limit, options.seed, options.only_ours)
-    _measure(chosen, options)
+    _measure(workloads.texts(engine, chosen, options.texts.name, options.only_ours), options)
 
 
 def _latency(options: argparse.Namespace, work: Path) -> None:
@@ -85,14 +85,21 @@ def _measure(workload: Workload, options: argparse.Namespace) -> None:
         print_times(workload, times, shares, options.threads)
 
 
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value}; at least 1 is expected")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure this engine beside its alternatives.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--bundle", type=Path, help="a bundle (default: exported from the checkpoint, then deleted)")
     shared.add_argument("--checkpoint", type=Path, help="its checkpoint folder (default: random weights, then deleted)")
-    shared.add_argument("--threads", type=int, default=default_threads(), help="threads of each (all cores)")
-    shared.add_argument("--rounds", type=int, default=5, help="counted runs of each, in turn (5)")
+    shared.add_argument("--threads", type=_count, default=default_threads(), help="threads of each (all cores)")
+    shared.add_argument("--rounds", type=_count, default=5, help="counted runs of each, in turn (5)")
     shared.add_argument("--seed", type=int, default=0, help="of what is chosen or drawn at random (0)")
     shared.add_argument("--json", action="store_true", help="print JSON with all samples")
 
@@ -114,13 +121,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     texts.add_argument("--texts", type=Path, required=True, help=".jsonl or .txt (a text a line)")
     texts.add_argument("--column", default="text", help="of .jsonl (text)")
-    texts.add_argument("--limit", type=int, default=256, help="texts, chosen at random (256)")
+    texts.add_argument("--limit", type=_count, default=256, help="texts, chosen at random (256)")
     texts.add_argument("--only-ours", action="store_true", help="this engine and the int8 product only")
     command("latency", _latency, text, "openvino", "int8", "one sentence of 16 tokens, beside PyTorch")
     images = command("images", _images, image, "openvino", "int8", "image model alone, beside the int8 product's rate")
-    images.add_argument("--batch", type=int, default=4, help="images per batch (4)")
+    images.add_argument("--batch", type=_count, default=4, help="images per batch (4)")
     files = command("files", _files, image, "openvino", "int8", "JPEG files a second, beside the reference package")
-    files.add_argument("--limit", type=int, default=24, help="files (24)")
+    files.add_argument("--limit", type=_count, default=24, help="files (24)")
     command(
         "cold-start",
         cold_start.run,
@@ -130,8 +137,8 @@ def _parser() -> argparse.ArgumentParser:
         "seconds from process start to the first text embedding, and peak memory, beside transformers and torch",
     )
     kept = command("memory", memory.run, "biovil", "openvino", "int8", "resident memory while much is embedded")
-    kept.add_argument("--texts-count", type=int, default=10_000, help="requests of mixed lengths (10,000)")
-    kept.add_argument("--images-count", type=int, default=2_000, help="images (2,000)")
+    kept.add_argument("--texts-count", type=_count, default=10_000, help="requests of mixed lengths (10,000)")
+    kept.add_argument("--images-count", type=_count, default=2_000, help="images (2,000)")
     return parser
 
 

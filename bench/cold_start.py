@@ -73,7 +73,8 @@ def prepare(checkpoint: Path | None, bundle: Path | None, family: str, precision
             "from export.random_checkpoint import write_random_checkpoint; "
             "write_random_checkpoint(Path(sys.argv[1]), FAMILIES[sys.argv[2]])"
         )
-        subprocess.run([sys.executable, "-c", code, str(checkpoint), family], check=True)
+        if subprocess.run([sys.executable, "-c", code, str(checkpoint), family], check=False).returncode:
+            raise PeerError("a checkpoint of random weights could not be written")
     if bundle is None:
         bundle = work / "bundle"
         command = [family, "--checkpoint", str(checkpoint), "--out", str(bundle), "--precision"]

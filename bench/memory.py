@@ -43,7 +43,7 @@ first = resident()
 marks = []
 for index in range(texts):
     request()
-    if index % (texts // 10) == 0:
+    if index % max(1, texts // 10) == 0:
         marks.append(resident())
 for _ in engine.image.encode_iter(image() for _ in range(images)):
     pass
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace, work: Path) -> None:
     command = [sys.executable, "-c", _SCRIPT, *map(str, arguments)]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     if finished.returncode:
-        raise PeerError(finished.stderr.strip()[-2000:])
+        raise PeerError(finished.stderr.strip()[-2000:] or f"exit status {finished.returncode}")
     report = json.loads(finished.stdout)
     if options.json:
         print(json.dumps(report, indent=2))

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -138,6 +138,7 @@ class _Process:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line.startswith("{"):
+            self._process.kill()
             self._process.wait()
             self._errors.seek(0)
             said = self._errors.read().strip()[-2000:] or f"exit status {self._process.returncode}"
@@ -146,8 +147,9 @@ class _Process:
 
     def run(self) -> float:
         assert self._process.stdin is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # it died since; receive says of what
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
         return float(self.receive()["seconds"])
 
     def stop(self) -> None:

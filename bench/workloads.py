@@ -7,29 +7,25 @@ rewrites save are not work done.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from bench.measure import PeerError
+from bench.inputs import SENTENCE_TOKENS, cut, short_sentence, write_jpegs
 from bench.peers import RATE_OPERATIONS
 from bench.turns import Contestant, Times, lowest_cosine
 from runtime.tokenization import Tokenizer
 
-__all__ = ["RATE", "Workload", "image_files", "image_tensors", "latency", "percent_of_rate", "texts"]
+__all__ = ["RATE", "Engine", "Workload", "image_files", "image_tensors", "latency", "percent_of_rate", "texts"]
 
 RATE = "int8 matrix product 4096³"
-# Weights of BERT-base's layers that each token is multiplied with.
-_WEIGHTS_PER_TOKEN = 85.05e6
 # Smallest cosine between embeddings in int8 and in fp32 of random weights; a wrong model is near 0 or far below.
 _AGREE_INT8 = 0.97
 _AGREE_BF16 = 0.98
 _AGREE_FP32 = 0.99999
-_SENTENCE = "There is no focal consolidation, pleural effusion or pneumothorax"
 
 
 @dataclass(frozen=True)
@@ -38,7 +34,7 @@ class Workload:
 
     Attributes:
         title: for the report.
-        contestants: the first is the PyTorch fp32 reference, the second this engine.
+        contestants: the first is what others are compared with, where there are others PyTorch or the reference.
         items: texts or images in a pass, named by `unit`.
         operations: useful ones in a pass; 0 where a share of the attainable rate says nothing.
     """
@@ -71,20 +67,27 @@ class Engine:
         }
 
     @property
+    def config(self) -> dict[str, Any]:
+        """The text model's config.json."""
+        return dict(json.loads((self.bundle / "text" / "config.json").read_text(encoding="utf-8")))
+
+    @property
     def agreement(self) -> float:
         """Smallest cosine with the reference."""
         return {"fp32": _AGREE_FP32, "bf16": _AGREE_BF16}.get(self.precision, _AGREE_INT8)
 
 
-def texts(engine: Engine, file: Path, column: str, limit: int, seed: int, only_ours: bool) -> Workload:
-    """Strings → embeddings, of a random sample of a file's texts; each is cut to the model's 512 tokens.
+def texts(engine: Engine, found: Sequence[str], source: str, only_ours: bool) -> Workload:
+    """Strings → embeddings; each text is cut to what the model reads.
 
-    Raises:
-        PeerError: the file holds no texts.
+    Args:
+        engine: what is measured.
+        found: texts.
+        source: where they come from, for the title.
+        only_ours: leave out the peers, and with them the comparison of the answers.
     """
-    tokenizer = Tokenizer(engine.bundle / "text", 512)
-    chosen = _sample(_read_texts(file, column), limit, seed)
-    chosen = [_cut(text, tokenizer) for text in chosen]
+    tokenizer = Tokenizer(engine.bundle / "text", engine.config["max_position_embeddings"])
+    chosen = [cut(text, tokenizer) for text in found]
     tokens = sum(len(row) for row in {tuple(row) for row in tokenizer.encode(chosen)})
     given = {"texts": chosen}
     ours = Contestant(
@@ -94,6 +97,7 @@ def texts(engine: Engine, file: Path, column: str, limit: int, seed: int, only_o
     )
     rate = Contestant(RATE, {"peer": "int8 rate"})
     reference = Contestant("reference: PyTorch fp32, file order, MLM head", engine.spec("reference texts", **given))
+    plain = "fp32" if engine.precision == "auto" else engine.precision
     others = (
         Contestant(
             "PyTorch bf16, sorted, embedding only",
@@ -101,32 +105,27 @@ def texts(engine: Engine, file: Path, column: str, limit: int, seed: int, only_o
             lowest_cosine(_AGREE_BF16),
         ),
         Contestant(
-            f"OpenVINO {engine.precision}, sorted, batches of 32",
-            engine.spec("openvino texts", **given),
+            f"OpenVINO {plain}, sorted, batches of 32",
+            engine.spec("openvino texts", **{**given, "precision": plain}),
             lowest_cosine(_AGREE_INT8),
         ),
     )
     contestants = (ours, rate) if only_ours else (reference, ours, *others, rate)
     return Workload(
-        f"{len(chosen)} texts of {file.name}, {tokens} different tokens' worth, strings → embeddings",
+        f"{len(chosen)} texts of {source}, {tokens} different tokens' worth, strings → embeddings",
         contestants,
         len(chosen),
         "texts",
-        2 * _WEIGHTS_PER_TOKEN * tokens,
+        tokens * _token_operations(engine.config),
     )
 
 
 def latency(engine: Engine) -> Workload:
     """One sentence of 16 tokens, warm, one at a time."""
-    tokenizer = Tokenizer(engine.bundle / "text", 512)
-    words = _SENTENCE.split()
-    sentence = _SENTENCE
-    while len(tokenizer.encode([sentence])[0]) != 16:
-        longer = len(tokenizer.encode([sentence])[0]) < 16
-        sentence = f"{sentence} {words[0]}" if longer else sentence.rpartition(" ")[0]
-    given = {"texts": [sentence]}
+    tokenizer = Tokenizer(engine.bundle / "text", engine.config["max_position_embeddings"])
+    given = {"texts": [short_sentence(tokenizer)]}
     return Workload(
-        "one sentence of 16 tokens",
+        f"one sentence of {SENTENCE_TOKENS} tokens",
         (
             Contestant("PyTorch fp32 eager", engine.spec("torch fp32 texts", **given), passes=10),
             Contestant(
@@ -159,7 +158,7 @@ def image_tensors(engine: Engine, batch: int) -> Workload:
 
 def image_files(engine: Engine, folder: Path, count: int, seed: int) -> Workload:
     """JPEG files of 2,500 × 2,048 pixels → embeddings; made from phantoms, as radiographs cannot ship."""
-    paths = _write_jpegs(folder, count, seed)
+    paths = write_jpegs(folder, count, seed)
     agree = lowest_cosine(engine.agreement)
     name = f"{engine.provider}, {engine.precision}"
     return Workload(
@@ -197,6 +196,15 @@ def percent_of_rate(workload: Workload, times: Sequence[Times]) -> dict[str, flo
     return shares
 
 
+def _token_operations(config: Mapping[str, Any]) -> float:
+    """Operations per token of BERT's layers: 2 × the weights that it is multiplied with.
+
+    The products of attention, which grow with the length of the text, and the head are not counted.
+    """
+    hidden = config["hidden_size"]
+    return 2.0 * config["num_hidden_layers"] * (4 * hidden * hidden + 2 * hidden * config["intermediate_size"])
+
+
 def _image_operations() -> float:
     """Operations of ResNet-50 at 480 × 480 on three channels with BioViL's projector: 2 × its products."""
     products = 240 * 240 * 64 * 3 * 49
@@ -212,42 +220,3 @@ def _image_operations() -> float:
             inputs = 4 * width
     products += side * side * (2048 * 128 + 128 * 128)
     return 2.0 * products
-
-
-def _read_texts(file: Path, column: str) -> list[str]:
-    lines = file.read_text(encoding="utf-8").splitlines()
-    found = [json.loads(line)[column] for line in lines] if file.suffix == ".jsonl" else lines
-    found = [text for text in found if text.strip()]
-    if not found:
-        raise PeerError(f"{file} holds no texts")
-    return found
-
-
-def _sample(items: list[str], limit: int, seed: int) -> list[str]:
-    if limit >= len(items):
-        return items
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(items))[:limit])
-    return [items[index] for index in chosen]
-
-
-def _cut(text: str, tokenizer: Tokenizer) -> str:
-    """The text's longest beginning, by words, that the model reads."""
-    while tokenizer.try_encode([text])[1]:
-        words = text.split()
-        text = " ".join(words[: len(words) * 9 // 10])
-    return text
-
-
-def _write_jpegs(folder: Path, count: int, seed: int) -> list[str]:
-    from export.phantom import chest_phantom
-
-    rng = np.random.default_rng(seed)
-    base = [Image.fromarray(chest_phantom(512, 625, seed + index)) for index in range(4)]
-    paths = []
-    for index in range(count):
-        image = np.asarray(base[index % len(base)].resize((2500, 2048), Image.Resampling.BICUBIC), dtype=np.int16)
-        noisy = np.clip(image + rng.normal(0, 2, image.shape), 0, 255).astype(np.uint8)
-        path = folder / f"{index:04}.jpg"
-        Image.fromarray(noisy).save(path, quality=90)
-        paths.append(str(path))
-    return paths

@@ -1,0 +1,85 @@
+"""What is measured with: texts of a file, a sentence, JPEG files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from bench.measure import PeerError
+from runtime.tokenization import Tokenizer
+
+__all__ = ["SENTENCE_TOKENS", "cut", "read_texts", "sample", "short_sentence", "write_jpegs"]
+
+SENTENCE_TOKENS = 16
+_SENTENCE = "There is no focal consolidation, pleural effusion or pneumothorax"
+
+
+def read_texts(file: Path, column: str) -> list[str]:
+    """The texts of a file that are not empty.
+
+    Args:
+        file: .jsonl, or a text a line.
+        column: of .jsonl.
+
+    Raises:
+        OSError: the file cannot be read.
+        PeerError: it holds no texts, or a line of it cannot be read.
+    """
+    found = []
+    for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
+        try:
+            text = line.decode("utf-8").rstrip("\r")
+            if text.strip() and file.suffix == ".jsonl":
+                text = json.loads(text)[column]
+        except (ValueError, KeyError, TypeError) as error:
+            raise PeerError(f"{file}, line {number}: {type(error).__name__}: {error}") from None
+        if not isinstance(text, str):
+            raise PeerError(f"{file}, line {number}: '{column}' is a {type(text).__name__}, a string is expected")
+        if text.strip():
+            found.append(text)
+    if not found:
+        raise PeerError(f"{file} holds no texts")
+    return found
+
+
+def sample(items: list[str], limit: int, seed: int) -> list[str]:
+    """At most `limit` items, chosen at random, in their order."""
+    if limit >= len(items):
+        return items
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(items))[:limit])
+    return [items[index] for index in chosen]
+
+
+def cut(text: str, tokenizer: Tokenizer) -> str:
+    """As much of the text's beginning, by words, as the model reads; by steps of a tenth."""
+    while tokenizer.try_encode([text])[1]:
+        words = text.split()
+        text = " ".join(words[: len(words) * 9 // 10])
+    return text
+
+
+def short_sentence(tokenizer: Tokenizer) -> str:
+    """`_SENTENCE`, cut or filled with digits, which are a token each in every vocabulary."""
+    sentence = _SENTENCE
+    while (tokens := len(tokenizer.encode([sentence])[0])) > SENTENCE_TOKENS:
+        sentence = sentence.rpartition(" ")[0]
+    return sentence + " 1" * (SENTENCE_TOKENS - tokens)
+
+
+def write_jpegs(folder: Path, count: int, seed: int) -> list[str]:
+    """Write JPEG files of 2,500 × 2,048 pixels, made from phantoms with noise, and return their paths."""
+    from export.phantom import chest_phantom
+
+    rng = np.random.default_rng(seed)
+    base = [Image.fromarray(chest_phantom(512, 625, seed + index)) for index in range(4)]
+    paths = []
+    for index in range(count):
+        image = np.asarray(base[index % len(base)].resize((2500, 2048), Image.Resampling.BICUBIC), dtype=np.int16)
+        noisy = np.clip(image + rng.normal(0, 2, image.shape), 0, 255).astype(np.uint8)
+        path = folder / f"{index:04}.jpg"
+        Image.fromarray(noisy).save(path, quality=90)
+        paths.append(str(path))
+    return paths
