@@ -47,6 +47,12 @@ class Tokenizer:
         self._tokenizer.no_padding()
         self.max_length = max_length
 
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of token ids."""
+        size: int = self._tokenizer.get_vocab_size()
+        return size
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, with [CLS] and [SEP], unpadded.
 
