@@ -11,6 +11,8 @@ from PIL import Image
 
 import runtime
 from export.phantom import chest_phantom
+from runtime.bundle import PACKED
+from runtime.packing import plan_packed
 from runtime.providers import PROVIDERS
 from tests.conftest import System
 
@@ -76,9 +78,11 @@ def test_text_embeddings_of_real_notes(engine, reference, shared_data: Path) -> 
     usable = fitting(engine, notes)
     # Across all lengths, the shortest and the longest among them.
     chosen = [usable[index] for index in np.argsort(lengths)[np.linspace(0, len(usable) - 1, 24).astype(int)]]
+    chosen.append("1 " * 510)  # with [CLS] and [SEP] all that the model reads
     text = reference.text_inference_engine
     expected = np.concatenate([text.get_embeddings_from_prompt(note, verbose=False).numpy() for note in chosen])
     assert max(lengths) > 400
+    assert_packed(engine, chosen)
     assert_same(engine.text.encode(chosen), expected)
 
 
@@ -176,6 +180,21 @@ def test_negative_control_one_weight(full: System, reference, image_files: list[
     finally:
         with torch.no_grad():
             weight[0] = original
+
+
+def assert_packed(engine: runtime.Engine, texts: list[str]) -> None:
+    """What was compared with the reference is several texts a row, up to the longest, where the engine packs."""
+    if not PROVIDERS[engine.provider].packs:
+        return
+    lengths = [len(row) for row in engine.text.tokenizer.encode(texts)]
+    assert max(lengths) == 512
+    assert any(
+        artifact.role == PACKED and artifact.precision == engine.precision["text"]
+        for artifact in engine.manifest.text.artifacts
+        if engine.provider in artifact.providers
+    )
+    rows = [row for batch in plan_packed(lengths, 512, 512) for row in batch]
+    assert sum(len(row.texts) > 1 for row in rows) >= 3
 
 
 def read_notes(shared_data: Path) -> list[str]:
