@@ -25,9 +25,10 @@ from export.calibration import (
 from export.checkpoints import Checkpoint, ExpectedTensors, fit_tensors, open_checkpoint
 from export.families import Family, ImageModel
 from export.image_part import export_image
+from export.input_parity import pixel_parity, token_parity
 from export.lower import Lowering
 from export.models import BioViLImageModel, CXRBertModel, bert_config
-from export.parity import Progress, check_gates, pixel_parity, token_parity
+from export.parity import Progress, check_gates
 from export.progress import Steps
 from export.staging import staged
 from export.text_part import export_text

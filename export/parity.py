@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
-from torchvision.transforms import CenterCrop, Compose, Resize
 
 from export.errors import GateError
-from export.families import ImageModel
 from export.models import BioViLImageModel, CXRBertModel
 from export.phantom import chest_phantom
 from export.sentences import SENTENCES, TRIPLETS
 from runtime.batching import pad_batch
-from runtime.images import load_pixels
 from runtime.manifest import ParityRecord
 from runtime.packing import pack_batch, plan_packed
 from runtime.session import Session
@@ -30,9 +25,7 @@ __all__ = [
     "exceeded",
     "image_parity",
     "packed_parity",
-    "pixel_parity",
     "text_parity",
-    "token_parity",
 ]
 
 # precision → figure → largest value allowed; of figures named min_… the smallest.
@@ -51,7 +44,6 @@ GATES: Mapping[str, Mapping[str, float]] = {
     "packed bf16": {"min_cosine": 0.999},
     "fp16": {"min_cosine": 0.9995, "min_cosine_patch": 0.9995, "triplets_changed": 0},
 }
-_IDENTICAL = {"differing": 0.0}
 
 # (rows, longest row): batches of 1, 2 and 7, lengths from [CLS] x [SEP] to the limit.
 _SHAPES = (
@@ -62,7 +54,6 @@ _SHAPES = (
 _PACKED_LENGTHS = (3, 3, 4, 7, 15, 31, 32, 33, 60, 100, 127, 128, 129, 250, 511, 512)
 _PACKED_BUDGET = 512
 _IMAGE_BATCHES = (1, 2, 7)
-_PIXEL_SIZES = ((512, 512), (480, 480), (513, 769), (1031, 640), (300, 411), (97, 1400), (2048, 1501))
 
 Progress = Callable[[float], None]
 
@@ -245,58 +236,6 @@ def image_parity(
         progress(start / len(pixels))
     cases = f"batches of 1, 2 and 7: {len(phantoms)} phantoms, noise and extreme pixels, {crop} × {crop}"
     return _record(provider, precision, "PyTorch fp32 (torchvision)", cases, _worst(figures))
-
-
-def token_parity(tokenizer: Tokenizer, checkpoint: Path) -> ParityRecord:
-    """Compare the bundle's tokenizer with transformers' on the checkpoint's own files.
-
-    Returns:
-        Figure: differing, the number of sentences whose ids differ.
-    """
-    from transformers import BertTokenizer
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()  # it warns about the class name in the hub's own file
-    try:
-        reference = BertTokenizer.from_pretrained(str(checkpoint))
-    finally:
-        logging.set_verbosity(level)
-    encoded = tokenizer.encode(SENTENCES)
-    expected = [reference(text.rstrip("!?."))["input_ids"] for text in SENTENCES]
-    differing = sum(found != list(ids) for found, ids in zip(encoded, expected, strict=True))
-    return ParityRecord(
-        "none",
-        "transformers BertTokenizer",
-        f"token ids of {len(SENTENCES)} sentences",
-        {"differing": float(differing)},
-        _IDENTICAL,
-    )
-
-
-def pixel_parity(image: ImageModel) -> ParityRecord:
-    """Compare the runtime's pixels with torchvision's transforms, on generated 8- and 16-bit images of odd sizes.
-
-    Returns:
-        Figure: differing, the number of images of which any byte differs.
-    """
-    transform = Compose([Resize(image.resize), CenterCrop(image.crop)])
-    differing = 0
-    arrays = [chest_phantom(height, width, index) for index, (height, width) in enumerate(_PIXEL_SIZES)]
-    arrays += [array.astype(np.uint16) * 97 + 1000 for array in arrays]
-    for array in arrays:
-        stretched = array.astype(float) - array.min()
-        stretched = (stretched / stretched.max() * 255).astype(np.uint8)
-        expected = np.asarray(transform(Image.fromarray(stretched).convert("L")))
-        loaded, _ = load_pixels([array], image.resize, image.crop)
-        differing += not np.array_equal(loaded[0].pixels, expected)
-    return ParityRecord(
-        "none",
-        "torchvision Resize and CenterCrop",
-        f"pixels of {len(arrays)} phantoms of 8 and 16 bit, {len(_PIXEL_SIZES)} sizes",
-        {"differing": float(differing)},
-        _IDENTICAL,
-    )
 
 
 def _record(provider: str, precision: str, reference: str, cases: str, figures: dict[str, float]) -> ParityRecord:
