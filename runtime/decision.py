@@ -190,9 +190,10 @@ def _tuned(
     choice, row = max(usable, key=lambda pair: (pair[1].score(goal), pair[1].rate))
     if precision == "auto":
         count = len({other.precision for _, other in usable})
+        which = f"the fastest of {count} precisions" if count > 1 else "the only precision"
         choice = replace(
             choice,
-            reason=f"{row.figure(goal)}, the fastest of {count} precisions tuned there that are fp32 or have a mean "
-            f"cosine of at least {min_fidelity:g}",
+            reason=f"{row.figure(goal)}, {which} tuned there that is fp32 or has a mean cosine of at least "
+            f"{min_fidelity:g}",
         )
     return choice, row

@@ -128,10 +128,10 @@ class Search:
             return 0.0
         alike = [self._seconds[other][-1] for other in known if other.alone == setting.alone]
         if alike:
-            return 2 * min(alike)  # the first time engines prepare shapes
+            return 2 * min(alike)  # the first run, in which engines prepare shapes, does not count
         best = min(known, key=lambda other: self._seconds[other][-1])
         slower = recorded_milliseconds(choices[setting.alone[:3]]) / recorded_milliseconds(choices[best.alone[:3]])
-        return self._seconds[best][-1] * (slower if 1 < slower < float("inf") else 1.0)
+        return 2 * self._seconds[best][-1] * (slower if 1 < slower < float("inf") else 1.0)
 
     def _close(self, settings: Iterable[Setting], within: float) -> list[Setting]:
         """Those near the best of their part."""

@@ -28,6 +28,7 @@ _DEFAULT_BATCH = {"text": TOKEN_BUDGET, "image": BATCH}
 # Tokens and images of one call that are tried: on processors, and on GPUs, which need more to be busy.
 _BATCHES = {"text": (256, 512, 1024), "image": (1, 2, 4, 8)}
 _GPU_BATCHES = {"text": (512, 2048, 8192), "image": (4, 16, 32)}
+_GPU_CALLS = 2
 
 
 @dataclass(frozen=True)
@@ -178,9 +179,11 @@ def _variants(setting: Setting, engine: Provider) -> list[Setting]:
 
 
 def _least_work(parts: Iterable[str], engines: Sequence[Provider], threads: int) -> dict[str, int]:
-    """Of each part the tokens or images that give every stream a few default batches, or the largest one."""
+    """Of each part the tokens or images that give every stream two default batches, or the largest one."""
     least = {}
     for part in parts:
-        batches = {(_BATCHES if engine.packs else _GPU_BATCHES)[part][-1] for engine in engines}
-        least[part] = max(4 * _DEFAULT_BATCH[part] * threads, *batches, 2 * min(batches) * threads)
+        largest = [
+            _BATCHES[part][-1] * threads if engine.packs else _GPU_BATCHES[part][-1] * _GPU_CALLS for engine in engines
+        ]
+        least[part] = max(2 * _DEFAULT_BATCH[part] * threads, *largest)
     return least

@@ -64,7 +64,10 @@ def print_report(report: Report) -> None:
     for each in report.passed_over:
         print(f"passed over: {each.part} {each.precision} on {each.provider}: {each.reason}")
     if report.left_out:
-        print(f"the budget ended after {report.seconds:.0f} s: {report.left_out} settings were not measured")
+        print(
+            f"the budget ended after {report.seconds:.0f} s: {report.left_out} settings were not measured; "
+            "a larger --budget compares more"
+        )
     print(f"with threads={report.threads} auto takes {report.reason}")
 
 

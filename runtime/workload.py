@@ -117,15 +117,17 @@ class Workbench:
         run = self._runs.get(setting)
         if run is None:
             run = self._runs[setting] = self._opened(setting)
-            if setting.part not in self._work:
-                run(self._least[setting.part])
-                took = _timed(lambda: run(self._least[setting.part]))
-                times = min(max(1, round(_SECONDS / max(took, 1e-6))), _MOST_TIMES)
-                self._work[setting.part] = self._least[setting.part] * times
-            work = self._work[setting.part]
-            first = _timed(lambda: run(work))
+            first = _timed(lambda: run(self._work.get(setting.part, self._least[setting.part])))
             if first > _HOPELESS * self._best.get(setting.part, first):
                 return first
+        if setting.part not in self._work:
+            self._work[setting.part] = self._least[setting.part]
+            took = _timed(lambda: run(self._least[setting.part]))
+            times = min(max(1, round(_SECONDS / max(took, 1e-6))), _MOST_TIMES)
+            self._work[setting.part] *= times
+            if times == 1:
+                self._best[setting.part] = took
+                return took
         work = self._work[setting.part]
         took = _timed(lambda: run(work))
         self._best[setting.part] = min(took, self._best.get(setting.part, took))
