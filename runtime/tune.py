@@ -156,9 +156,14 @@ def _cosine(choice: Choice) -> float | None:
 def _bases(
     choices: Mapping[tuple[str, str, str], Choice], engines: Mapping[str, Provider], counts: Sequence[int]
 ) -> list[Setting]:
-    """Each engine and precision as it runs untuned: the fastest on record first, the parts in turn."""
+    """Each engine and precision as it runs untuned: each engine's fastest on record first, the parts in turn.
+
+    So a budget that ends early has compared the engines.
+    """
+    by_time = sorted(choices, key=lambda key: recorded_milliseconds(choices[key]))
+    first = {key: [other[:2] for other in by_time].index(key[:2]) == by_time.index(key) for key in by_time}
     by_part: dict[str, list[Setting]] = {}
-    for (part, name, precision), _ in sorted(choices.items(), key=lambda item: recorded_milliseconds(item[1])):
+    for part, name, precision in sorted(by_time, key=lambda key: not first[key]):
         by_part.setdefault(part, []).extend(
             Setting(part, name, precision, count, default_streams(engines[name], count), _DEFAULT_BATCH[part])
             for count in reversed(counts)

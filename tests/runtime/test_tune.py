@@ -281,3 +281,16 @@ def test_the_goal_is_stored_and_decides(bundle: Path, tmp_path: Path) -> None:
     assert runtime.load(bundle, parts=["text"]).precision == {"text": "int8"}
     tuned.write_tuning(opened, replace(found, rows=rows, goal="throughput"))
     assert runtime.load(bundle, parts=["text"]).precision == {"text": "fp32"}
+
+
+def test_each_engines_fastest_on_record_goes_first(tmp_path: Path) -> None:
+    both = [record("cpu", 1.0, 90, "fp32"), record("openvino", 1.0, 30, "fp32")]
+    int8 = [record("cpu", 0.999, 40, "int8"), record("openvino", 0.999, 10, "int8")]
+    opened = open_bundle(write_bundle(tmp_path / "b2", [fp32(*both), artifact("int8", CPUS, *int8)]))
+    choices = {
+        ("text", name, precision): tune.choose_precision(opened, "text", PROVIDERS[name], precision)
+        for name in CPUS
+        for precision in ("fp32", "int8")
+    }
+    order = [(each.provider, each.precision) for each in tune._bases(choices, PROVIDERS, [2])]
+    assert order == [("openvino", "int8"), ("cpu", "int8"), ("openvino", "fp32"), ("cpu", "fp32")]
