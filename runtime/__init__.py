@@ -13,10 +13,14 @@ Research use only: not for clinical decisions.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from runtime.engine import Engine, load
 from runtime.errors import BundleError, CxrEngineError, Fault, InputError, MissingExtraError, ProviderError
-from runtime.image import ImageEncoder
 from runtime.text import TextEncoder
+
+if TYPE_CHECKING:
+    from runtime.image import ImageEncoder
 
 __version__ = "0.1.0"
 
@@ -33,3 +37,12 @@ __all__ = [
     "__version__",
     "load",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Texts need no Pillow, which takes longer to import than a text to embed.
+    if name == "ImageEncoder":
+        from runtime.image import ImageEncoder
+
+        return ImageEncoder
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

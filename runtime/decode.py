@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from typing import Any
@@ -44,10 +45,15 @@ def decode(kind: Any, value: Any, path: str) -> Any:
     raise ValueError(f"{path} should be {kind}, got {value!r}")
 
 
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
 def _decode_dataclass(kind: Any, value: Any, path: str) -> Any:
     if not isinstance(value, dict):
         raise ValueError(f"{path} should be an object, got {type(value).__name__}")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     unknown, missing = sorted(value.keys() - hints.keys()), sorted(hints.keys() - value.keys())
     if unknown or missing:
         raise ValueError(f"{path} has unknown keys {unknown} and lacks {missing}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,6 @@ from runtime.bundle import Bundle, open_bundle
 from runtime.cores import check_threads
 from runtime.decision import Plan, decide
 from runtime.errors import BundleError, CxrEngineError, InputError, ProviderError
-from runtime.image import BATCH, ImageEncoder
-from runtime.images import ImageLike, as_image_list
 from runtime.joint import average_prompts, map_to_image, patch_similarity
 from runtime.manifest import FidelityRecord, Manifest
 from runtime.opening import default_streams, open_sessions, open_text
@@ -23,6 +22,10 @@ from runtime.session import SessionOptions
 from runtime.sessions import Sessions
 from runtime.text import TextEncoder
 from runtime.tuned import Row, read_tuning
+
+if TYPE_CHECKING:  # Pillow is imported with the first image part
+    from runtime.image import ImageEncoder
+    from runtime.images import ImageLike
 
 __all__ = ["Engine", "load"]
 
@@ -223,6 +226,8 @@ def load(
         row = plan.row("text")
         text = open_text(opened, plan.choices["text"], plan.provider, sessions["text"], row.batch if row else None)
     if "image" in sessions:
+        from runtime.image import BATCH, ImageEncoder
+
         row = plan.row("image")
         image = ImageEncoder(
             opened.image_part(),
@@ -262,6 +267,8 @@ def _shown(choice: Choice) -> str:
 
 
 def _single(image: ImageLike) -> list[ImageLike]:
+    from runtime.images import as_image_list
+
     listed = as_image_list(image)
     if len(listed) != 1:
         raise InputError(f"{len(listed)} images came where one is expected.")
