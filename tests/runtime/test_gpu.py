@@ -175,5 +175,5 @@ def test_the_version_of_tensorrt_comes_from_its_package(monkeypatch: pytest.Monk
             raise metadata.PackageNotFoundError(package)
         return "10.9.0"
 
-    monkeypatch.setattr(gpu.metadata, "version", version)
+    monkeypatch.setattr(metadata, "version", version)
     assert gpu.tensorrt_version() == "10.9.0"

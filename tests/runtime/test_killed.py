@@ -21,7 +21,15 @@ COMMAND = (sys.executable, "-m", "runtime", "embed", "--provider", "cpu")
 
 def begin(bundle: Path, *arguments: object) -> subprocess.Popen[str]:
     command = [*COMMAND, str(bundle), *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A suite that was itself started in the background ignores SIGINT, and its children would inherit that.
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
 
 
 def wait_for_parts(process: subprocess.Popen[str], out: Path, count: int) -> None:
