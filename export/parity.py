@@ -39,7 +39,7 @@ GATES: Mapping[str, Mapping[str, float]] = {
     },
     "packed fp32": {"max_abs": 1e-5},
     # int8 and bf16 round: what differs by 1e-7 before can differ by a step after. The worst of 60 texts, random tokens
-    # among them, had 0.9979 with the least careful int8 recipe on MiniLM; texts that see their neighbours are far below.
+    # among them, had 0.9979 with the least careful int8 recipe on MiniLM; texts that see neighbours are far below.
     "packed int8": {"min_cosine": 0.99},
     "packed int8-dynamic": {"min_cosine": 0.99},
     "packed bf16": {"min_cosine": 0.999},
