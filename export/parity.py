@@ -38,10 +38,9 @@ GATES: Mapping[str, Mapping[str, float]] = {
         "triplets_changed": 0,
     },
     "packed fp32": {"max_abs": 1e-5},
-    # int8 and bf16 round: what differs by 1e-7 before can differ by a step after. The worst of 60 texts, random tokens
-    # among them, had 0.9979 with the least careful int8 recipe on MiniLM; texts that see neighbours are far below.
-    "packed int8": {"min_cosine": 0.99},
-    "packed int8-dynamic": {"min_cosine": 0.99},
+    # int8 and bf16 round: what differs by 1e-7 before can differ by a step after.
+    "packed int8": {"min_cosine": 0.999},
+    "packed int8-dynamic": {"min_cosine": 0.999},
     "packed bf16": {"min_cosine": 0.999},
     "fp16": {"min_cosine": 0.9995, "min_cosine_patch": 0.9995, "triplets_changed": 0},
 }
