@@ -101,10 +101,7 @@ def export_text(
         engines = judge.engines if judge else (engine,)
         packable = [found for found in kept if any(PROVIDERS[name].packs for name in found.providers)]
         for index, found in enumerate(packable):
-            # int8 gates are for recipes that were held to a tier; fp32 has no excuse.
-            enforced = lowering.enforced or found.precision == "fp32"
-            twin = _pack(found, folder.parent, packed, engines, tokenizer, config.vocab_size, seed, enforced)
-            kept += (twin,)
+            kept += (_pack(found, folder.parent, packed, engines, tokenizer, config.vocab_size, seed),)
             advance((index + 1) / len(packable))
     return TextPart(longest, size, kept)
 
@@ -122,7 +119,6 @@ def _pack(
     tokenizer: Tokenizer,
     vocab_size: int,
     seed: int,
-    enforced: bool,
 ) -> Artifact:
     """The packed twin of an artifact, compared with it on every engine at hand."""
     packed = pack_artifact(plain, bundle, spec)
@@ -131,8 +127,7 @@ def _pack(
     for engine in engines:
         if engine.name in packed.providers:
             sessions = [engine.open(bundle / found.file, options) for found in (plain, packed)]
-            record = packed_parity(*sessions, engine.name, plain.precision, tokenizer, vocab_size, seed)
-            records.append(record if enforced else replace(record, gates={}))
+            records.append(packed_parity(*sessions, engine.name, plain.precision, tokenizer, vocab_size, seed))
     check_gates(f"text {plain.precision}, packed", records)
     return replace(packed, parity=tuple(records))
 
