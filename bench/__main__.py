@@ -1,4 +1,4 @@
-"""The command line: `python -m bench texts | latency | images | files | cold-start | memory`."""
+"""The command line: `python -m bench texts | latency | images | files | cold-start | memory | quality`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from bench import cold_start, memory, workloads
 from bench.inputs import read_texts, sample
 from bench.measure import PeerError
+from bench.quality import QUALITY
 from bench.report import print_times
 from bench.turns import take_turns
 from bench.workloads import Engine, Workload
@@ -24,19 +25,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status: 0 done, 1 failed, 2 wrong usage."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    if options.bundle and not options.checkpoint:
-        parser.error("--bundle needs its --checkpoint: without the same weights nothing can be compared")
-    work = Path(tempfile.mkdtemp(prefix="cxr-bench-"))
     try:
-        options.run(options, work)
+        if "quality" in options:
+            options.quality(options)
+        elif options.bundle and not options.checkpoint:
+            parser.error("--bundle needs its --checkpoint: without the same weights nothing can be compared")
+        else:
+            _time(options)
     except (CxrEngineError, PeerError, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+    return 0
+
+
+def _time(options: argparse.Namespace) -> None:
+    work = Path(tempfile.mkdtemp(prefix="cxr-bench-"))
+    try:
+        options.run(options, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return 0
 
 
 def _engine(options: argparse.Namespace, work: Path) -> Engine:
@@ -139,6 +148,12 @@ def _parser() -> argparse.ArgumentParser:
     kept = command("memory", memory.run, "biovil", "openvino", "int8", "resident memory while much is embedded")
     kept.add_argument("--texts-count", type=_count, default=10_000, help="requests of mixed lengths (10,000)")
     kept.add_argument("--images-count", type=_count, default=2_000, help="images (2,000)")
+    about = "the papers' tasks with the papers' metrics"
+    tasks = commands.add_parser("quality", help=about, description=about).add_subparsers(required=True, metavar="WHAT")
+    for task in QUALITY:
+        named = tasks.add_parser(task.NAME, help=task.SUMMARY, description=task.SUMMARY)
+        named.set_defaults(quality=task.run)
+        task.add_options(named)
     return parser
 
 

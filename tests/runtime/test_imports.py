@@ -15,10 +15,8 @@ class Blocker:
         if name.split(".")[0] in {BLOCKED!r}:
             raise ImportError("blocked: " + name)
 sys.meta_path.insert(0, Blocker())
-for name in {[name.name for name in pkgutil.iter_modules(runtime.__path__)]!r}:
-    if name != "__main__":
-        importlib.import_module("runtime." + name)
-import runtime.__main__
+for name in {[found.name for found in pkgutil.walk_packages(runtime.__path__, "runtime.")]!r}:
+    importlib.import_module(name)
 print("imported")
 """
 

@@ -1,0 +1,100 @@
+"""Embed images or texts into one file or a folder of Parquet parts."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from runtime.archive import REJECTS, check_folder
+from runtime.arguments import add_bundle, add_engine_options, load_engine, positive
+from runtime.embed import PART_ROWS, embed_to_file, embed_to_folder
+from runtime.errors import InputError
+from runtime.items import find_items
+from runtime.output import check_output, is_folder_output
+from runtime.tables import Columns
+from runtime.termination import terminable
+
+NAME = "embed"
+SUMMARY = "Embed images or texts into one file or a folder of Parquet parts."
+
+_OPTION_OF = {"text": "column", "image": "image_column", "id": "id_column"}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_bundle(parser)
+    add_engine_options(parser)
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="INPUT",
+        help="image files, folders of images, quoted patterns ('films/**/*.dcm'), .txt (a text a line), .csv, .jsonl "
+        "or .parquet files, or - for lines of stdin",
+    )
+    parser.add_argument("--text", action="append", default=[], help="a text to embed; may be repeated")
+    parser.add_argument(
+        "--out",
+        required=True,
+        help="a folder, for any number of items; or NAME.npy (ids in NAME.ids.txt) or NAME.parquet, held in memory",
+    )
+    column = parser.add_mutually_exclusive_group()
+    column.add_argument("--column", default="text", help="text column of .csv, .jsonl and .parquet files (text)")
+    column.add_argument(
+        "--image-column", metavar="COLUMN", help="take images instead: column of paths, relative to the table's folder"
+    )
+    parser.add_argument(
+        "--id-column",
+        metavar="COLUMN",
+        help="id column of .csv, .jsonl and .parquet files (file:row; for images the path)",
+    )
+    parser.add_argument(
+        "--skip-bad",
+        action="store_true",
+        help="leave out what cannot be used, and list it; a folder always does, but for formats that lack a package",
+    )
+    parser.add_argument(
+        "--rejects", type=Path, metavar="NAME.jsonl", help="list what cannot be used there, and skip it"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on where a run into the same folder stopped")
+    parser.add_argument(
+        "--part-rows",
+        type=positive,
+        default=PART_ROWS,
+        metavar="N",
+        help=f"items of one part of a folder; a killed run loses at most as many ({PART_ROWS})",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    to_folder = is_folder_output(options.out)
+    out = Path(options.out)
+    if to_folder:
+        if options.rejects:
+            raise InputError(f"--rejects is for single files; a folder gets its own {REJECTS}.")
+        check_folder(out, options.resume)
+    else:
+        if options.resume:
+            raise InputError(f"{out} cannot be resumed: it is one file. Write to a folder, --out {out.stem}/")
+        check_output(out)
+        if options.rejects:
+            check_output(options.rejects, (".jsonl",))
+    with terminable():
+        columns = Columns(options.column, options.image_column, options.id_column)
+        stream = find_items(options.inputs, options.text, columns)
+        engine = load_engine(options, [stream.part])
+        print(f"{engine.provider}, {engine.choices[stream.part]}", file=sys.stderr)
+        if to_folder:
+            settings = {
+                **asdict(columns),
+                "keep_monochrome1": options.keep_monochrome1,
+                "fast_decode": options.fast_decode,
+            }
+            named = {_OPTION_OF.get(name, name): value for name, value in settings.items()}
+            embed_to_folder(
+                engine, stream, out, options.part_rows, named, resume=options.resume, skip_bad=options.skip_bad
+            )
+        else:
+            embed_to_file(engine, stream, out, options.skip_bad or options.rejects is not None, options.rejects)

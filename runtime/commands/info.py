@@ -1,0 +1,28 @@
+"""Show what a bundle holds, verify its digests, and list this machine's engines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from runtime.arguments import add_bundle, add_choice_options
+from runtime.info import describe_bundle, print_description
+
+NAME = "info"
+SUMMARY = "Show what a bundle holds, verify its digests, and list this machine's engines."
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_bundle(parser)
+    add_choice_options(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    description = describe_bundle(options.bundle, options.precision, options.min_fidelity)
+    if options.json:
+        print(json.dumps(description, indent=2, ensure_ascii=False))
+    else:
+        print_description(description)

@@ -1,0 +1,74 @@
+"""Measure engines, precisions, streams and batches on this machine, and store what auto then takes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from runtime.arguments import add_bundle, positive
+from runtime.bundle import open_bundle
+from runtime.precision import MIN_FIDELITY
+from runtime.providers import PROVIDERS
+from runtime.tune import BUDGET, tune
+from runtime.tune_table import describe_report, print_report
+from runtime.tuned import GOALS, write_tuning
+
+NAME = "tune"
+SUMMARY = "Measure engines, precisions, streams and batches on this machine, and store what auto then takes."
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_bundle(parser)
+    parser.add_argument(
+        "--budget", type=float, default=BUDGET, metavar="SECONDS", help=f"begin nothing more after so many ({BUDGET:g})"
+    )
+    parser.add_argument(
+        "--provider", action="append", default=[], choices=[*PROVIDERS], help="only this engine; may be repeated"
+    )
+    parser.add_argument(
+        "--part", action="append", default=[], choices=["text", "image"], help="only this part; may be repeated"
+    )
+    parser.add_argument(
+        "--threads", type=_numbers, default=[], metavar="N,N,…", help="numbers of threads to try (the cores)"
+    )
+    parser.add_argument(
+        "--min-fidelity",
+        type=float,
+        default=MIN_FIDELITY,
+        metavar="COSINE",
+        help=f"pass over what has a smaller recorded mean cosine; fp32 always qualifies ({MIN_FIDELITY:g})",
+    )
+    parser.add_argument(
+        "--for",
+        dest="goal",
+        default=GOALS[0],
+        choices=GOALS,
+        help="what decides: items a second in bulk work, or the time of one short text or image alone (throughput)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    report = tune(
+        options.bundle,
+        options.budget,
+        providers=options.provider,
+        parts=options.part,
+        threads=options.threads,
+        min_fidelity=options.min_fidelity,
+        goal=options.goal,
+    )
+    if options.json:
+        print(json.dumps(describe_report(report), indent=2, ensure_ascii=False))
+    else:
+        print_report(report)
+    sys.stdout.flush()
+    file = write_tuning(open_bundle(options.bundle), report.tuning)
+    print(f"stored for load() and the commands here: {file}", file=sys.stderr)
+
+
+def _numbers(text: str) -> list[int]:
+    return [positive(number) for number in text.split(",")]
