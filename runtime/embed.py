@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,31 +12,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.archive import REJECTS, Archive, Reject, reject_line
+from runtime.archive import REJECTS, Archive, Reject
+from runtime.chunks import embed_items, embed_stream, settle_rejects
 from runtime.digests import image_stamps, items_digest, model_digest
 from runtime.engine import Engine
-from runtime.errors import Fault, InputError, MissingExtraError
+from runtime.errors import InputError
 from runtime.items import Stream
-from runtime.output import whole_file, write_embeddings
+from runtime.output import write_embeddings
 from runtime.progress import Progress
-from runtime.tables import Item, Unusable
+from runtime.tables import Item
 
 __all__ = ["PART_ROWS", "embed_to_file", "embed_to_folder"]
 
 # Items of a part: little enough that a killed run loses minutes, enough that a million items are some hundred files.
 PART_ROWS = 4096
-_CHUNK = 2048
 
 
-@dataclass(frozen=True)
-class _Embedded:
-    """What became of some items: the embeddings of the good ones in order, and reasons by position for the others."""
-
-    rows: NDArray[np.float32]
-    reasons: dict[int, str]
-
-
-def embed_to_file(engine: Engine, stream: Stream, out: Path, skip_bad: bool, rejects: Path | None) -> None:
+def embed_to_file(engine: Engine, stream: Stream, out: Path, skip_bad: bool, rejects_file: Path | None) -> None:
     """Embed everything into one file; all embeddings are held until the end.
 
     Args:
@@ -45,7 +36,7 @@ def embed_to_file(engine: Engine, stream: Stream, out: Path, skip_bad: bool, rej
         stream: what to embed.
         out: see `write_embeddings`.
         skip_bad: leave bad items out; otherwise they stop the run once all of them are known, and nothing is written.
-        rejects: list bad items there rather than on stderr; goes with `skip_bad`.
+        rejects_file: list bad items there rather than on stderr; goes with `skip_bad`.
 
     Raises:
         InputError: bad items, or no good ones.
@@ -53,32 +44,14 @@ def embed_to_file(engine: Engine, stream: Stream, out: Path, skip_bad: bool, rej
     """
     kept: list[str] = []
     rows: list[NDArray[np.float32]] = []
-    bad: list[Reject] = []
-    items, start = iter(stream), 0
-    with Progress(stream.part, stream.total) as progress:
-        while chunk := list(islice(items, _CHUNK)):
-            if bad and not skip_bad:
-                reasons = _check(engine, stream.part, chunk)  # nothing will be written: only name the others
-                progress.advance(len(chunk))
-            else:
-                found = _embed(engine, stream.part, chunk, skip_bad, not skip_bad, progress.advance)
-                reasons = found.reasons
-                rows.append(found.rows)
-            kept += [item.id for index, item in enumerate(chunk) if index not in reasons]
-            bad += [Reject(chunk[index].id, start + index, reasons[index]) for index in sorted(reasons)]
-            start += len(chunk)
-    if bad and rejects is not None:
-        with whole_file(rejects) as partial:
-            partial.write_bytes(b"".join(map(reject_line, bad)))
-        print(f"{len(bad)} of {start} {stream.part}s cannot be used → {rejects}", file=sys.stderr)
-    elif bad:
-        faults = [Fault(reject.index, reject.id, reject.reason) for reject in bad]
-        error = InputError.from_faults(f"{stream.part}s", faults, start, shown=None)
-        if not skip_bad:
-            raise InputError(f"{error}\nNothing was written. Leave these out with --skip-bad.", faults)
-        print(f"Skipped: {error}", file=sys.stderr)
+    rejects: list[Reject] = []
+    for chunk in embed_stream(engine, stream, skip_bad):
+        kept += chunk.ids
+        rows.append(chunk.rows)
+        rejects += chunk.rejects
+    settle_rejects(stream.part, rejects, len(kept) + len(rejects), skip_bad, rejects_file)
     if not kept:
-        raise InputError("Nothing is left to write." if bad else _nothing(stream))
+        raise InputError("Nothing is left to write." if rejects else _nothing(stream))
     files = write_embeddings(out, kept, np.concatenate(rows), _metadata(engine, stream.part))
     print(f"{len(kept)} {stream.part} embeddings → {' and '.join(map(str, files))}  [{_how(engine, stream.part)}]")
 
@@ -150,7 +123,7 @@ def _fill(engine: Engine, stream: Stream, archive: Archive, part_rows: int, skip
     with Progress(stream.part, stream.total, archive.items) as progress:
         while chunk := list(islice(items, part_rows)):
             stamps = image_stamps(stream.part, chunk)
-            found = _embed(engine, stream.part, chunk, skip_bad, False, progress.advance)
+            found = embed_items(engine, stream.part, chunk, skip_bad, False, progress.advance)
             ids = [item.id for index, item in enumerate(chunk) if index not in found.reasons]
             rejects = [
                 Reject(chunk[index].id, archive.items + index, reason)
@@ -174,74 +147,6 @@ def _pass_over(items: Iterator[Item], kind: str, archive: Archive, part_rows: in
                 "write to another folder."
             )
         first += part.items
-
-
-def _embed(
-    engine: Engine, kind: str, items: Sequence[Item], skip_missing: bool, stop: bool, advance: Callable[[], None]
-) -> _Embedded:
-    """Embed some items in one call of `encode_iter`.
-
-    Args:
-        engine: with that part loaded.
-        kind: "text" or "image".
-        items: what to embed.
-        skip_missing: files that need an optional package are bad items rather than an error.
-        stop: the first bad item ends it; the others are checked only, and the rows mean nothing.
-        advance: called for each item done.
-    """
-    reasons = {index: item.value.reason for index, item in enumerate(items) if isinstance(item.value, Unusable)}
-    try:
-        return _embed_good(engine, kind, items, reasons, stop, advance)
-    except MissingExtraError:
-        if not skip_missing:
-            raise
-    # encode_iter cannot go on after this error, so the files that cause it are told apart first.
-    return _embed_good(engine, kind, items, _check(engine, kind, items), stop, advance)
-
-
-def _embed_good(
-    engine: Engine, kind: str, items: Sequence[Item], known: Mapping[int, str], stop: bool, advance: Callable[[], None]
-) -> _Embedded:
-    encoder = engine.text if kind == "text" else engine.image
-    reasons = dict(known)
-    positions = [index for index in range(len(items)) if index not in reasons]
-    rows: list[NDArray[np.float32]] = []
-
-    def on_fault(fault: Fault) -> None:
-        reasons[positions[fault.index]] = fault.reason
-
-    for _ in known:
-        advance()
-    found: Any = encoder.encode_iter([items[index].value for index in positions], on_fault=on_fault)
-    try:
-        for row in found:
-            if row is not None:
-                rows.append(row)
-            advance()
-            if stop and reasons:
-                reasons.update(_check(engine, kind, items))
-                break
-    finally:
-        found.close()  # threads at work beneath it must end before anything else does
-    return _Embedded(np.stack(rows) if rows else np.empty((0, encoder.embedding_size), np.float32), reasons)
-
-
-def _check(engine: Engine, kind: str, items: Sequence[Item]) -> dict[int, str]:
-    """Reasons of the bad items, without computing embeddings."""
-    reasons = {index: item.value.reason for index, item in enumerate(items) if isinstance(item.value, Unusable)}
-    positions = [index for index in range(len(items)) if index not in reasons]
-    if kind == "text":
-        _, faults = engine.text.tokenizer.try_encode([items[index].value for index in positions])
-        return {**reasons, **{positions[fault.index]: fault.reason for fault in faults}}
-    for index in positions:
-        try:
-            _, faults = engine.image.load([items[index].value])
-        except MissingExtraError as error:
-            reasons[index] = str(error)
-        else:
-            if faults:
-                reasons[index] = faults[0].reason
-    return reasons
 
 
 def _metadata(engine: Engine, kind: str) -> dict[str, str]:
