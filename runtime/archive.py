@@ -28,7 +28,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -38,6 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import InputError, MissingExtraError
+from runtime.folder_lock import LOCK, lock_folder
 from runtime.job import read_job, write_job
 from runtime.output import PARTIAL, clean_id, embedding_column, whole_file
 
@@ -45,7 +45,6 @@ __all__ = ["JOB", "REJECTS", "Archive", "Part", "Reject", "check_folder", "rejec
 
 JOB = "_job.json"
 REJECTS = "_rejects.jsonl"
-_LOCK = ".lock"
 _PART_NAME = re.compile(r"part-(\d{5,})\.parquet")
 _PART_KEY = "cxr_engine.part"
 
@@ -99,7 +98,7 @@ def check_folder(out: Path, resume: bool) -> None:
     if not os.access(place, os.W_OK | os.X_OK):
         raise InputError(f"{out} cannot be written: no permission to write in {place}.")
     names = sorted(path.name for path in out.iterdir()) if out.exists() else []
-    found = [name for name in names if name != _LOCK and not (name.startswith(".") and PARTIAL in name)]
+    found = [name for name in names if name != LOCK and not (name.startswith(".") and PARTIAL in name)]
     if not found:
         return
     if JOB not in found:
@@ -141,7 +140,7 @@ class Archive:
         self._settings = dict(settings)
         self._metadata = dict(metadata)
         folder.mkdir(exist_ok=True)
-        self._lock = _lock(folder)
+        self._lock = lock_folder(folder)
         try:
             check_folder(folder, resume)
             for file in folder.glob(f".*{PARTIAL}*"):
@@ -288,20 +287,3 @@ def _read_part(path: Path) -> Part:
             f"{path} cannot be read ({error}). Remove it and all later parts: they are then made again."
         ) from None
     return part
-
-
-def _lock(folder: Path) -> Any:
-    """Open the lock file and hold its lock until it is closed."""
-    stream = (folder / _LOCK).open("a")
-    try:
-        import fcntl
-    except ImportError:  # not POSIX: nothing guards the folder there
-        return stream
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        stream.close()
-        raise InputError(f"Another process is writing to {folder}. Wait until it ends, or end it.") from None
-    except OSError as error:  # some network file systems
-        print(f"{folder} cannot be locked ({error.strerror}): let no other run write there.", file=sys.stderr)
-    return stream
