@@ -16,6 +16,7 @@ from runtime.manifest import TextPart
 from runtime.packing import Row, pack_batch, plan_packed
 from runtime.session import Session
 from runtime.sessions import Sessions
+from runtime.similarity import text_similarity
 from runtime.tokenization import Tokenizer
 from runtime.workers import ordered_map
 
@@ -124,6 +125,21 @@ class TextEncoder:
         if faults:
             raise InputError.from_faults("texts", faults, len(listed))
         return embeddings
+
+    def similarity(self, a: str | Iterable[str], b: str | Iterable[str]) -> NDArray[np.float32]:
+        """Cosine similarity of text i of `a` with text i of `b` (reference: `get_pairwise_similarities`).
+
+        Args:
+            a: a string, or N strings.
+            b: as many. (Where the numbers differ the reference cuts the longer list.)
+
+        Returns:
+            float32 (N,) in [-1, 1]; N is 1 for two strings.
+
+        Raises:
+            InputError: the numbers differ, no texts, or texts that `encode` refuses; all of them are listed together.
+        """
+        return text_similarity(self.encode, a, b)
 
     def encode_iter(
         self,
