@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.engine import Engine, load
 from runtime.errors import BundleError, CxrEngineError, Fault, InputError, MissingExtraError, ProviderError
+from runtime.grounding import Box, Grounding, GroundingScores, score_grounding
 from runtime.text import TextEncoder
 
 if TYPE_CHECKING:
@@ -25,10 +26,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Box",
     "BundleError",
     "CxrEngineError",
     "Engine",
     "Fault",
+    "Grounding",
+    "GroundingScores",
     "ImageEncoder",
     "InputError",
     "MissingExtraError",
@@ -36,6 +40,7 @@ __all__ = [
     "TextEncoder",
     "__version__",
     "load",
+    "score_grounding",
 ]
 
 

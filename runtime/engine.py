@@ -14,7 +14,8 @@ from runtime.bundle import Bundle, open_bundle
 from runtime.cores import check_threads
 from runtime.decision import Plan, decide
 from runtime.errors import BundleError, CxrEngineError, InputError, ProviderError
-from runtime.joint import average_prompts, map_to_image, patch_similarity
+from runtime.grounding import Grounding
+from runtime.joint import average_prompts, ground_phrases
 from runtime.manifest import FidelityRecord, Manifest
 from runtime.opening import default_streams, open_sessions, open_text
 from runtime.precision import MIN_FIDELITY, Choice
@@ -123,17 +124,41 @@ class Engine:
             InputError: the image or the text cannot be used, or several came.
             BundleError: the bundle lacks a part.
         """
-        if not isinstance(text, str):
-            raise InputError(f"A {type(text).__name__} came where one phrase (str) is expected.")
-        text_embed = self.text.encode(text)[0]
-        encoder = self.image
-        loaded, faults = encoder.load(_single(image))
-        if faults:
-            raise InputError.from_faults("images", faults, 1)
-        if int(encoder.crop * min(loaded[0].size) / encoder.resize) < 1:
-            raise InputError(f"The image has {loaded[0].size[0]} × {loaded[0].size[1]} pixels: too few for a map.")
-        patch_embeds = encoder.encode_pixels(loaded[0].pixels[None], "patch_embeds")[0]
-        return map_to_image(patch_similarity(patch_embeds, text_embed), loaded[0].size, encoder.resize, encoder.crop)
+        return self.ground(image, text).similarity_map
+
+    def ground(self, image: ImageLike, phrase: str) -> Grounding:
+        """Map and score of a phrase in an image, from one run of the image network.
+
+        Args:
+            image: one image, see `ImageEncoder.encode`.
+            phrase: one phrase.
+
+        Returns:
+            What `similarity_map` and `similarity` return, the square that the model sees, and the map patch by patch.
+
+        Raises:
+            InputError: the image or the phrase cannot be used, or several came.
+            BundleError: the bundle lacks a part.
+        """
+        if not isinstance(phrase, str):
+            raise InputError(f"A {type(phrase).__name__} came where one phrase (str) is expected.")
+        return self.ground_phrases(image, [phrase])[0]
+
+    def ground_phrases(self, image: ImageLike, phrases: Sequence[str]) -> list[Grounding]:
+        """As `ground` for several phrases; the image network still runs once.
+
+        Args:
+            image: one image, see `ImageEncoder.encode`.
+            phrases: any number, each on its own: they are not averaged.
+
+        Returns:
+            One for each phrase, in order. Each has a map of the image's size: 4 bytes a pixel.
+
+        Raises:
+            InputError: the image or a phrase cannot be used, several images or no phrases came.
+            BundleError: the bundle lacks a part.
+        """
+        return ground_phrases(self.text, self.image, _single(image)[0], phrases)
 
     def __repr__(self) -> str:
         parts = ", ".join(map(_shown, self.choices.values()))
@@ -178,8 +203,8 @@ def load(
         share: other processes use the same processors: threads that wait do not spin.
 
     Returns:
-        An engine with the methods `text.encode`, `image.encode`, `image.encode_patches`, `similarity` and
-        `similarity_map`.
+        An engine with the methods `text.encode`, `image.encode`, `image.encode_patches`, `similarity`,
+        `similarity_map`, `ground` and `ground_phrases`.
 
     Raises:
         BundleError: no bundle there, files missing or changed, a newer schema, a part or precision that it lacks for

@@ -186,12 +186,20 @@ class ImageEncoder:
         Raises:
             InputError: a wrong dtype or shape.
         """
+        return self._run_single(pixels, [output])[0]
+
+    def encode_pixels_and_patches(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What `encode` and `encode_patches` give for prepared pixels, from one run; else as `encode_pixels`."""
+        image_embeds, patch_embeds = self._run_single(pixels, ["image_embeds", "patch_embeds"])
+        return image_embeds, patch_embeds
+
+    def _run_single(self, pixels: NDArray[np.uint8], outputs: list[str]) -> list[NDArray[np.float32]]:
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[1:] != (self.crop, self.crop):
             raise InputError(
                 f"pixel_values is {pixels.dtype} {pixels.shape}; uint8 (N, {self.crop}, {self.crop}) is expected. "
                 "Pass images that are not prepared to encode()."
             )
-        return self._sessions.single.run([output], {"pixel_values": pixels})[0]
+        return self._sessions.single.run(outputs, {"pixel_values": pixels})
 
     def encode_pixels_in_bulk(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed prepared pixels in batches side by side, however few they are: what `runtime.tune` measures.

@@ -5,16 +5,49 @@ Source: hi-ml-multimodal, `vlp/inference_engine.py` (`ImageTextInferenceEngine`)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import floor
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["average_prompts", "gaussian_smooth", "map_to_image", "patch_similarity"]
+from runtime.errors import InputError
+from runtime.grounding import Box, Grounding
+
+if TYPE_CHECKING:  # Pillow is imported with the first image part
+    from runtime.image import ImageEncoder
+    from runtime.images import ImageLike
+    from runtime.text import TextEncoder
+
+__all__ = ["average_prompts", "gaussian_smooth", "ground_phrases", "map_to_image", "patch_similarity", "seen_box"]
 
 _SIGMA = 1.5
 _TRUNCATE = 4.0
 _EPSILON = np.float32(1e-12)
+
+
+def ground_phrases(text: TextEncoder, image: ImageEncoder, film: ImageLike, phrases: Sequence[str]) -> list[Grounding]:
+    """Score and map of each phrase in one image, from one run of the image network; see `Engine.ground_phrases`.
+
+    Raises:
+        InputError: the image or a phrase cannot be used.
+    """
+    text_embeds = text.encode(phrases)
+    loaded, faults = image.load([film])
+    if faults:
+        raise InputError.from_faults("images", faults, 1)
+    size = loaded[0].size
+    if _side(size, image.resize, image.crop) < 1:
+        raise InputError(f"The image has {size[0]} × {size[1]} pixels: too few for a map.")
+    image_embeds, patch_embeds = image.encode_pixels_and_patches(loaded[0].pixels[None])
+    crop = seen_box(size, image.resize, image.crop)
+    found = []
+    for text_embed in text_embeds:
+        patches = patch_similarity(patch_embeds[0], text_embed)
+        score = float(np.clip(image_embeds[0] @ text_embed, -1.0, 1.0))
+        found.append(Grounding(map_to_image(patches, size, image.resize, image.crop), score, crop, patches))
+    return found
 
 
 def average_prompts(projections: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -85,14 +118,37 @@ def map_to_image(similarity: NDArray[np.float32], size: tuple[int, int], resize:
     Returns:
         float32 (height, width).
     """
-    width, height = size
-    side = int(crop * min(width, height) / resize)
-    full = np.full((height, width), np.nan, dtype=np.float32)
-    # Odd margins: the smaller half goes left and on top.
-    left, top = floor((width - side) / 2), floor((height - side) / 2)
+    side = _side(size, resize, crop)
+    left, top = _corner(size, side)
+    full = np.full((size[1], size[0]), np.nan, dtype=np.float32)
     rows, columns = (_nearest(side, count) for count in similarity.shape)
     full[top : top + side, left : left + side] = similarity[np.ix_(rows, columns)]
     return full
+
+
+def seen_box(size: tuple[int, int], resize: int, crop: int) -> Box:
+    """The square of the original image that the model sees: where `map_to_image` puts the map.
+
+    Args:
+        size: width and height of the original image in pixels.
+        resize: length of the shorter side after resizing.
+        crop: side of the crop.
+
+    Raises:
+        InputError: it has less than a pixel.
+    """
+    side = _side(size, resize, crop)
+    left, top = _corner(size, side)
+    return Box(left, top, side, side)
+
+
+def _side(size: tuple[int, int], resize: int, crop: int) -> int:
+    return int(crop * min(size) / resize)
+
+
+def _corner(size: tuple[int, int], side: int) -> tuple[int, int]:
+    # Odd margins: the smaller half goes left and on top.
+    return floor((size[0] - side) / 2), floor((size[1] - side) / 2)
 
 
 def _nearest(target: int, source: int) -> NDArray[np.intp]:

@@ -33,10 +33,13 @@ def test_importing_the_runtime_loads_no_engine_and_no_extra(fresh_python) -> Non
 
 def test_the_public_names_are_the_documented_ones() -> None:
     assert set(runtime.__all__) == {
+        "Box",
         "BundleError",
         "CxrEngineError",
         "Engine",
         "Fault",
+        "Grounding",
+        "GroundingScores",
         "ImageEncoder",
         "InputError",
         "MissingExtraError",
@@ -44,6 +47,7 @@ def test_the_public_names_are_the_documented_ones() -> None:
         "TextEncoder",
         "__version__",
         "load",
+        "score_grounding",
     }
     assert all(hasattr(runtime, name) for name in runtime.__all__)
 
