@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,14 +24,19 @@ from runtime.session import SessionOptions
 from runtime.sessions import Sessions
 from runtime.text import TextEncoder
 from runtime.tuned import Row, read_tuning
+from runtime.zero_shot import ZeroShotClassifier, build_classifier, classify, resolve
 
 if TYPE_CHECKING:  # Pillow is imported with the first image part
+    from PIL.Image import Image
+
     from runtime.image import ImageEncoder
     from runtime.images import ImageLike
+    from runtime.prompts import Prompts
 
 __all__ = ["Engine", "load"]
 
 _LOG = logging.getLogger("runtime")
+_CLASSIFIERS = 64  # kept for prompts that come again; 14 labels take 14 kB
 
 
 class Engine:
@@ -64,6 +70,7 @@ class Engine:
         self._bundle = bundle
         self._text = text
         self._image = image
+        self._classifier = lru_cache(_CLASSIFIERS)(build_classifier)
 
     @property
     def text(self) -> TextEncoder:
@@ -106,6 +113,60 @@ class Engine:
         text_embed = average_prompts(self.text.encode(texts, normalize=False))
         image_embed = self.image.encode(_single(image))[0]
         return float(np.clip(image_embed @ text_embed, -1.0, 1.0))
+
+    @overload
+    def classify(
+        self, images: str | os.PathLike[str] | Image, prompts: Prompts | str, rule: str = ...
+    ) -> dict[str, float]: ...
+    @overload
+    def classify(
+        self, images: list[Any] | tuple[Any, ...], prompts: Prompts | str, rule: str = ...
+    ) -> list[dict[str, float]]: ...
+    @overload
+    def classify(
+        self, images: ImageLike | Iterable[ImageLike], prompts: Prompts | str, rule: str = ...
+    ) -> dict[str, float] | list[dict[str, float]]: ...
+    def classify(
+        self, images: ImageLike | Iterable[ImageLike], prompts: Prompts | str, rule: str = "biovil"
+    ) -> dict[str, float] | list[dict[str, float]]:
+        """How probable each label is for an image, by prompts that affirm and deny it: zero-shot classification.
+
+        Prompts are embedded once: the next call with the same ones only embeds its images.
+
+        Args:
+            images: one or many, see `ImageEncoder.encode`.
+            prompts: {label: (positive prompts, negative prompts)}, or the name of a built-in set: "pneumonia" or
+                "chexpert", see `runtime.prompt_sets`.
+            rule: how the prompts of a side become one embedding: "biovil" averages them unnormalized and normalizes
+                (hi-ml-multimodal), "chexzero" normalizes each, averages, normalizes again. They are the same for one
+                prompt a side.
+
+        Returns:
+            {label: probability} for one image, a list of them for many. A probability is the softmax of the cosines
+            with the two sides, over 0.5 where the positive one is higher; see `ZeroShotClassifier.probabilities`, and
+            its `scores` for the cosines themselves.
+
+        Raises:
+            InputError: images, prompts or rule cannot be used; labels and images are named.
+            BundleError: the bundle lacks a part.
+        """
+        return classify(self.zero_shot_classifier(prompts, rule), self.image, images)
+
+    def zero_shot_classifier(self, prompts: Prompts | str, rule: str = "biovil") -> ZeroShotClassifier:
+        """The prompts of `classify`, embedded: for image embeddings that are there already, and for the raw scores.
+
+        Args:
+            prompts: as for `classify`.
+            rule: as for `classify`.
+
+        Returns:
+            An object with the methods `probabilities` and `scores`; needs no image part.
+
+        Raises:
+            InputError: prompts or rule cannot be used.
+            BundleError: the bundle lacks the text part.
+        """
+        return self._classifier(self.text, *resolve(prompts, rule))
 
     def similarity_map(self, image: ImageLike, text: str) -> NDArray[np.float32]:
         """Where an image resembles a text (reference: `get_similarity_map_from_raw_data`).
@@ -204,7 +265,7 @@ def load(
 
     Returns:
         An engine with the methods `text.encode`, `image.encode`, `image.encode_patches`, `similarity`,
-        `similarity_map`, `ground` and `ground_phrases`.
+        `similarity_map`, `ground`, `ground_phrases` and `classify`.
 
     Raises:
         BundleError: no bundle there, files missing or changed, a newer schema, a part or precision that it lacks for
