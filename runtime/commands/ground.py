@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from runtime.arguments import RANDOM_WEIGHTS, RESEARCH_ONLY, add_bundle, add_engine_options, load_engine
+from runtime.errors import Fault, InputError
+from runtime.grounding import THRESHOLDS, Box, Grounding, GroundingScores, score_grounding
 from runtime.images import read_grey
 from runtime.output import check_output, write_array
 
 NAME = "ground"
-SUMMARY = "Draw where an image resembles a phrase."
+SUMMARY = "Draw where an image resembles a phrase, and measure it against boxes."
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +30,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("phrase", metavar="PHRASE", help="one phrase")
     parser.add_argument("--out", type=Path, help="the .png file to write (IMAGE-grounding.png)")
     parser.add_argument("--save-map", type=Path, metavar="NPY", help="write the map as well, float32 (H, W)")
+    parser.add_argument(
+        "--box",
+        action="append",
+        default=[],
+        metavar="X,Y,WIDTH,HEIGHT",
+        help="where the phrase is, in pixels from the image's top left corner: drawn, and measured against; may be "
+        "repeated",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -33,17 +49,84 @@ def run(options: argparse.Namespace) -> None:
     check_output(out, (".png",))
     if options.save_map:
         check_output(options.save_map, (".npy",))
+    boxes = _read_boxes(options.box)
     engine = load_engine(options, None)
-    similarity_map = engine.similarity_map(options.image, options.phrase)
-    score = engine.similarity(options.image, options.phrase)
+    found = engine.ground(options.image, options.phrase)
+    height, width = found.similarity_map.shape
+    _check_within(boxes, (width, height))
+    scores = score_grounding(found.similarity_map, boxes) if boxes else None
     is_random = engine.manifest.source.kind == "random"
+    grey = read_grey(options.image, not options.keep_monochrome1)
     note = f"{RANDOM_WEIGHTS} {RESEARCH_ONLY}" if is_random else RESEARCH_ONLY
-    draw_overlay(
-        read_grey(options.image, not options.keep_monochrome1), similarity_map, options.phrase, score, out, note
-    )
-    row, column = np.unravel_index(np.nanargmax(similarity_map), similarity_map.shape)
-    print(f"image–text similarity {score:+.4f}, strongest patch {similarity_map[row, column]:+.4f}")
+    draw_overlay(grey, found, options.phrase, out, boxes=boxes, scores=scores, note=note)
+    if options.save_map:
+        write_array(options.save_map, found.similarity_map)
+    if options.json:
+        files = {"overlay": str(out), "map": str(options.save_map) if options.save_map else None}
+        described = {"image": options.image, "phrase": options.phrase, **_described(found, scores), **files}
+        print(json.dumps(described, indent=2, ensure_ascii=False))
+        return
+    print(f"image–text similarity {found.score:+.4f}, strongest patch {found.patches.max():+.4f}")
+    if scores:
+        print(f"CNR {scores.cnr:+.4f}, mIoU {scores.miou:.4f}, pointing game {scores.pointing:.0%}")
     print(f"overlay → {out}")
     if options.save_map:
-        write_array(options.save_map, similarity_map)
-        print(f"map float32 {similarity_map.shape} → {options.save_map}")
+        print(f"map float32 {found.similarity_map.shape} → {options.save_map}")
+
+
+def _read_boxes(texts: Sequence[str]) -> list[Box]:
+    boxes, faults = [], []
+    for index, text in enumerate(texts):
+        try:
+            values = [float(value) for value in text.split(",")]
+            if len(values) != 4:
+                raise ValueError
+            boxes.append(Box(*values))
+        except InputError as error:
+            faults.append(Fault(index, f"--box {text}", str(error)))
+        except ValueError:
+            faults.append(Fault(index, f"--box {text}", "four numbers are expected: X,Y,WIDTH,HEIGHT, in pixels"))
+    if faults:
+        raise InputError.from_faults("boxes", faults, len(texts))
+    return boxes
+
+
+def _check_within(boxes: Sequence[Box], size: tuple[int, int]) -> None:
+    """Refuse boxes that lie outside the image; say of others that they are cut off."""
+    parts = [box.clipped(size) for box in boxes]
+    shown = f"{size[0]} × {size[1]} pixels"
+    faults = [
+        Fault(index, f"--box {box}", f"lies outside the image of {shown}")
+        for index, (box, part) in enumerate(zip(boxes, parts, strict=True))
+        if part is None
+    ]
+    if faults:
+        raise InputError.from_faults("boxes", faults, len(boxes))
+    for box, part in zip(boxes, parts, strict=True):
+        if part != box:
+            print(f"--box {box} is cut off at the edge of the image of {shown}.", file=sys.stderr)
+
+
+def _described(found: Grounding, scores: GroundingScores | None) -> dict[str, Any]:
+    row, column = np.unravel_index(found.patches.argmax(), found.patches.shape)
+    described: dict[str, Any] = {
+        "similarity": found.score,
+        "strongest_patch": {
+            "similarity": float(found.patches.max()),
+            # Its centre, in pixels of the image.
+            "x": found.crop.x + (float(column) + 0.5) * found.crop.width / found.patches.shape[1],
+            "y": found.crop.y + (float(row) + 0.5) * found.crop.height / found.patches.shape[0],
+        },
+        "crop": [found.crop.x, found.crop.y, found.crop.width, found.crop.height],
+    }
+    if scores:
+        figures = {"cnr": scores.cnr, "absolute_cnr": scores.absolute_cnr, "miou": scores.miou}
+        figures["pointing_game"] = scores.pointing
+        described |= {name: _finite(value) for name, value in figures.items()}
+        described["iou"] = {f"{at:g}": _finite(iou) for at, iou in zip(THRESHOLDS, scores.ious, strict=True)}
+    return described
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return value if math.isfinite(value) else None
