@@ -1,14 +1,14 @@
-"""The two faces of a text graph, which read the same weights: several texts a row, and a text a row.
+"""The faces of a text graph, which read the same weights: several texts a row, and a text a row.
 
 torch exports the packed graph, which fills its rows with texts. The plain graph (`input_ids`, `attention_mask`) is what
 other tools expect; it is the packed one with nodes before it that number the positions and point at each row's first
 token, and nodes after it that drop the axis of texts. Precisions are lowered on the plain graph; without these ends the
-result is packed again.
+result is packed again. The third face, with the masked-language head, is export.fill_mask's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -21,12 +21,26 @@ from runtime.bundle import PACKED
 from runtime.manifest import Artifact
 from runtime.providers import PROVIDERS
 
-__all__ = ["pack_artifact", "pack_graph", "packed_spec", "plain_graph", "plain_spec"]
+__all__ = [
+    "LAST_HIDDEN_STATE",
+    "PACKED_INPUTS",
+    "exported_spec",
+    "keep_needed",
+    "pack_artifact",
+    "pack_graph",
+    "packed_spec",
+    "plain_graph",
+    "plain_spec",
+    "rename",
+    "write_face",
+]
 
+# What the heads read: the one tensor inside all text graphs that has a name of its own.
+LAST_HIDDEN_STATE = "last_hidden_state"
 _OUTPUTS = ("text_embeds", "cls_projected_embedding")
 # Names of the packed graph's outputs while they are not outputs.
 _INNER = {name: f"packed_{name}" for name in _OUTPUTS}
-_PACKED_INPUTS = ("input_ids", "position_ids", "segment_ids", "cls_positions")
+PACKED_INPUTS = ("input_ids", "position_ids", "segment_ids", "cls_positions")
 _PLAIN_INPUTS = ("input_ids", "attention_mask")
 _ONE = "plain:one"
 # (rows, width, heads, size) → (rows, heads, size, width), and its two steps.
@@ -36,11 +50,18 @@ _KEYS, _HEADS, _TURNED = (0, 2, 3, 1), (0, 2, 1, 3), (0, 1, 3, 2)
 def packed_spec(size: int, longest: int, external_data: str) -> GraphSpec:
     """Names and axes of the packed graph: int64 inputs, float32 outputs (rows, texts, size)."""
     return GraphSpec(
-        inputs={name: ("rows", "texts" if name == "cls_positions" else "width") for name in _PACKED_INPUTS},
+        inputs={name: ("rows", "texts" if name == "cls_positions" else "width") for name in PACKED_INPUTS},
         outputs=dict.fromkeys(_OUTPUTS, ("rows", "texts", size)),
         limits={"rows": None, "width": longest, "texts": None},
         external_data=external_data,
     )
+
+
+def exported_spec(size: int, longest: int, external_data: str, hidden_size: int, pooling: str) -> GraphSpec:
+    """The packed graph as torch exports it: its last output is what the heads read, see `TextEmbeddingGraph.states`."""
+    spec = packed_spec(size, longest, external_data)
+    places = "texts" if pooling == "cls" else "width"
+    return replace(spec, outputs={**spec.outputs, LAST_HIDDEN_STATE: ("rows", places, hidden_size)})
 
 
 def plain_spec(size: int, longest: int) -> GraphSpec:
@@ -65,7 +86,7 @@ def plain_graph(source: Path, target: Path, spec: GraphSpec) -> GraphInfo:
     """
     model = onnx.load(str(source), load_external_data=False)
     graph = model.graph
-    _rename(graph, _INNER)
+    rename(graph, _INNER)
     before = [
         helper.make_node("Shape", ["input_ids"], ["plain:shape"]),
         helper.make_node("Gather", ["plain:shape", "plain:1"], ["plain:sequence"]),
@@ -79,7 +100,7 @@ def plain_graph(source: Path, target: Path, spec: GraphSpec) -> GraphInfo:
     for value, names in ((0, ("plain:0", "plain:zero")), (1, ("plain:1", _ONE))):
         for name, array in zip(names, (np.int64(value), np.array([value])), strict=True):
             graph.initializer.append(numpy_helper.from_array(np.asarray(array), name))
-    return _write(model, nodes, target, spec)
+    return write_face(model, nodes, target, spec)
 
 
 def pack_graph(source: Path, target: Path, spec: GraphSpec) -> GraphInfo:
@@ -94,19 +115,23 @@ def pack_graph(source: Path, target: Path, spec: GraphSpec) -> GraphInfo:
         GraphError: the result is not the graph that was asked for.
     """
     model = onnx.load(str(source), load_external_data=False)
-    outer = {*_PACKED_INPUTS, *_OUTPUTS}
-    wanted, nodes = set(_INNER.values()), []
-    for node in reversed(model.graph.node):
-        if wanted.intersection(node.output) and not outer.intersection(node.output):
+    keep_needed(model.graph, _INNER.values(), {*PACKED_INPUTS, *_OUTPUTS})
+    rename(model.graph, {inner: name for name, inner in _INNER.items()})
+    return write_face(model, list(model.graph.node), target, spec)
+
+
+def keep_needed(graph: onnx.GraphProto, outputs: Collection[str], outer: Collection[str]) -> None:
+    """Drop the nodes and weights that some tensors do not need, and the nodes that write the `outer` ones."""
+    wanted, nodes = set(outputs), []
+    for node in reversed(graph.node):
+        if wanted.intersection(node.output) and not set(outer).intersection(node.output):
             wanted.update(node.input)
             nodes.append(node)
-    weights = [tensor for tensor in model.graph.initializer if tensor.name in wanted]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(weights)
-    del model.graph.node[:]
-    model.graph.node.extend(reversed(nodes))
-    _rename(model.graph, {inner: name for name, inner in _INNER.items()})
-    return _write(model, list(model.graph.node), target, spec)
+    weights = [tensor for tensor in graph.initializer if tensor.name in wanted]
+    del graph.initializer[:]
+    graph.initializer.extend(weights)
+    del graph.node[:]
+    graph.node.extend(reversed(nodes))
 
 
 def _two_transposes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
@@ -124,13 +149,15 @@ def _two_transposes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
             yield node
 
 
-def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
+def rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    """Give tensors between nodes other names."""
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
 
 
-def _write(model: onnx.ModelProto, nodes: list[onnx.NodeProto], target: Path, spec: GraphSpec) -> GraphInfo:
+def write_face(model: onnx.ModelProto, nodes: list[onnx.NodeProto], target: Path, spec: GraphSpec) -> GraphInfo:
+    """Write some nodes with a model's weights, which stay where they are, and check the result."""
     graph = onnx.GraphProto(name=model.graph.name)
     graph.node.extend(nodes)
     graph.initializer.extend(model.graph.initializer)

@@ -4,6 +4,8 @@ Exact rewrites (each is compared with the untouched model by tests and, at every
 
 * [CLS]-only last layer: the embedding reads position 0, so the last layer computes keys and values for all tokens, but
   query, attention output and feed-forward for [CLS] alone.
+* The masked-language head where the masks are: the same graph with [MASK] in the place of [CLS], so that its
+  vocabulary-wide product, and the last layer before it, are computed for masked tokens alone.
 * Texts side by side: a row holds several texts, each attending to itself alone, its positions counted from 0, its
   embedding read where it begins. Rows can then be filled where padding would be computed.
 * The only token type that occurs is added to the position embeddings beforehand, and the attention scale to the query.
@@ -23,7 +25,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from export.models import BioViLImageModel, CXRBertModel
 
-__all__ = ["ImageEmbeddingGraph", "PackedTextGraph", "TextEmbeddingGraph"]
+__all__ = ["ImageEmbeddingGraph", "MaskedLanguageHead", "PackedTextGraph", "TextEmbeddingGraph"]
 
 # exp() of anything this far below the largest score is 0 in float32; unlike float32's minimum it fits float16.
 _MASKED = -10000.0
@@ -98,33 +100,57 @@ class TextEmbeddingGraph(nn.Module):
         Returns:
             text_embeds and cls_projected_embedding, float32 (rows, texts, D).
         """
+        states, owned = self.states(input_ids, position_ids, segment_ids, cls_positions)
+        return self.embeddings(states, owned)
+
+    def states(
+        self,
+        input_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        segment_ids: torch.Tensor,
+        positions: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The last layer's states: what every head reads.
+
+        Args:
+            input_ids, position_ids, segment_ids: as for `packed`.
+            positions: int64 (rows, places), the tokens that are asked about, [CLS] of each text or [MASK].
+
+        Returns:
+            float32 (rows, places, D), or (rows, width, D) where the mean over all tokens is taken; and bool (rows,
+            places, width), which tokens are of the same text.
+        """
         # Not positions[position_ids], which is exported with a guard on each index.
         hidden = self.embedding_norm(self.word_embeddings(input_ids) + F.embedding(position_ids, self.positions))
         rows, width = input_ids.shape
         # One Gather from the rows laid end to end: engines are quicker at it than at GatherElements.
-        firsts = cls_positions + width * torch.arange(rows, device=input_ids.device)[:, None]
+        places = positions + width * torch.arange(rows, device=input_ids.device)[:, None]
         own = segment_ids[:, :, None] == segment_ids[:, None, :]
-        owned = F.embedding(firsts, segment_ids.reshape(-1, 1)) == segment_ids[:, None, :]
+        owned = F.embedding(places, segment_ids.reshape(-1, 1)) == segment_ids[:, None, :]
         mask = _mask(own, hidden)
         last = len(self.layers) - 1 if self.pooling == "cls" else None
         for index, (layer, attention) in enumerate(zip(self.layers, self.attentions, strict=True)):
             queries = hidden
             if index == last:
-                queries, mask = F.embedding(firsts, hidden.flatten(0, 1)), _mask(owned, hidden)
+                queries, mask = F.embedding(places, hidden.flatten(0, 1)), _mask(owned, hidden)
             context = layer.attention.output.dense(attention(queries, hidden, mask))
             attended = layer.attention.output.LayerNorm(context + queries)
             expanded = layer.intermediate.intermediate_act_fn(layer.intermediate.dense(attended))
             hidden = layer.output.LayerNorm(layer.output.dense(expanded) + attended)
+        return hidden, owned
+
+    def embeddings(self, states: torch.Tensor, owned: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """text_embeds and cls_projected_embedding of what `states` gives."""
         if self.pooling == "mean":
-            weights = owned.to(hidden.dtype)
-            hidden = (weights @ hidden) / weights.sum(dim=-1, keepdim=True)
+            weights = owned.to(states.dtype)
+            states = (weights @ states) / weights.sum(dim=-1, keepdim=True)
         # As a matrix, so that the head is exported as Gemm, which stays in floating point: it costs next to nothing.
-        projected = self.projection_head(hidden.flatten(0, 1)).unflatten(0, cls_positions.shape)
+        projected = self.projection_head(states.flatten(0, 1)).unflatten(0, owned.shape[:2])
         return F.normalize(projected, dim=-1), projected
 
 
 class PackedTextGraph(nn.Module):
-    """`TextEmbeddingGraph.packed` as what torch exports."""
+    """`TextEmbeddingGraph.packed` as what torch exports, with the states before the head, where it may be cut."""
 
     def __init__(self, graph: TextEmbeddingGraph) -> None:
         super().__init__()
@@ -136,9 +162,24 @@ class PackedTextGraph(nn.Module):
         position_ids: torch.Tensor,
         segment_ids: torch.Tensor,
         cls_positions: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `TextEmbeddingGraph.packed`."""
-        return self.encoder.packed(input_ids, position_ids, segment_ids, cls_positions)
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """See `TextEmbeddingGraph`: text_embeds, cls_projected_embedding, last_hidden_state."""
+        states, owned = self.encoder.states(input_ids, position_ids, segment_ids, cls_positions)
+        return *self.encoder.embeddings(states, owned), states
+
+
+class MaskedLanguageHead(nn.Module):
+    """The last layer's states of masked tokens → scores of the vocabulary (transformers' `BertOnlyMLMHead`)."""
+
+    def __init__(self, model: CXRBertModel) -> None:
+        super().__init__()
+        self.predictions = model.cls.predictions
+
+    def forward(self, last_hidden_state: torch.Tensor) -> torch.Tensor:
+        """float32 (rows, masks, D) → logits float32 (rows, masks, vocabulary)."""
+        # As a matrix, so that the products are Gemm, which reads the decoder's table as the embeddings have it.
+        logits = self.predictions(last_hidden_state.flatten(0, 1))
+        return logits.unflatten(0, last_hidden_state.shape[:2])
 
 
 def _mask(visible: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:

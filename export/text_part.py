@@ -11,17 +11,20 @@ from numpy.typing import NDArray
 
 from export.calibration import CalibrationData
 from export.fidelity import embed_texts, text_figures, text_milliseconds
+from export.fill_mask import export_head, fill_mask_artifact
+from export.fill_mask_parity import MaskedCases, fill_mask_parity, masked_cases
 from export.floats import float_artifacts
 from export.graph import GraphSpec, export_graph
 from export.lower import Judge, Lowering, artifact, without_fp32, working_engines
 from export.models import CXRBertModel
-from export.packing import pack_artifact, packed_spec, plain_graph, plain_spec
+from export.packing import exported_spec, pack_artifact, packed_spec, plain_graph, plain_spec
 from export.parity import Progress, check_gates, packed_parity, text_parity
 from export.progress import Steps
 from export.rewrites import PackedTextGraph, TextEmbeddingGraph
 from export.sentences import TRIPLETS
 from export.text_recipes import int8_artifacts, token_feeds
 from runtime.batching import pad_batch, plan_batches
+from runtime.bundle import PACKED
 from runtime.manifest import Artifact, TextPart
 from runtime.providers import PROVIDERS, Provider, default_threads
 from runtime.session import Session, SessionOptions
@@ -69,7 +72,8 @@ def export_text(
     with steps.step("text: exporting the graph"):
         module = PackedTextGraph(TextEmbeddingGraph(model)).eval().requires_grad_(False)
         exported = source.with_name(".packed.onnx")
-        export_graph(module, _example(config.vocab_size), packed, exported)
+        whole = exported_spec(size, longest, packed.external_data, config.hidden_size, model.pooling)
+        export_graph(module, _example(config.vocab_size), whole, exported)
         info = plain_graph(exported, source, graph)
         exported.unlink()
     with steps.step("text: comparing with PyTorch") as advance:
@@ -103,6 +107,16 @@ def export_text(
         for index, found in enumerate(packable):
             kept += (_pack(found, folder.parent, packed, engines, tokenizer, config.vocab_size, seed),)
             advance((index + 1) / len(packable))
+    with steps.step("text: filling masks, compared with PyTorch") as advance:
+        packs = [found for found in kept if found.role == PACKED]
+        # The decoder's table is in the fp32 graph's file. Others need it in one of its own, which fp32 then reads too.
+        shared = source if {found.precision for found in packs} == {"fp32"} else None
+        head = export_head(model, source.parent, shared)
+        cases = masked_cases(model, tokenizer, seed)
+        for index, found in enumerate(packs):
+            filling = fill_mask_artifact(found, folder.parent, head, longest)
+            kept += (_compare_masks(filling, folder.parent, engines, cases),)
+            advance((index + 1) / len(packs))
     return TextPart(longest, size, kept)
 
 
@@ -130,6 +144,18 @@ def _pack(
             records.append(packed_parity(*sessions, engine.name, plain.precision, tokenizer, vocab_size, seed))
     check_gates(f"text {plain.precision}, packed", records)
     return replace(packed, parity=tuple(records))
+
+
+def _compare_masks(filling: Artifact, bundle: Path, engines: tuple[Provider, ...], cases: MaskedCases) -> Artifact:
+    """A graph that fills masks, compared with PyTorch on every engine at hand."""
+    options = SessionOptions(threads=default_threads(), precision=filling.precision)
+    records = [
+        fill_mask_parity(engine.open(bundle / filling.file, options), engine.name, filling.precision, cases)
+        for engine in engines
+        if engine.name in filling.providers
+    ]
+    check_gates(f"text {filling.precision}, masks", records)
+    return replace(filling, parity=tuple(records))
 
 
 def text_judge(

@@ -27,12 +27,13 @@ _EXPORT_OPTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     }
 )
 _TEXT_ONLY = frozenset({"int8-dynamic"})
-# Roles of artifacts: a text or image a row, and several texts a row.
+# Roles of artifacts: a text or image a row, several texts a row, and these with scores of the words at masks.
 EMBEDDING = "embedding"
 PACKED = "packed_embedding"
+FILL_MASK = "fill_mask"
 _MAKE_ONE = "Make one with: python -m export biovil --checkpoint SOURCE --out DIR"
 
-__all__ = ["EMBEDDING", "PACKED", "Bundle", "open_bundle", "sha256_file"]
+__all__ = ["EMBEDDING", "FILL_MASK", "PACKED", "Bundle", "open_bundle", "sha256_file"]
 
 
 def sha256_file(path: Path) -> str:

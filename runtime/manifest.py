@@ -173,7 +173,8 @@ class Artifact:
     """One exported graph.
 
     Attributes:
-        role: "embedding"; "packed_embedding" for its twin that takes several texts a row and reads the same weights.
+        role: "embedding"; "packed_embedding" for its twin that takes several texts a row and reads the same weights;
+            "fill_mask" for the one that gives scores of the vocabulary at masks, with the same encoder.
         precision: "fp32", "fp16", "bf16", "int8" or "int8-dynamic".
         file: path of the .onnx file inside the bundle; external_data are the files with its weights.
         operators: operator type → count.

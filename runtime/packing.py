@@ -8,13 +8,13 @@ packing without cross-contamination").
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PackedBatch", "Row", "pack_batch", "plan_packed"]
+__all__ = ["MaskedBatch", "PackedBatch", "Row", "pack_batch", "pack_masks", "plan_packed"]
 
 # Row widths are multiples of this, so that engines prepare few shapes; the last row's, which may hold a single short
 # query, is finer.
@@ -53,6 +53,23 @@ class PackedBatch:
     texts: NDArray[np.intp]
 
 
+@dataclass(frozen=True)
+class MaskedBatch:
+    """What the graph that fills masks reads.
+
+    Attributes:
+        inputs: input_ids, position_ids, segment_ids int64 (rows, width), mask_positions int64 (rows, places).
+        row: intp (masks,), the row of each mask; place alike. Result i belongs to mask nth[i] of text texts[i].
+        texts: intp (masks,), indices of the texts; nth numbers the masks of a text from 0.
+    """
+
+    inputs: dict[str, NDArray[np.int64]]
+    row: NDArray[np.intp]
+    place: NDArray[np.intp]
+    texts: NDArray[np.intp]
+    nth: NDArray[np.intp]
+
+
 def plan_packed(lengths: Sequence[int], token_budget: int, longest: int) -> Iterator[tuple[Row, ...]]:
     """Fill rows with texts and batches with rows of one width.
 
@@ -89,9 +106,7 @@ def pack_batch(rows: Sequence[Row], tokens: Sequence[Sequence[int]], pad_token_i
     input_ids = np.full(shape, pad_token_id, dtype=np.int64)
     position_ids = np.zeros(shape, dtype=np.int64)
     segment_ids = np.zeros(shape, dtype=np.int64)
-    most = max(len(row.texts) for row in rows)
-    places = next((count for count in _PLACES if count >= most), most)
-    cls_positions = np.zeros((len(rows), places), dtype=np.int64)
+    cls_positions = np.zeros((len(rows), _places(len(row.texts) for row in rows)), dtype=np.int64)
     where: list[tuple[int, int, int]] = []
     for index, row in enumerate(rows):
         start = 0
@@ -111,6 +126,37 @@ def pack_batch(rows: Sequence[Row], tokens: Sequence[Sequence[int]], pad_token_i
         "cls_positions": cls_positions,
     }
     return PackedBatch(inputs, row_of, place_of, text_of)
+
+
+def pack_masks(
+    rows: Sequence[Row], tokens: Sequence[Sequence[int]], masks: Sequence[Sequence[int]], pad_token_id: int
+) -> MaskedBatch:
+    """Lay out the texts of some rows of one width, and point at their masks instead of their beginnings.
+
+    Args:
+        rows: of one width.
+        tokens: token ids of every text.
+        masks: where in each text its masks are, at least one each, ascending.
+        pad_token_id: id to fill with.
+    """
+    packed = pack_batch(rows, tokens, pad_token_id)
+    starts = packed.inputs.pop("cls_positions")
+    where: list[tuple[int, int, int, int]] = []
+    found: list[list[int]] = [[] for _ in rows]
+    for row, place, text in zip(packed.row, packed.place, packed.texts, strict=True):
+        for nth, offset in enumerate(masks[text]):
+            where.append((row, len(found[row]), text, nth))
+            found[row].append(starts[row, place] + offset)
+    positions = np.zeros((len(rows), _places(map(len, found))), dtype=np.int64)
+    for index, each in enumerate(found):
+        positions[index, : len(each)] = each
+    row_of, place_of, text_of, nth_of = np.array(where, dtype=np.intp).T
+    return MaskedBatch({**packed.inputs, "mask_positions": positions}, row_of, place_of, text_of, nth_of)
+
+
+def _places(counts: Iterable[int]) -> int:
+    most = max(counts)
+    return next((count for count in _PLACES if count >= most), most)
 
 
 def _fill_rows(lengths: Sequence[int], longest: int) -> Iterator[Row]:

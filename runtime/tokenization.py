@@ -14,7 +14,7 @@ from tokenizers import Tokenizer as RustTokenizer
 
 from runtime.errors import BundleError, Fault, InputError
 
-__all__ = ["Tokenizer"]
+__all__ = ["Tokenizer", "shown"]
 
 _STRIPPED = "!?."
 _NAME_LENGTH = 40
@@ -37,12 +37,16 @@ class Tokenizer:
             self._tokenizer = RustTokenizer.from_file(str(folder / "tokenizer.json"))
             special = json.loads((folder / "special_tokens_map.json").read_text(encoding="utf-8"))
             pad_token_id = self._tokenizer.token_to_id(special["pad_token"])
+            mask_token_id = self._tokenizer.token_to_id(special["mask_token"])
             self._forbidden = tuple(sorted(set(special.values()) - {special["mask_token"]}))
         except Exception as error:  # the Rust tokenizer raises plain Exception
             raise BundleError(f"The tokenizer in {folder} cannot be read: {error}. Export the bundle again.") from None
-        if pad_token_id is None:
-            raise BundleError(f"The tokenizer in {folder} has no padding token. Export the bundle again.")
+        if pad_token_id is None or mask_token_id is None:
+            raise BundleError(f"The tokenizer in {folder} lacks [PAD] or [MASK]. Export the bundle again.")
         self.pad_token_id: int = pad_token_id
+        self.mask_token_id: int = mask_token_id
+        ids = (self._tokenizer.token_to_id(token) for token in special.values())
+        self.special_ids: frozenset[int] = frozenset(index for index in ids if index is not None)
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self.max_length = max_length
@@ -52,6 +56,24 @@ class Tokenizer:
         """Number of token ids."""
         size: int = self._tokenizer.get_vocab_size()
         return size
+
+    def find(self, token: str) -> int | None:
+        """The id of a token of the vocabulary, written as there ("##s" for the piece of a word), or None."""
+        index: int | None = self._tokenizer.token_to_id(token)
+        return index
+
+    def token(self, index: int) -> str:
+        """The token with an id, as the vocabulary has it: "##s" for the piece of a word."""
+        return str(self._tokenizer.id_to_token(index))
+
+    def pieces(self, word: str) -> list[int]:
+        """Token ids of a word, without [CLS] and [SEP]."""
+        ids: list[int] = self._tokenizer.encode(word, add_special_tokens=False).ids
+        return ids
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
+        """The text of some tokens, in lower case if the model reads that, spaces before punctuation removed."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens))
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, with [CLS] and [SEP], unpadded.
@@ -73,8 +95,13 @@ class Tokenizer:
             raise InputError.from_faults("texts", faults, len(texts))
         return encoded
 
-    def try_encode(self, texts: Sequence[str]) -> tuple[list[list[int]], list[Fault]]:
-        """Token ids as `encode` gives them, and a fault for each text that cannot be used; its ids mean nothing."""
+    def try_encode(self, texts: Sequence[str], *, strip: bool = True) -> tuple[list[list[int]], list[Fault]]:
+        """Token ids as `encode` gives them, and a fault for each text that cannot be used; its ids mean nothing.
+
+        Args:
+            texts: as for `encode`.
+            strip: leave trailing "!?." out, as the reference does.
+        """
         faults: dict[int, str] = {}
         for index, text in enumerate(texts):
             if not isinstance(text, str):
@@ -85,7 +112,8 @@ class Tokenizer:
                 )
             elif not _is_unicode(text):
                 faults[index] = "contains half of a surrogate pair, which is not valid Unicode. Decode the file again"
-        prompts = [text.rstrip(_STRIPPED) for index, text in enumerate(texts) if index not in faults]
+        usable = [text for index, text in enumerate(texts) if index not in faults]
+        prompts = [text.rstrip(_STRIPPED) for text in usable] if strip else usable
         ids = iter([encoding.ids for encoding in self._tokenizer.encode_batch_fast(prompts)])
         encoded: list[list[int]] = []
         for index in range(len(texts)):
@@ -96,7 +124,7 @@ class Tokenizer:
                     f"{len(row)} tokens, but the model reads at most {self.max_length} and texts are never cut "
                     "silently. Split or shorten it"
                 )
-        return encoded, [Fault(index, _name(texts[index]), faults[index]) for index in sorted(faults)]
+        return encoded, [Fault(index, shown(texts[index]), faults[index]) for index in sorted(faults)]
 
 
 def _is_unicode(text: str) -> bool:
@@ -107,6 +135,7 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _name(text: object) -> str:
-    shown = repr(text)
-    return shown if len(shown) <= _NAME_LENGTH else shown[: _NAME_LENGTH - 1] + "…"
+def shown(text: object) -> str:
+    """A text's beginning, as errors name it."""
+    written = repr(text)
+    return written if len(written) <= _NAME_LENGTH else written[: _NAME_LENGTH - 1] + "…"

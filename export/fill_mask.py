@@ -1,0 +1,153 @@
+"""The third face of a text graph: masked tokens → scores of the vocabulary.
+
+The encoder is that of the packed graph in each precision, cut before its projection head and asked about [MASK] instead
+of [CLS]; its weights stay in the files that they are in. Behind it comes the masked-language head in float32, whose
+weights all precisions read from one file. Nothing is quantized again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import onnx
+import torch
+from onnx import helper, numpy_helper
+from onnx.external_data_helper import ExternalDataInfo, set_external_data, uses_external_data
+
+from export.graph import GraphSpec, export_graph
+from export.models import CXRBertModel
+from export.packing import LAST_HIDDEN_STATE, PACKED_INPUTS, keep_needed, rename, write_face
+from export.rewrites import MaskedLanguageHead
+from runtime.bundle import FILL_MASK
+from runtime.manifest import Artifact
+
+__all__ = ["Head", "export_head", "fill_mask_artifact"]
+
+_LOGITS, _MASK_POSITIONS = "logits", "mask_positions"
+# Of the head's tensors and nodes, which would otherwise be named as the encoder's.
+_PREFIX = "fill_mask:"
+_DATA = "fill_mask.onnx_data"
+# Weights below stay in the graph's file.
+_EXTERNAL_BYTES = 1024
+
+
+@dataclass(frozen=True)
+class Head:
+    """The exported masked-language head: its graph, with references to its weights, and the size of the vocabulary."""
+
+    model: onnx.ModelProto
+    vocab_size: int
+
+
+def export_head(model: CXRBertModel, folder: Path, shared: Path | None = None) -> Head:
+    """Export the masked-language head; its weights go to a file of their own.
+
+    Args:
+        model: the reference, in evaluation mode.
+        folder: where to write them.
+        shared: a graph in the folder of which weights with the same bytes are read instead of written again: the
+            decoder's table is that of the word embeddings.
+
+    Raises:
+        GraphError: torch cannot export it.
+    """
+    hidden, vocab_size = model.config.hidden_size, model.config.vocab_size
+    spec = GraphSpec(
+        inputs={LAST_HIDDEN_STATE: ("rows", "masks", hidden)},
+        outputs={_LOGITS: ("rows", "masks", vocab_size)},
+        limits={"rows": None, "masks": None},
+        external_data=_DATA,
+    )
+    path = folder / ".head.onnx"
+    export_graph(MaskedLanguageHead(model).eval().requires_grad_(False), (torch.zeros(2, 3, hidden),), spec, path)
+    head = onnx.load(str(path))
+    path.unlink()
+    (folder / _DATA).unlink()
+    if shared is not None:
+        _share(head, shared)
+    tensors = {tensor.name: _PREFIX + tensor.name for tensor in head.graph.initializer}
+    tensors |= {name: _PREFIX + name for node in head.graph.node for name in node.output if name != _LOGITS}
+    rename(head.graph, tensors)
+    for tensor in head.graph.initializer:
+        tensor.name = tensors[tensor.name]
+    for node in head.graph.node:
+        node.name = _PREFIX + node.name
+    onnx.save(head, str(path), save_as_external_data=True, location=_DATA, size_threshold=_EXTERNAL_BYTES)
+    head = onnx.load(str(path), load_external_data=False)
+    path.unlink()
+    return Head(head, vocab_size)
+
+
+def fill_mask_artifact(packed: Artifact, bundle: Path, head: Head, longest: int) -> Artifact:
+    """Write the graph that fills masks beside a packed artifact, and describe it.
+
+    Args:
+        packed: a packed text artifact of any precision.
+        bundle: the folder that its files are named from.
+        head: in the same folder.
+        longest: largest width of a row.
+
+    Raises:
+        GraphError: the result is not the graph that was asked for.
+    """
+    path = PurePosixPath(packed.file)
+    # model_int8_packed.onnx → fill_mask_int8.onnx
+    file = path.with_name(f"fill_mask{path.stem.removeprefix('model').removesuffix('_packed')}.onnx")
+    spec = GraphSpec(
+        inputs={**dict.fromkeys(PACKED_INPUTS[:-1], ("rows", "width")), _MASK_POSITIONS: ("rows", "masks")},
+        outputs={_LOGITS: ("rows", "masks", head.vocab_size)},
+        limits={"rows": None, "width": longest, "masks": None},
+    )
+    model = onnx.load(str(bundle / packed.file), load_external_data=False)
+    keep_needed(model.graph, [LAST_HIDDEN_STATE], PACKED_INPUTS)
+    rename(model.graph, {PACKED_INPUTS[-1]: _MASK_POSITIONS})
+    if not any(_MASK_POSITIONS in node.input for node in model.graph.node):
+        _gather(model.graph)
+    model.graph.initializer.extend(head.model.graph.initializer)
+    nodes = [*model.graph.node, *head.model.graph.node]
+    info = write_face(model, nodes, bundle / file, spec)
+    return replace(
+        packed,
+        role=FILL_MASK,
+        file=file.as_posix(),
+        external_data=tuple(path.with_name(name).as_posix() for name in _locations(model)),
+        operators=info.operators,
+        inputs=info.inputs,
+        outputs=info.outputs,
+        parity=(),
+    )
+
+
+def _gather(graph: onnx.GraphProto) -> None:
+    """Take the masked tokens' states of all, where the last layer is computed for all because their mean is wanted."""
+    states, index, last = f"{_PREFIX}all_states", f"{_PREFIX}index", f"{_PREFIX}last"
+    rename(graph, {LAST_HIDDEN_STATE: states})
+    graph.initializer.append(numpy_helper.from_array(np.array([-1]), last))
+    graph.node.append(helper.make_node("Unsqueeze", [_MASK_POSITIONS, last], [index]))
+    graph.node.append(helper.make_node("GatherND", [states, index], [LAST_HIDDEN_STATE], batch_dims=1))
+
+
+def _share(head: onnx.ModelProto, source: Path) -> None:
+    """Let tensors of the head refer to those of another graph that hold the same bytes."""
+    found = onnx.load(str(source), load_external_data=False).graph.initializer
+    for tensor in head.graph.initializer:
+        for other in found:
+            if not uses_external_data(other) or (tensor.dims, tensor.data_type) != (other.dims, other.data_type):
+                continue
+            info = ExternalDataInfo(other)
+            with (source.parent / info.location).open("rb") as stream:
+                stream.seek(info.offset or 0)
+                same = stream.read(info.length) == tensor.raw_data
+            if same:
+                set_external_data(tensor, info.location, info.offset, info.length)
+                tensor.ClearField("raw_data")
+                tensor.data_location = onnx.TensorProto.EXTERNAL
+                break
+
+
+def _locations(model: onnx.ModelProto) -> list[str]:
+    """Names of the files with a graph's weights, in the order in which they are read first."""
+    tensors = [tensor for tensor in model.graph.initializer if uses_external_data(tensor)]
+    return list(dict.fromkeys(ExternalDataInfo(tensor).location for tensor in tensors))
