@@ -4,6 +4,7 @@
 
     engine = runtime.load("bundles/biovil")
     engine.text.encode(["No pleural effusion."])              # float32 (1, 128)
+    engine.text.fill_mask("Moderate [MASK] pleural effusion") # [{"score", "token", "token_str", "sequence"}, …]
     engine.image.encode(["chest.dcm"])                        # float32 (1, 128)
     engine.similarity("chest.dcm", "left pleural effusion")   # float in [-1, 1]
     engine.similarity_map("chest.dcm", "left basal opacity")  # float32 (H, W)
@@ -17,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.engine import Engine, load
 from runtime.errors import BundleError, CxrEngineError, Fault, InputError, MissingExtraError, ProviderError
+from runtime.fill_mask import Filled
 from runtime.grounding import Box, Grounding, GroundingScores, score_grounding
+from runtime.masked_accuracy import MaskedAccuracy
 from runtime.text import TextEncoder
 
 if TYPE_CHECKING:
@@ -31,10 +34,12 @@ __all__ = [
     "CxrEngineError",
     "Engine",
     "Fault",
+    "Filled",
     "Grounding",
     "GroundingScores",
     "ImageEncoder",
     "InputError",
+    "MaskedAccuracy",
     "MissingExtraError",
     "ProviderError",
     "TextEncoder",

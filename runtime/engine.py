@@ -310,7 +310,14 @@ def load(
     text, image = None, None
     if "text" in sessions:
         row = plan.row("text")
-        text = open_text(opened, plan.choices["text"], plan.provider, sessions["text"], row.batch if row else None)
+        text = open_text(
+            opened,
+            plan.choices["text"],
+            plan.provider,
+            sessions["text"],
+            row.batch if row else None,
+            masks=_options(plan, "text", share),
+        )
     if "image" in sessions:
         from runtime.image import BATCH, ImageEncoder
 
@@ -328,10 +335,12 @@ def load(
 
 def _open(bundle: Bundle, plan: Plan, part: str, share: bool) -> Sessions:
     row = plan.row(part)
-    choice = plan.choices[part]
-    options = SessionOptions(threads=plan.threads, precision=choice.precision, share=share)
     streams = row.streams if row else default_streams(plan.provider, plan.threads)
-    return open_sessions(bundle, choice, plan.provider, options, streams)
+    return open_sessions(bundle, plan.choices[part], plan.provider, _options(plan, part, share), streams)
+
+
+def _options(plan: Plan, part: str, share: bool) -> SessionOptions:
+    return SessionOptions(threads=plan.threads, precision=plan.choices[part].precision, share=share)
 
 
 def _bulk(sessions: Sessions, row: Row | None) -> str:

@@ -6,8 +6,9 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from runtime.bundle import PACKED, Bundle
-from runtime.errors import CxrEngineError
+from runtime.bundle import FILL_MASK, PACKED, Bundle
+from runtime.errors import BundleError, CxrEngineError
+from runtime.fill_mask import MaskFiller
 from runtime.manifest import Artifact
 from runtime.precision import Choice
 from runtime.providers import Provider
@@ -49,9 +50,15 @@ def open_sessions(
         BundleError: a file was changed.
         ProviderError: the engine cannot open it.
     """
-    artifact = _graph(bundle, choice, provider)
-    contents = [entry.sha256 for name in artifact.files if (entry := bundle.manifest.files.get(name))]
-    options = replace(options, digest=hashlib.sha256("".join(contents).encode()).hexdigest())
+    return _open_verified(bundle, _graph(bundle, choice, provider), provider, options, streams)
+
+
+def _open_verified(
+    bundle: Bundle, artifact: Artifact, provider: Provider, options: SessionOptions, streams: int
+) -> Sessions:
+    entries = [entry for name in artifact.files if (entry := bundle.manifest.files.get(name))]
+    digest = hashlib.sha256("".join(entry.sha256 for entry in entries).encode()).hexdigest()
+    options = replace(options, digest=digest, size=sum(entry.bytes for entry in entries))
     # The graph is verified before it is parsed. Its weights are raw bytes: they are hashed while the session opens, and
     # no session is handed out before the digests agree.
     bundle.verify([artifact.file])
@@ -69,9 +76,23 @@ def open_sessions(
 
 
 def open_text(
-    bundle: Bundle, choice: Choice, provider: Provider, sessions: Sessions, token_budget: int | None = None
+    bundle: Bundle,
+    choice: Choice,
+    provider: Provider,
+    sessions: Sessions,
+    token_budget: int | None = None,
+    *,
+    masks: SessionOptions | None = None,
 ) -> TextEncoder:
     """The encoder of texts around a graph's sessions.
+
+    Args:
+        bundle: the opened bundle.
+        choice: what the sessions compute.
+        provider: the engine.
+        sessions: of the graph that embeds.
+        token_budget: tokens in one batch.
+        masks: what the graph that fills masks is opened with when it is first needed; without them it fills none.
 
     Raises:
         BundleError: a file of the tokenizer was changed.
@@ -81,7 +102,38 @@ def open_text(
     part = bundle.text_part()
     packed = _graph(bundle, choice, provider).role == PACKED
     tokenizer = Tokenizer(bundle.path(folder), part.max_length)
-    return TextEncoder(part, sessions, tokenizer, packed, token_budget=token_budget or TOKEN_BUDGET)
+    budget = token_budget or TOKEN_BUDGET
+
+    filler = None
+    if masks is not None:
+
+        def open_masks(options: SessionOptions = masks) -> Sessions:
+            return _open_verified(bundle, _fill_mask(bundle, choice, provider), provider, options, sessions.streams)
+
+        filler = MaskFiller(tokenizer, open_masks, budget)
+    return TextEncoder(part, sessions, tokenizer, packed, masks=filler, token_budget=budget)
+
+
+def _fill_mask(bundle: Bundle, choice: Choice, provider: Provider) -> Artifact:
+    """The graph that fills masks, with the encoder of the chosen artifact.
+
+    Raises:
+        BundleError: there is none for that engine in that precision, or none at all; the message says what to do.
+    """
+    there = bundle.artifacts("text", role=FILL_MASK)
+    for artifact in there:
+        if provider.name in artifact.providers and artifact.precision == choice.artifact.precision:
+            return artifact
+    if not there:
+        raise BundleError(
+            f"{bundle.root} cannot fill masks: it was exported before that was possible. Export it again: "
+            f"python -m export {bundle.manifest.family} --checkpoint SOURCE --out DIR"
+        )
+    listed = ", ".join(f"{artifact.precision} ({', '.join(artifact.providers)})" for artifact in there)
+    raise BundleError(
+        f"{bundle.root} has no graph that fills masks for '{provider.name}' in {choice.artifact.precision}; it has: "
+        f"{listed}. Load it with one of these: load(…, provider=…, precision=…)."
+    )
 
 
 def _graph(bundle: Bundle, choice: Choice, provider: Provider) -> Artifact:

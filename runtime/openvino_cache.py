@@ -25,7 +25,7 @@ from runtime.processor import processor_name
 __all__ = ["compile_cached"]
 
 _LOG = logging.getLogger("runtime")
-# Graphs with more weights are not kept: fp32 BERT-base takes as long to import as to compile.
+# Larger graphs are not kept: fp32 BERT-base takes as long to import as to compile.
 _LARGEST = 256_000_000
 # All files together; those used longest ago go first.
 _MOST = 2_000_000_000
@@ -33,7 +33,9 @@ _MOST = 2_000_000_000
 _FREE = frozenset({"INFERENCE_NUM_THREADS", "NUM_STREAMS", "ENABLE_CPU_PINNING"})
 
 
-def compile_cached(core: Any, model: Path, settings: Mapping[str, Any], digest: str | None) -> tuple[Any, Any]:
+def compile_cached(
+    core: Any, model: Path, settings: Mapping[str, Any], digest: str | None, size: int
+) -> tuple[Any, Any]:
     """Compile a graph for the processor, or take what was compiled before.
 
     A file that is damaged is removed with a warning of the logger "runtime" and made anew; a folder that cannot be
@@ -44,11 +46,12 @@ def compile_cached(core: Any, model: Path, settings: Mapping[str, Any], digest: 
         model: the .onnx file.
         settings: properties of the compiled model.
         digest: of the graph and its weights; None keeps nothing.
+        size: bytes of both.
 
     Returns:
         openvino.CompiledModel, and the memory that it may read, to be held as long as it is.
     """
-    folder = cache_folder("openvino") if digest and _weights(model) <= _LARGEST else None
+    folder = cache_folder("openvino") if digest and size <= _LARGEST else None
     if folder is None or digest is None:
         return core.compile_model(str(model), "CPU", dict(settings)), None
     key = _key(core, settings, digest)
@@ -62,16 +65,6 @@ def compile_cached(core: Any, model: Path, settings: Mapping[str, Any], digest: 
     except Exception as error:  # a full disk, or what OpenVINO cannot export
         _LOG.warning("The compiled model cannot be kept in %s: %s", folder, error)
     return compiled, None
-
-
-def _weights(model: Path) -> int:
-    """Bytes of the graph's file and of those beside it that may hold its weights, at most."""
-    return max((file.stat().st_size for file in model.parent.glob(f"{_plain(model.stem)}.onnx*")), default=0)
-
-
-def _plain(stem: str) -> str:
-    """The packed graph reads its plain twin's weights."""
-    return stem.removesuffix("_packed")
 
 
 def _key(core: Any, settings: Mapping[str, Any], digest: str) -> str:

@@ -53,7 +53,9 @@ class OpenVinoSession:
         if options.share:  # pinned threads of two processes would wait for the same processors
             settings["ENABLE_CPU_PINNING"] = False
         try:
-            self._compiled, self._memory = compile_cached(openvino.Core(), model, settings, options.digest)
+            self._compiled, self._memory = compile_cached(
+                openvino.Core(), model, settings, options.digest, options.size
+            )
         except Exception as error:  # OpenVINO raises RuntimeError and its own types
             hint = " OpenVINO follows no symbolic links: copy the bundle with cp -rL." if model.is_symlink() else ""
             raise ProviderError(f"OpenVINO cannot open {model}: {error}{hint}") from error

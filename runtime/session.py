@@ -25,6 +25,7 @@ class SessionOptions:
         share: other processes compute on the same processors: threads that wait do not spin, which would take time
             from those that compute.
         digest: names the graph and its weights, for what engines compile and keep; None keeps nothing.
+        size: bytes of these files.
     """
 
     threads: int
@@ -32,6 +33,7 @@ class SessionOptions:
     streams: int = 1
     share: bool = False
     digest: str | None = None
+    size: int = 0
 
 
 class Session(Protocol):

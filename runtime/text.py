@@ -1,62 +1,26 @@
-"""Texts → embeddings."""
+"""Texts → embeddings, and words for masks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.batching import pad_batch, plan_batches
-from runtime.errors import Fault, InputError
+from runtime.errors import BundleError, Fault, InputError
+from runtime.fill_mask import MaskFiller
 from runtime.manifest import TextPart
-from runtime.packing import Row, pack_batch, plan_packed
-from runtime.session import Session
+from runtime.masked_accuracy import MaskedAccuracy
 from runtime.sessions import Sessions
 from runtime.similarity import text_similarity
+from runtime.text_windows import TextWindows
 from runtime.tokenization import Tokenizer
-from runtime.workers import ordered_map
 
 __all__ = ["TOKEN_BUDGET", "TextEncoder"]
 
 # Tokens in one batch: enough to keep the matrix products busy, little enough to stay in cache.
 TOKEN_BUDGET = 512
-# Texts that are tokenized and planned together: enough to fill rows and batches, few enough to hold.
-_WINDOW = 1024
-# From so many tokens on a second session, with streams, is worth opening.
-_BULK_TOKENS = 8192
-
-
-@dataclass
-class _Window:
-    """Some consecutive texts.
-
-    Attributes:
-        start: number of the first one.
-        rows: token ids of the different ones.
-        row_of: of each text, or -1 for one that cannot be used.
-        faults: those that cannot, counted from the first text of all.
-        embeddings: float32 (different texts, D), filled batch by batch.
-    """
-
-    start: int
-    rows: list[list[int]]
-    row_of: NDArray[np.intp]
-    faults: list[Fault]
-    embeddings: NDArray[np.float32] = field(repr=False)
-
-
-@dataclass(frozen=True)
-class _Job:
-    """A batch of a window: inputs of the graph, whose results stand at `found` and belong to the rows `rows`."""
-
-    window: _Window
-    inputs: dict[str, NDArray[np.int64]]
-    found: tuple[NDArray[np.intp], ...]
-    rows: NDArray[np.intp]
 
 
 class TextEncoder:
@@ -74,6 +38,7 @@ class TextEncoder:
         tokenizer: Tokenizer,
         packed: bool = False,
         *,
+        masks: MaskFiller | None = None,
         token_budget: int = TOKEN_BUDGET,
     ) -> None:
         """Put the parts together.
@@ -83,13 +48,13 @@ class TextEncoder:
             sessions: of the graph.
             tokenizer: the bundle's.
             packed: whether the graph takes several texts a row.
+            masks: what fills masks.
             token_budget: tokens in one batch, padding counted, at least 1; a longer text has a batch of its own.
         """
         self.tokenizer = tokenizer
         self.embedding_size = part.embedding_size
-        self._sessions = sessions
-        self._packed = packed
-        self._token_budget = token_budget
+        self._windows = TextWindows(tokenizer, sessions, packed, token_budget, part.embedding_size)
+        self._masks = masks
 
     def encode(self, texts: str | Iterable[str], *, normalize: bool = True) -> NDArray[np.float32]:
         """Embed one text or many in the space shared with images.
@@ -118,7 +83,7 @@ class TextEncoder:
             raise InputError("The list of texts is empty; at least one text is expected.")
         faults: list[Fault] = []
         embeddings = np.empty((len(listed), self.embedding_size), dtype=np.float32)
-        for window in self._windows(listed, normalize, skip_bad=False):
+        for window in self._windows.windows(listed, normalize, skip_bad=False):
             faults += window.faults
             if not faults:
                 embeddings[window.start : window.start + len(window.row_of)] = window.embeddings[window.row_of]
@@ -163,7 +128,7 @@ class TextEncoder:
         Raises:
             InputError: as for `encode`, but an empty iterable yields nothing.
         """
-        for window in self._windows(texts, normalize, skip_bad=on_fault is not None):
+        for window in self._windows.windows(texts, normalize, skip_bad=on_fault is not None):
             if window.faults and on_fault is None:
                 raise InputError.from_faults("texts", window.faults, window.start + len(window.row_of))
             if on_fault is not None:
@@ -182,89 +147,77 @@ class TextEncoder:
         Returns:
             float32 (N, 128), unit L2 norm.
         """
-        shape = (len(rows), self.embedding_size)
-        window = _Window(0, list(rows), np.arange(len(rows)), [], np.empty(shape, np.float32))
-        run = partial(_run, self._sessions.bulk(), "text_embeds")
-        workers = self._sessions.streams if self._sessions.streams > 1 else 0
-        for _ in ordered_map(run, self._plan(window, skip_bad=False), workers):
-            pass
-        return window.embeddings
+        return self._windows.encode_tokens(rows)
 
-    def _windows(self, texts: Iterable[str], normalize: bool, skip_bad: bool) -> Iterator[_Window]:
-        """Texts, window by window, with their embeddings; after a bad text nothing is computed unless `skip_bad`.
+    def fill_mask(
+        self, texts: str | Sequence[str], top_k: int = 5, targets: str | Sequence[str] | None = None
+    ) -> list[Any]:
+        """The likeliest words at each [MASK], as transformers' `fill-mask` pipeline gives them.
 
-        Texts are tokenized and planned on this thread while the engine computes earlier ones on others.
+        The text is read as it stands, its last full stop included. The graph for it is opened at the first call.
+
+        Args:
+            texts: a text with at least one [MASK], or several in any order.
+            top_k: words per mask, at most as many as there are targets.
+            targets: words that alone are asked about; of a word that is no token of the vocabulary its first piece,
+                with a warning of the logger "runtime". Their scores are still those among all words.
+
+        Returns:
+            For a text with one mask (also if it is the only one in a list) a list of `runtime.Filled`: dictionaries
+            with score, token, token_str and sequence, the best first. With several masks a list of those, one for
+            each mask, filled independently. For several texts a list of what each alone would give.
+
+        Raises:
+            InputError: no [MASK] in a text, more than 512 tokens, other special tokens (all bad texts are listed
+                together); top_k below 1 or beyond the vocabulary; no target has a token.
+            BundleError: the bundle has no graph for it, in this precision on this provider.
         """
-        output = "text_embeds" if normalize else "cls_projected_embedding"
-        remaining = iter(texts)
-        first = self._read(remaining, 0)
-        if first is None:
-            return
-        session, workers = self._sessions.single, 1
-        jobs = self._plan(first, skip_bad)
-        more = len(first.row_of) == _WINDOW
-        if first.faults and not skip_bad:
-            workers = 0  # nothing will be computed
-        elif more or sum(map(len, first.rows)) >= _BULK_TOKENS:
-            session, workers = self._sessions.bulk(), self._sessions.streams
-        elif len(jobs) == 1:
-            workers = 0
+        return self._filler().fill_mask(texts, top_k, targets)
 
-        def upcoming() -> Iterator[_Job]:
-            yield from jobs
-            last, compute = first, True
-            while (window := self._read(remaining, last.start + len(last.row_of))) is not None:
-                compute = compute and (skip_bad or not last.faults)
-                yield from self._plan(window, skip_bad, compute)
-                last = window
+    def predict_masked_tokens(self, prompts: str | Sequence[str]) -> list[list[str]]:
+        """The likeliest token at each [MASK] (reference: `TextInferenceEngine.predict_masked_tokens`).
 
-        current = first
-        for job in ordered_map(partial(_run, session, output), upcoming(), workers):
-            if job.window is not current:
-                yield current
-                current = job.window
-        yield current
+        Unlike for `fill_mask`, trailing "!?." are ignored, as there, and a prompt may have no mask.
 
-    def _read(self, texts: Iterator[str], start: int) -> _Window | None:
-        """Tokenize the next window; equal rows of tokens are kept once."""
-        taken = list(islice(texts, _WINDOW))
-        if not taken:
-            return None
-        rows, faults = self.tokenizer.try_encode(taken)
-        bad = {fault.index for fault in faults}
-        different: dict[tuple[int, ...], int] = {}
-        row_of = [
-            -1 if index in bad else different.setdefault(tuple(row), len(different)) for index, row in enumerate(rows)
-        ]
-        return _Window(
-            start,
-            [list(row) for row in different],
-            np.array(row_of, dtype=np.intp),
-            [Fault(start + fault.index, fault.name, fault.reason) for fault in faults],
-            np.empty((len(different), self.embedding_size), dtype=np.float32),
+        Returns:
+            For each prompt the tokens of its masks, in order, as the vocabulary has them ("##s").
+
+        Raises:
+            InputError, BundleError: as for `fill_mask`.
+        """
+        return self._filler().predict_masked_tokens(prompts)
+
+    def masked_token_accuracy(
+        self,
+        texts: Iterable[str],
+        *,
+        share: float = 0.15,
+        one_at_a_time: bool = False,
+        seed: int = 0,
+        on_fault: Callable[[Fault], None] | None = None,
+    ) -> MaskedAccuracy:
+        """Mask prediction accuracy: how often the model puts the token that was masked first.
+
+        Args:
+            texts: whole texts, without [MASK]; nothing is stripped.
+            share: of each text's tokens that are masked at once, at least one, chosen at random; see
+                `runtime.masked_accuracy` for how this differs from training.
+            one_at_a_time: mask every token in turn instead, which costs a pass for each.
+            seed: of the choice; a text's masks depend on it and on the text's position alone.
+            on_fault: called with each text that cannot be used, which is then left out; without it they raise.
+
+        Returns:
+            `MaskedAccuracy`: accuracy, correct, masked, texts and the settings.
+
+        Raises:
+            InputError: texts over 512 tokens, with special tokens, or without a token to mask; share outside (0, 1].
+            BundleError: as for `fill_mask`.
+        """
+        return self._filler().masked_token_accuracy(
+            texts, share=share, one_at_a_time=one_at_a_time, seed=seed, on_fault=on_fault
         )
 
-    def _plan(self, window: _Window, skip_bad: bool, compute: bool = True) -> list[_Job]:
-        """The batches of a window; an empty one where there is nothing to compute."""
-        if not window.rows or not compute or (window.faults and not skip_bad):
-            return [_Job(window, {}, (), np.empty(0, np.intp))]
-        lengths = [len(row) for row in window.rows]
-        if self._packed:
-            batches = plan_packed(lengths, self._token_budget, self.tokenizer.max_length)
-            return [self._packed_job(window, batch) for batch in batches]
-        return [self._padded_job(window, batch) for batch in plan_batches(lengths, self._token_budget)]
-
-    def _packed_job(self, window: _Window, batch: Sequence[Row]) -> _Job:
-        packed = pack_batch(batch, window.rows, self.tokenizer.pad_token_id)
-        return _Job(window, packed.inputs, (packed.row, packed.place), packed.texts)
-
-    def _padded_job(self, window: _Window, batch: NDArray[np.intp]) -> _Job:
-        input_ids, attention_mask = pad_batch([window.rows[index] for index in batch], self.tokenizer.pad_token_id)
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
-        return _Job(window, inputs, (np.arange(len(batch)),), batch)
-
-
-def _run(session: Session, output: str, job: _Job) -> _Job:
-    if len(job.rows):
-        job.window.embeddings[job.rows] = session.run([output], job.inputs)[0][job.found]
-    return job
+    def _filler(self) -> MaskFiller:
+        if self._masks is None:
+            raise BundleError("This text encoder was put together without what fills masks; use runtime.load().")
+        return self._masks

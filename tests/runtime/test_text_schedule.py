@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from runtime import text as module
+from runtime import text_windows as module
 from runtime.errors import Fault, InputError
 from runtime.manifest import TextPart
 from runtime.sessions import Sessions
@@ -137,7 +137,7 @@ def test_a_second_session_is_opened_for_bulk_work_only(encoder: TextEncoder, ope
 def test_few_texts_of_many_tokens_are_bulk_work_too(
     encoder: TextEncoder, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_BULK_TOKENS", 1000)
+    monkeypatch.setattr(module, "BULK_TOKENS", 1000)
     encoder.encode(["y" * 400, "z" * 400])
     assert len(opened) == 1
     encoder.encode(["x" * 400, "y" * 400, "z" * 400])
