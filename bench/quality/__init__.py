@@ -4,8 +4,12 @@ commands.
 
 from __future__ import annotations
 
+from bench.quality import radnli, triplets
 from runtime.commands import Command
 
 __all__ = ["QUALITY"]
 
-QUALITY: tuple[Command, ...] = ()
+QUALITY: tuple[Command, ...] = (
+    radnli,
+    triplets,
+)

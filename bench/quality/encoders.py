@@ -1,0 +1,45 @@
+"""Who embeds the sentences: this engine, and PyTorch on the same weights beside it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.peers import PEERS
+from runtime.arguments import add_bundle, add_engine_options, load_engine
+from runtime.cores import default_threads
+from runtime.engine import Engine
+
+__all__ = ["PYTORCH", "Encode", "add_encoder_options", "load_text_engine", "text_encoders"]
+
+Encode = Callable[[Sequence[str]], NDArray[np.float32]]
+
+PYTORCH = "PyTorch fp32"
+
+
+def add_encoder_options(parser: argparse.ArgumentParser) -> None:
+    """Add the bundle, what chooses its engine, --checkpoint and --json."""
+    add_bundle(parser)
+    add_engine_options(parser)
+    parser.add_argument(
+        "--checkpoint", type=Path, help="the checkpoint folder of the bundle's weights: PyTorch side by side"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def load_text_engine(options: argparse.Namespace) -> Engine:
+    """Load the bundle's text part with the options of `add_encoder_options`."""
+    return load_engine(options, ["text"])
+
+
+def text_encoders(engine: Engine, options: argparse.Namespace) -> Mapping[str, Encode]:
+    """Name → function from texts to float32 (N, 128), unit L2 norm; this engine first."""
+    encoders: dict[str, Encode] = {f"this engine ({engine.provider}, {engine.precision['text']})": engine.text.encode}
+    if options.checkpoint is not None:
+        spec = {"checkpoint": str(options.checkpoint), "threads": options.threads or default_threads()}
+        encoders[PYTORCH] = lambda texts: PEERS["torch fp32 texts"]({**spec, "texts": list(texts)})()
+    return encoders
