@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from typing import Protocol
 
-from runtime.commands import doctor, embed, ground, info, similarity, tune
+from runtime.commands import doctor, embed, fill_mask, ground, info, similarity, tune
 
 __all__ = ["COMMANDS", "Command"]
 
@@ -30,6 +30,7 @@ COMMANDS: tuple[Command, ...] = (
     embed,
     similarity,
     ground,
+    fill_mask,
     info,
     doctor,
     tune,
