@@ -108,6 +108,8 @@ def _label_faults(label: Any, seen: dict[str, str]) -> list[str]:
         return [f"a {type(label).__name__} came where a name (str) is expected"]
     if not label.strip():
         return ["is blank; a name is expected"]
+    if not label.isprintable():
+        return ["holds a line break or another character that cannot be printed. Remove it"]
     first = seen.setdefault(label.strip().casefold(), label)
     return [f"is given twice: {first!r} is the same but for case and spaces. Merge them"] if first != label else []
 

@@ -45,6 +45,8 @@ def test_pairs_and_named_sides_are_the_same() -> None:
         ({"Edema": (["edema"], ["no", " .!? "])}, "negative prompt 2 is without a word"),
         ({"Edema": (["edema", "x"], ["no edema", "x"])}, "'x' is both a positive and a negative prompt"),
         ({3: GOOD}, "label 3: a int came where a name"),
+        ({"a\nb": GOOD}, "holds a line break"),
+        ({"\ud800": GOOD}, "cannot be printed"),
         ({" ": GOOD}, "label ' ': is blank"),
         ({"Edema": GOOD, "edema ": GOOD}, "label 'edema ': is given twice: 'Edema' is the same but for case"),
     ],

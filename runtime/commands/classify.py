@@ -1,0 +1,224 @@
+"""Classify images by prompts, without training, into a CSV file; evaluate it where labels are given."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.archive import Reject
+from runtime.arguments import add_bundle, add_engine_options, load_engine
+from runtime.chunks import embed_stream, settle_rejects
+from runtime.engine import Engine
+from runtime.errors import InputError
+from runtime.evaluation import Evaluation, evaluate
+from runtime.evaluation_report import counted, describe_evaluation, print_evaluation, some
+from runtime.items import TEXT_SUFFIXES, Stream, find_items
+from runtime.output import check_output, clean_id, whole_file
+from runtime.prompt_sets import PROMPT_SETS
+from runtime.prompts import LabelPrompts, Prompts, read_prompts
+from runtime.tables import Columns
+from runtime.termination import terminable
+from runtime.truth import Matches, TruthTable, match_images, read_truth
+from runtime.zero_shot import RULES, ZeroShotClassifier
+
+NAME = "classify"
+SUMMARY = "Classify images by prompts (zero-shot) into a CSV file, and evaluate it where labels are given."
+
+_ID = "id"
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """What is true, and of which image."""
+
+    table: TruthTable
+    matches: Matches
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What was classified: counts, and the rows of the truth with the probabilities of their images."""
+
+    images: int
+    skipped: int
+    rows: list[int]
+    probabilities: list[NDArray[np.float32]]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_bundle(parser)
+    add_engine_options(parser)
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="IMAGES",
+        help="image files, folders of images, quoted patterns ('films/**/*.dcm'), or tables with --image-column",
+    )
+    sets = "; ".join(
+        f"{name} ({counted(len(found.prompts), 'label')}: {found.source})" for name, found in PROMPT_SETS.items()
+    )
+    parser.add_argument(
+        "--prompts",
+        required=True,
+        metavar="NAME|FILE.json",
+        help='a file of {"label": {"positive": ["…"], "negative": ["…"]}, …}, or a built-in set: ' + sets,
+    )
+    parser.add_argument(
+        "--rule",
+        default="biovil",
+        choices=[*RULES],
+        help="several prompts become one embedding by the mean of the unnormalized ones (biovil, as hi-ml-multimodal "
+        "does) or of the normalized ones (chexzero); the same for one prompt a side (biovil)",
+    )
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="NAME.csv", help="a row an image: id, and a probability a label"
+    )
+    parser.add_argument(
+        "--image-column",
+        metavar="COLUMN",
+        help="column of paths in .csv, .jsonl and .parquet inputs, relative to the table's folder",
+    )
+    parser.add_argument("--id-column", metavar="COLUMN", help="column of ids in those tables (the path)")
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="NAME.csv",
+        help="evaluate: columns named as the labels, with 1, 0, -1 (uncertain, left out) or nothing (left out), as in "
+        "CheXpert; rows belong to images by id, by the end of the path, or by the file's name with or without suffix",
+    )
+    parser.add_argument(
+        "--label-id-column", default=_ID, metavar="COLUMN", help=f"column of --labels with the images' ids ({_ID})"
+    )
+    parser.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be used, and list them")
+    parser.add_argument(
+        "--rejects", type=Path, metavar="NAME.jsonl", help="list what cannot be used there, and skip it"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    prompts = _prompts(options.prompts)
+    labels = [each.label for each in prompts]
+    _check(options, labels)
+    with terminable():
+        stream = find_items(options.inputs, [], Columns(image=options.image_column, id=options.id_column))
+        truth = _truth(options, stream, labels) if options.labels else None
+        engine = load_engine(options, ["text", "image"])
+        print(f"{engine.provider}, {', '.join(map(str, engine.choices.values()))}", file=sys.stderr)
+        classifier = engine.zero_shot_classifier(_as_mapping(prompts), options.rule)
+        done = _classify(engine, classifier, stream, options, truth)
+    evaluation = _evaluate(truth, classifier, done) if truth else None
+    if options.json:
+        report = {
+            "out": str(options.out),
+            "prompts": options.prompts,
+            "rule": options.rule,
+            "images": done.images,
+            "skipped": done.skipped,
+            **(describe_evaluation(evaluation, truth.table, truth.matches) if truth and evaluation else {}),
+        }
+        print(json.dumps(report, indent=2, ensure_ascii=False))
+        return
+    print(f"{done.images} images, {counted(len(labels), 'label')} → {options.out}  [{engine.provider}, {options.rule}]")
+    if truth and evaluation:
+        print_evaluation(evaluation, truth.table, truth.matches)
+
+
+def _prompts(name: str) -> tuple[LabelPrompts, ...]:
+    if name in PROMPT_SETS:
+        return PROMPT_SETS[name].prompts
+    if Path(name).suffix != ".json" and not Path(name).is_file():
+        raise InputError(
+            f"There is no prompt set '{name}'; there are: {', '.join(PROMPT_SETS)}. Or give a .json file of prompts."
+        )
+    return read_prompts(name)
+
+
+def _as_mapping(prompts: Sequence[LabelPrompts]) -> Prompts:
+    return {each.label: (each.positive, each.negative) for each in prompts}
+
+
+def _check(options: argparse.Namespace, labels: Sequence[str]) -> None:
+    """Fail before the work rather than after it."""
+    check_output(options.out, (".csv",))
+    if options.rejects:
+        check_output(options.rejects, (".jsonl",))
+    if _ID in labels:
+        raise InputError(f"A label is called '{_ID}', as the column of ids is. Rename it.")
+    for other in filter(None, (options.labels, *options.inputs)):
+        if options.out.exists() and Path(other).is_file() and options.out.samefile(other):
+            raise InputError(f"--out {options.out} would overwrite an input. Give another file.")
+    if not options.image_column:
+        if options.id_column:
+            raise InputError("--id-column is a column of tables, which also need --image-column.")
+        texts = [name for name in options.inputs if name == "-" or Path(name).suffix.lower() in TEXT_SUFFIXES]
+        if texts:
+            raise InputError(f"{texts[0]} holds texts, but images are classified. Of a table give the --image-column.")
+    if not options.inputs:
+        raise InputError("There is nothing to classify: give image files, folders of images, patterns or tables.")
+
+
+def _truth(options: argparse.Namespace, stream: Stream, labels: Sequence[str]) -> _Truth:
+    """Read the labels and find whose they are, so that a mistake in either is known before the work."""
+    table = read_truth(options.labels, labels, options.label_id_column)
+    # An id that was given has a meaning of its own; otherwise it is the path.
+    has_path = options.id_column is None
+    matches = match_images(
+        table, ((item.id, item.value if has_path and isinstance(item.value, str) else None) for item in stream)
+    )
+    if not matches.row_of:
+        raise InputError(
+            f"No row of {options.labels} belongs to an image: its column '{options.label_id_column}' has "
+            f"{some(table.ids)}, the images are {some([*matches.unlabelled, *matches.ambiguous])}. "
+            "Give ids that are paths, ends of paths or names of files, or --label-id-column."
+        )
+    return _Truth(table, matches)
+
+
+def _classify(
+    engine: Engine,
+    classifier: ZeroShotClassifier,
+    stream: Stream,
+    options: argparse.Namespace,
+    truth: _Truth | None,
+) -> _Done:
+    """Write the CSV file, a chunk of images in memory at a time; it appears whole or not at all."""
+    skip_bad = options.skip_bad or options.rejects is not None
+    row_of = truth.matches.row_of if truth else {}
+    images = 0
+    rejects: list[Reject] = []
+    rows: list[int] = []
+    kept: list[NDArray[np.float32]] = []
+    with whole_file(options.out) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([_ID, *classifier.labels])
+        for chunk in embed_stream(engine, stream, skip_bad):
+            rejects += chunk.rejects
+            images += len(chunk.ids)
+            found = classifier.probabilities(chunk.rows)
+            # The shortest digits that give the same float32 back; no rows once a bad image has ended the work.
+            writer.writerows([clean_id(name), *map(str, row)] for name, row in zip(chunk.ids, found, strict=False))
+            if row_of and len(found):
+                labelled = [index for index, name in enumerate(chunk.ids) if name in row_of]
+                rows += [row_of[chunk.ids[index]] for index in labelled]
+                kept.append(found[labelled])
+        settle_rejects(stream.part, rejects, images + len(rejects), skip_bad, options.rejects)
+        if not images:
+            raise InputError("Nothing is left to write: no image can be used.")
+    return _Done(images, len(rejects), rows, kept)
+
+
+def _evaluate(truth: _Truth, classifier: ZeroShotClassifier, done: _Done) -> Evaluation:
+    columns = [classifier.labels.index(label) for label in truth.table.labels]
+    probabilities = np.concatenate([np.empty((0, len(classifier.labels)), np.float32), *done.probabilities])
+    return evaluate(truth.table.labels, truth.table.values[done.rows], probabilities[:, columns])
