@@ -14,6 +14,7 @@ Research use only: not for clinical decisions.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from runtime.engine import Engine, load
@@ -25,6 +26,8 @@ from runtime.text import TextEncoder
 
 if TYPE_CHECKING:
     from runtime.image import ImageEncoder
+    from runtime.index import Found, Index, open_index
+    from runtime.retrieval import build_index
 
 __version__ = "0.1.0"
 
@@ -35,24 +38,35 @@ __all__ = [
     "Engine",
     "Fault",
     "Filled",
+    "Found",
     "Grounding",
     "GroundingScores",
     "ImageEncoder",
+    "Index",
     "InputError",
     "MaskedAccuracy",
     "MissingExtraError",
     "ProviderError",
     "TextEncoder",
     "__version__",
+    "build_index",
     "load",
+    "open_index",
     "score_grounding",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # Texts need no Pillow, which takes longer to import than a text to embed.
-    if name == "ImageEncoder":
-        from runtime.image import ImageEncoder
+# Texts need no Pillow, which takes longer to import than a text to embed; few need an index.
+_IMPORTED_LATER = {
+    "Found": "runtime.index",
+    "ImageEncoder": "runtime.image",
+    "Index": "runtime.index",
+    "build_index": "runtime.retrieval",
+    "open_index": "runtime.index",
+}
 
-        return ImageEncoder
+
+def __getattr__(name: str) -> Any:
+    if name in _IMPORTED_LATER:
+        return getattr(importlib.import_module(_IMPORTED_LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,10 +7,12 @@ from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
+from runtime.bundle import EMBEDDING
 from runtime.engine import Engine
+from runtime.manifest import Artifact, Manifest
 from runtime.tables import Item
 
-__all__ = ["image_stamps", "items_digest", "model_digest"]
+__all__ = ["image_stamps", "items_digest", "model_digest", "part_digests"]
 
 
 def model_digest(engine: Engine, part: str) -> str:
@@ -24,11 +26,30 @@ def model_digest(engine: Engine, part: str) -> str:
         sha256, as hex, of the family's name and a line "name sha256" for each file of the part's graph and tokenizer,
         as the manifest has them.
     """
-    files = engine.manifest.files
-    names = [*engine.choices[part].artifact.files]
+    return _digest(engine.manifest, part, engine.choices[part].artifact)
+
+
+def part_digests(manifest: Manifest, part: str) -> dict[str, str]:
+    """Every digest that `model_digest` can give for a bundle.
+
+    Args:
+        manifest: the bundle's.
+        part: "text" or "image".
+
+    Returns:
+        Digest → precision of the artifact; empty where the bundle lacks the part.
+    """
+    owner = manifest.text if part == "text" else manifest.image
+    artifacts = [artifact for artifact in owner.artifacts if artifact.role == EMBEDDING] if owner else []
+    return {_digest(manifest, part, artifact): artifact.precision for artifact in artifacts}
+
+
+def _digest(manifest: Manifest, part: str, artifact: Artifact) -> str:
+    files = manifest.files
+    names = [*artifact.files]
     if part == "text":
         names += [name for name in ("text/tokenizer.json", "text/special_tokens_map.json") if name in files]
-    lines = [engine.manifest.family, *(f"{name} {files[name].sha256}" for name in sorted(names))]
+    lines = [manifest.family, *(f"{name} {files[name].sha256}" for name in sorted(names))]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -26,7 +26,7 @@ def test_every_module_imports_with_the_training_stack_blocked(fresh_python) -> N
 
 
 def test_importing_the_runtime_loads_no_engine_and_no_extra(fresh_python) -> None:
-    heavy = ("onnxruntime", "openvino", "pydicom", "nibabel", "pyarrow", "matplotlib", "tqdm", "torch")
+    heavy = ("onnxruntime", "openvino", "pydicom", "nibabel", "pyarrow", "matplotlib", "tqdm", "faiss", "torch")
     loaded = fresh_python(f"import runtime, sys; print([name for name in {heavy!r} if name in sys.modules])")
     assert loaded.strip() == "[]"
 
@@ -39,16 +39,20 @@ def test_the_public_names_are_the_documented_ones() -> None:
         "Engine",
         "Fault",
         "Filled",
+        "Found",
         "Grounding",
         "GroundingScores",
         "ImageEncoder",
+        "Index",
         "InputError",
         "MaskedAccuracy",
         "MissingExtraError",
         "ProviderError",
         "TextEncoder",
         "__version__",
+        "build_index",
         "load",
+        "open_index",
         "score_grounding",
     }
     assert all(hasattr(runtime, name) for name in runtime.__all__)
