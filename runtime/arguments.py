@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterable
 
+from runtime.dicom import PADDING
 from runtime.engine import Engine, load
 from runtime.precision import MIN_FIDELITY
 from runtime.providers import PROVIDERS
@@ -57,6 +58,24 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         help="leave MONOCHROME1 DICOM inverted, as the reference implementation does",
     )
     parser.add_argument(
+        "--frame",
+        type=positive,
+        metavar="N",
+        help="take this frame, from 1, of DICOM files that hold several, which are refused otherwise",
+    )
+    parser.add_argument(
+        "--voi-lut",
+        action="store_true",
+        help="apply the window or VOI LUT of DICOM files, as viewers do but the reference implementation does not",
+    )
+    parser.add_argument(
+        "--pixel-padding",
+        default=PADDING[0],
+        choices=PADDING,
+        help="pixel padding of DICOM files: leave it out where it would take most of the contrast (auto), always, or "
+        "never, as the reference implementation",
+    )
+    parser.add_argument(
         "--fast-decode",
         action="store_true",
         help="decode large JPEG files at a fraction of their size: 2 to 5 times as fast, not the reference's pixels",
@@ -83,6 +102,9 @@ def load_engine(options: argparse.Namespace, parts: Iterable[str] | None) -> Eng
         min_fidelity=options.min_fidelity,
         parts=parts,
         invert_monochrome1=not options.keep_monochrome1,
+        dicom_frame=options.frame,
+        voi_lut=options.voi_lut,
+        pixel_padding=options.pixel_padding,
         fast_decode=options.fast_decode,
         share=options.share,
     )

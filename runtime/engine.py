@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from runtime.bundle import Bundle, open_bundle
 from runtime.cores import check_threads
 from runtime.decision import Plan, decide
+from runtime.dicom import DicomOptions
 from runtime.errors import BundleError, CxrEngineError, InputError, ProviderError
 from runtime.grounding import Grounding
 from runtime.joint import average_prompts, ground_phrases
@@ -235,6 +236,9 @@ def load(
     min_fidelity: float = MIN_FIDELITY,
     parts: Iterable[str] | None = None,
     invert_monochrome1: bool = True,
+    dicom_frame: int | None = None,
+    voi_lut: bool = False,
+    pixel_padding: str = "auto",
     fast_decode: bool = False,
     share: bool = False,
 ) -> Engine:
@@ -255,8 +259,14 @@ def load(
             bulk work are as tuned with as many threads, if they were.
         min_fidelity: smallest mean cosine to PyTorch fp32 on held-out data that precision="auto" accepts, in [0, 1].
         parts: load only these of "text" and "image"; None loads all the bundle has.
-        invert_monochrome1: turn MONOCHROME1 DICOM, where 0 is white, the right way up, as the training data was. False
-            gives the reference implementation's behaviour, which does not.
+        invert_monochrome1: turn MONOCHROME1 DICOM, where 0 is white, the right way up, as the training data was; also
+            DICOM whose rescale slope is negative. False gives the reference implementation's behaviour, which does not.
+        dicom_frame: which frame of DICOM files that hold several to take, from 1. None refuses such files. Files with
+            one frame are not affected.
+        voi_lut: apply the Modality LUT (or rescale) and the first VOI LUT or window of DICOM files, as a viewer does,
+            before values are stretched to 0–255. The reference, and the training data, did not.
+        pixel_padding: "auto" leaves the pixel padding of DICOM files out (it becomes black) where it would leave the
+            film less than half of the grey levels; "exclude" always does; "keep" never, as the reference.
         fast_decode: decode a JPEG file to a half, a quarter or an eighth, which its format offers, as long as its
             shorter side keeps the length that it is resized to (512). 2,500 × 2,048 pixels take 9 ms instead of 21, but
             they are not the reference's: they differ by 1.4 of 255 in the mean, and the embeddings of a small trained
@@ -271,13 +281,15 @@ def load(
         BundleError: no bundle there, files missing or changed, a newer schema, a part or precision that it lacks for
             that provider (those it has are listed).
         ProviderError: the provider cannot run here, or not in that precision; the message says why and what to do.
-        InputError: threads below 1 or far beyond the machine, min_fidelity outside [0, 1], an unknown part.
+        InputError: threads below 1 or far beyond the machine, min_fidelity outside [0, 1], an unknown part, frame or
+            pixel_padding.
 
     Example:
         >>> engine = runtime.load("bundles/biovil", provider="cpu")
         >>> engine.similarity("chest.png", ["Pleural effusion", "Fluid in the pleural space"])
     """
     threads = check_threads(threads)
+    dicom = DicomOptions(invert_monochrome1, dicom_frame, voi_lut, pixel_padding)
     if not 0 <= min_fidelity <= 1:
         raise InputError(f"min_fidelity={min_fidelity}; a mean cosine from 0 to 1 is expected.")
     opened = open_bundle(bundle)
@@ -325,7 +337,7 @@ def load(
         image = ImageEncoder(
             opened.image_part(),
             sessions["image"],
-            invert_monochrome1,
+            dicom,
             fast_decode=fast_decode,
             threads=threads,
             batch=row.batch if row else BATCH,

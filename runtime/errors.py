@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["BundleError", "CxrEngineError", "Fault", "InputError", "MissingExtraError", "ProviderError"]
+__all__ = ["BundleError", "CxrEngineError", "DecodeError", "Fault", "InputError", "MissingExtraError", "ProviderError"]
 
 _SHOWN_FAULTS = 20
 
@@ -39,6 +39,10 @@ class MissingExtraError(CxrEngineError):
             f"{purpose} needs the package '{package}', which is not installed. "
             f"Install it with: pip install 'cxr-engine[{extra}]'"
         )
+
+
+class DecodeError(ValueError):
+    """An image that cannot be used; the message is the reason. Callers name the image: see `Fault`."""
 
 
 @dataclass(frozen=True)

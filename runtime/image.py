@@ -12,9 +12,11 @@ from itertools import chain, islice
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.dicom import DicomOptions
 from runtime.errors import Fault, InputError
 from runtime.images import ImageLike, Pixels, as_image_list, load_pixels, look_at
 from runtime.manifest import ImagePart
+from runtime.notices import Notices
 from runtime.session import Session
 from runtime.sessions import Sessions
 from runtime.workers import ordered_map
@@ -61,13 +63,15 @@ class ImageEncoder:
         grid: patches per side (15 for BioViL).
         resize: shorter side after resizing, in pixels (512 for BioViL).
         crop: side of the centre crop that the graph reads, in pixels (480 for BioViL).
+        dicom: how DICOM files are read.
+        notices: what was unusual in the files read so far, counted.
     """
 
     def __init__(
         self,
         part: ImagePart,
         sessions: Sessions,
-        invert_monochrome1: bool = True,
+        dicom: DicomOptions | None = None,
         *,
         fast_decode: bool = False,
         threads: int = 1,
@@ -78,7 +82,7 @@ class ImageEncoder:
         Args:
             part: what the bundle says of its images.
             sessions: of the graph.
-            invert_monochrome1: see `runtime.load`.
+            dicom: how DICOM files are read; None as by default.
             fast_decode: see `runtime.load`.
             threads: threads that decode or compute at a time.
             batch: images computed together, at least 1.
@@ -88,7 +92,8 @@ class ImageEncoder:
         self.resize = part.resize
         self.crop = part.crop
         self._sessions = sessions
-        self._invert_monochrome1 = invert_monochrome1
+        self.dicom = dicom or DicomOptions()
+        self.notices = Notices()
         self._fast_decode = fast_decode
         self._threads = threads
         self._batch = batch
@@ -274,14 +279,8 @@ class ImageEncoder:
         yield from ordered_map(work, _split(images, way.size), way.streams if way.streams > 1 else 0)
 
     def _load(self, images: list[ImageLike], threads: int) -> tuple[list[Pixels], list[Fault]]:
-        return load_pixels(
-            images,
-            self.resize,
-            self.crop,
-            self._invert_monochrome1,
-            fast_decode=self._fast_decode,
-            threads=threads,
-        )
+        resize, crop, fast, say = self.resize, self.crop, self._fast_decode, self.notices.add
+        return load_pixels(images, resize, crop, self.dicom, fast_decode=fast, threads=threads, on_notice=say)
 
 
 def _cut(pixels: NDArray[np.uint8], size: int) -> Iterator[NDArray[np.uint8]]:

@@ -8,7 +8,7 @@ division by 255, which the graph does; only `fast_decode` changes them.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from runtime.decoders import DecodeError, Stored, look_at_file, read_stored, usual_mode
-from runtime.errors import Fault, InputError, MissingExtraError
+from runtime.decoders import Stored, look_at_file, read_stored, usual_mode
+from runtime.dicom import DicomOptions
+from runtime.errors import DecodeError, Fault, InputError, MissingExtraError
+from runtime.notices import Notice
 from runtime.pixels import remap_image, remap_to_uint8, resize_and_crop
 from runtime.workers import ordered_map
 
@@ -33,6 +35,8 @@ __all__ = [
     "remap_to_uint8",
     "resize_and_crop",
 ]
+
+_AS_USUAL = DicomOptions()
 
 ImageLike: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[Any]"
 
@@ -50,13 +54,13 @@ class Pixels:
     size: tuple[int, int]
 
 
-def read_grey(image: ImageLike, invert_monochrome1: bool = True) -> Image.Image:
+def read_grey(image: ImageLike, dicom: DicomOptions = _AS_USUAL) -> Image.Image:
     """Read an image at its full size as 8-bit grey.
 
     Args:
         image: path of a JPEG, PNG, DICOM or NIfTI file; a Pillow image; or an array (H, W) or (H, W, channels) of any
             integer or float dtype, with the channels grey, grey+alpha, RGB or RGBA.
-        invert_monochrome1: see `runtime.load`.
+        dicom: how DICOM files are read; an engine's are `engine.image.dicom`.
 
     Returns:
         A Pillow image of mode "L"; the given one itself, if it is one and spans 0–255.
@@ -65,12 +69,12 @@ def read_grey(image: ImageLike, invert_monochrome1: bool = True) -> Image.Image:
         DecodeError: the image cannot be used; the message is the reason.
         MissingExtraError: the format needs an optional package.
     """
-    return _grey(_stored(image, invert_monochrome1, None).values)
+    return _grey(_stored(image, dicom, None).values)
 
 
-def _stored(image: ImageLike, invert_monochrome1: bool, shorter_side: int | None) -> Stored:
+def _stored(image: ImageLike, dicom: DicomOptions, shorter_side: int | None) -> Stored:
     if isinstance(image, (str, os.PathLike)):
-        return read_stored(Path(image), invert_monochrome1, shorter_side)
+        return read_stored(Path(image), dicom, shorter_side)
     if isinstance(image, Image.Image):
         try:
             image.load()
@@ -107,10 +111,11 @@ def load_pixels(
     images: Sequence[ImageLike],
     resize: int,
     crop: int,
-    invert_monochrome1: bool = True,
+    dicom: DicomOptions = _AS_USUAL,
     *,
     fast_decode: bool = False,
     threads: int = 1,
+    on_notice: Callable[[str, Sequence[Notice]], None] | None = None,
 ) -> tuple[list[Pixels], list[Fault]]:
     """Prepare several images for the graph; bad ones are reported, not raised.
 
@@ -118,9 +123,10 @@ def load_pixels(
         images: see `read_grey`.
         resize: see `resize_and_crop`.
         crop: see `resize_and_crop`.
-        invert_monochrome1: see `runtime.load`.
+        dicom: see `read_grey`.
         fast_decode: see `runtime.load`.
         threads: images prepared side by side.
+        on_notice: called with the name of a file in which something was unusual, and what.
 
     Returns:
         The usable images in order, and one fault for each of the others, whatever went wrong with it.
@@ -132,9 +138,12 @@ def load_pixels(
     def prepare(item: tuple[int, ImageLike]) -> Pixels | Fault:
         index, image = item
         try:
-            values, size = _stored(image, invert_monochrome1, resize if fast_decode else None)
+            values, size, notices = _stored(image, dicom, resize if fast_decode else None)
             grey = _grey(values)
-            return Pixels(resize_and_crop(grey, resize, crop, size), size or grey.size)
+            pixels = Pixels(resize_and_crop(grey, resize, crop, size), size or grey.size)
+            if notices and on_notice:
+                on_notice(image_name(image), notices)
+            return pixels
         except MissingExtraError:
             raise
         except Exception as error:  # any kind: one image that exhausts the memory must not hide which it was

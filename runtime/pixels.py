@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from runtime.decoders import DecodeError
+from runtime.errors import DecodeError
 
 __all__ = ["remap_image", "remap_to_uint8", "resize_and_crop"]
 

@@ -90,6 +90,9 @@ def run(options: argparse.Namespace) -> None:
             settings = {
                 **asdict(columns),
                 "keep_monochrome1": options.keep_monochrome1,
+                "frame": options.frame,
+                "voi_lut": options.voi_lut,
+                "pixel_padding": options.pixel_padding,
                 "fast_decode": options.fast_decode,
             }
             named = {_OPTION_OF.get(name, name): value for name, value in settings.items()}
@@ -98,3 +101,6 @@ def run(options: argparse.Namespace) -> None:
             )
         else:
             embed_to_file(engine, stream, out, options.skip_bad or options.rejects is not None, options.rejects)
+        if stream.part == "image":
+            for line in engine.image.notices.summary():
+                print(line, file=sys.stderr)

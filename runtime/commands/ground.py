@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
     _check_within(boxes, (width, height))
     scores = score_grounding(found.similarity_map, boxes) if boxes else None
     is_random = engine.manifest.source.kind == "random"
-    grey = read_grey(options.image, not options.keep_monochrome1)
+    grey = read_grey(options.image, engine.image.dicom)
     note = f"{RANDOM_WEIGHTS} {RESEARCH_ONLY}" if is_random else RESEARCH_ONLY
     draw_overlay(grey, found, options.phrase, out, boxes=boxes, scores=scores, note=note)
     if options.save_map:

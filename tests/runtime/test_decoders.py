@@ -10,35 +10,16 @@ import pytest
 from PIL import Image
 
 from export.phantom import chest_phantom
-from runtime.decoders import DecodeError, read_array
+from runtime.decoders import read_array
+from runtime.dicom import DicomOptions
 from runtime.errors import MissingExtraError
 from runtime.images import load_pixels
 
 pydicom = pytest.importorskip("pydicom")
 
+from tests.runtime.dicoms import header, write_compressed, write_dicom  # noqa: E402
 
-def write_dicom(path: Path, array: np.ndarray, photometric: str = "MONOCHROME2", bits: int = 12) -> Path:
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
-
-    dataset = Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
-    dataset.SOPInstanceUID = generate_uid()
-    dataset.PatientName = "Doe^Jane"
-    dataset.Modality = "CR"
-    dataset.Rows, dataset.Columns = array.shape[-2:]
-    dataset.SamplesPerPixel = 1
-    dataset.PhotometricInterpretation = photometric
-    dataset.BitsAllocated = array.dtype.itemsize * 8
-    dataset.BitsStored, dataset.HighBit = bits, bits - 1
-    dataset.PixelRepresentation = int(array.dtype.kind == "i")
-    if array.ndim == 3:
-        dataset.NumberOfFrames = len(array)
-    dataset.PixelData = array.tobytes()
-    dataset.save_as(path, enforce_file_format=True)
-    return path
+USUAL = DicomOptions()
 
 
 @pytest.fixture
@@ -48,18 +29,8 @@ def twelve_bit() -> np.ndarray:
 
 def test_stored_values_are_those_of_the_reference(tmp_path: Path, twelve_bit: np.ndarray) -> None:
     file = write_dicom(tmp_path / "a.dcm", twelve_bit)
-    assert np.array_equal(read_array(file, invert_monochrome1=True), twelve_bit)
-    assert np.array_equal(read_array(file.rename(tmp_path / "no_suffix"), True), twelve_bit), "known by its content"
-
-
-def test_rescale_does_not_change_the_pixels(tmp_path: Path, twelve_bit: np.ndarray) -> None:
-    plain = write_dicom(tmp_path / "a.dcm", twelve_bit)
-    dataset = pydicom.dcmread(plain)
-    dataset.RescaleSlope, dataset.RescaleIntercept = "2", "-1000"
-    dataset.WindowCenter, dataset.WindowWidth = "100", "50"
-    dataset.save_as(tmp_path / "b.dcm")
-    found = load_pixels([plain, tmp_path / "b.dcm"], 64, 48)[0]
-    assert np.array_equal(found[0].pixels, found[1].pixels)
+    assert np.array_equal(read_array(file, USUAL), twelve_bit)
+    assert np.array_equal(read_array(file.rename(tmp_path / "no_suffix"), USUAL), twelve_bit), "known by its content"
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int16])
@@ -69,7 +40,7 @@ def test_monochrome1_is_inverted_by_default(tmp_path: Path, twelve_bit: np.ndarr
     inverted = write_dicom(tmp_path / "inverted.dcm", stored, "MONOCHROME1", 12 if dtype == np.uint16 else 16)
     expected = load_pixels([upright], 64, 48)[0][0].pixels
     assert np.array_equal(load_pixels([inverted], 64, 48)[0][0].pixels, expected)
-    kept = load_pixels([inverted], 64, 48, invert_monochrome1=False)[0][0].pixels
+    kept = load_pixels([inverted], 64, 48, DicomOptions(invert_monochrome1=False))[0][0].pixels
     assert not np.array_equal(kept, expected)
 
 
@@ -84,17 +55,6 @@ def test_the_shared_monochrome1_film_equals_its_upright_png(shared_data: Path) -
         assert np.array_equal(loaded[0].pixels, expected), name
 
 
-def test_compressed_transfer_syntaxes(tmp_path: Path, twelve_bit: np.ndarray) -> None:
-    from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
-
-    for uid in (JPEGLSLossless, JPEG2000Lossless, RLELossless):
-        file = write_dicom(tmp_path / f"{uid}.dcm", twelve_bit)
-        dataset = pydicom.dcmread(file)
-        dataset.compress(uid)
-        dataset.save_as(file)
-        assert np.array_equal(read_array(file, True), twelve_bit), uid.name
-
-
 def test_the_dicom_extra_alone_decodes_every_transfer_syntax(shared_data: Path) -> None:
     """The other decoders in the test environment are there to encode; users of the extra have GDCM."""
     from pydicom.pixels import get_decoder
@@ -105,95 +65,28 @@ def test_the_dicom_extra_alone_decodes_every_transfer_syntax(shared_data: Path) 
     for name in ("nema_RG2_JPLL_hip_jpeglossless.dcm", "nema_RG1_J2KI_mono1_15bit.dcm"):
         dataset = pydicom.dcmread(shared_data / "images" / name)
         dataset.pixel_array_options(decoding_plugin="gdcm")
-        stored = read_array(shared_data / "images" / name, invert_monochrome1=False)
+        stored = read_array(shared_data / "images" / name, DicomOptions(invert_monochrome1=False))
         assert np.array_equal(dataset.pixel_array, stored), name
 
 
 def test_jpeg_baseline(tmp_path: Path) -> None:
     import io
 
-    from pydicom.encaps import encapsulate
     from pydicom.uid import JPEGBaseline8Bit
 
     grey = chest_phantom(90, 70)
     buffer = io.BytesIO()
     Image.fromarray(grey).save(buffer, "JPEG", quality=95)
-    file = write_dicom(tmp_path / "a.dcm", grey, bits=8)
-    dataset = pydicom.dcmread(file)
-    dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
-    dataset.PixelData = encapsulate([buffer.getvalue()])
-    dataset["PixelData"].is_undefined_length = True
-    dataset.save_as(file)
-    assert np.abs(read_array(file, True).astype(int) - np.asarray(Image.open(buffer))).max() <= 1
+    file = write_compressed(tmp_path / "a.dcm", header(grey), [buffer.getvalue()], JPEGBaseline8Bit)
+    assert np.abs(read_array(file, USUAL).astype(int) - np.asarray(Image.open(buffer))).max() <= 1
 
 
 def test_jpeg_lossless_and_jpeg_2000_of_the_shared_films(shared_data: Path) -> None:
     for name, shape in (("nema_RG2_JPLL_hip_jpeglossless.dcm", None), ("nema_RG1_J2KI_mono1_15bit.dcm", (1955, 1841))):
-        array = read_array(shared_data / "images" / name, True)
+        array = read_array(shared_data / "images" / name, USUAL)
         assert array.ndim == 2
         assert shape is None or array.shape == shape
         assert np.ptp(array) > 500
-
-
-def test_unusable_dicom_is_refused_without_naming_the_patient(tmp_path: Path, twelve_bit: np.ndarray) -> None:
-    frames = write_dicom(tmp_path / "frames.dcm", np.stack([twelve_bit] * 6))
-    _, faults = load_pixels([frames], 64, 48)
-    assert "shape (6, 90, 70)" in faults[0].reason
-    (tmp_path / "text.dcm").write_text("nothing of the kind " * 20)
-    with pytest.raises(DecodeError) as caught:
-        read_array(tmp_path / "text.dcm", True)
-    dataset = pydicom.dcmread(frames)
-    del dataset.PixelData
-    dataset.save_as(tmp_path / "empty.dcm")
-    with pytest.raises(DecodeError, match="no image") as second:
-        read_array(tmp_path / "empty.dcm", True)
-    cut = tmp_path / "cut.dcm"
-    cut.write_bytes(write_dicom(tmp_path / "whole.dcm", twelve_bit).read_bytes()[:-500])
-    with pytest.raises(DecodeError) as third:
-        read_array(cut, True)
-    for error in (caught, second, third):
-        assert "Doe" not in str(error.value)
-
-
-def test_what_pydicom_says_about_a_header_stays_inside(
-    tmp_path: Path, twelve_bit: np.ndarray, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
-) -> None:
-    file = write_dicom(tmp_path / "a.dcm", np.stack([twelve_bit] * 2))
-    dataset = pydicom.dcmread(file)
-    dataset.SpecificCharacterSet = "MRN-DOE"
-    dataset.save_as(file)
-    content = file.read_bytes().replace(b"IS\x02\x002 ", b"IS\x04\x00DOE ", 1)
-    file.write_bytes(content)
-    caplog.clear()
-    recwarn.clear()
-    with pytest.raises(DecodeError) as caught:
-        read_array(file, True)
-    assert "DOE" not in str(caught.value) + caplog.text + "".join(str(each.message) for each in recwarn)
-
-
-def test_threads_leave_warnings_and_log_as_they_were(tmp_path: Path, twelve_bit: np.ndarray) -> None:
-    import logging
-    import warnings
-    from concurrent.futures import ThreadPoolExecutor
-
-    from runtime.decoders import _Silence
-
-    logger, silence = logging.getLogger("pydicom"), _Silence()
-    filters = list(warnings.filters)
-    with ThreadPoolExecutor(1) as other:  # which enters first and leaves last
-        other.submit(silence.__enter__).result()
-        with silence:
-            assert logger.disabled
-        assert logger.disabled, "the other is still reading"
-        other.submit(silence.__exit__).result()
-    assert not logger.disabled
-    assert list(warnings.filters) == filters
-    files = [write_dicom(tmp_path / f"{index}.dcm", twelve_bit + index) for index in range(12)]
-    with ThreadPoolExecutor(4) as pool:
-        arrays = list(pool.map(lambda file: read_array(file, True), files))
-    assert all(np.array_equal(array, twelve_bit + index) for index, array in enumerate(arrays))
-    assert not logger.disabled
-    assert list(warnings.filters) == filters
 
 
 def test_looking_at_a_file_tells_what_it_is_without_decoding(tmp_path: Path, twelve_bit: np.ndarray) -> None:
@@ -218,7 +111,7 @@ def test_nifti_has_the_reference_s_orientation(tmp_path: Path) -> None:
     array = chest_phantom(300, 420).astype(np.int16) * 5 - 300
     file = tmp_path / "film.nii.gz"
     nibabel.save(nibabel.Nifti1Image(array.T[:, :, None], np.eye(4)), file)
-    assert np.array_equal(read_array(file, True), array)
+    assert np.array_equal(read_array(file, USUAL), array)
     loaded, _ = load_pixels([file], 512, 480)
     assert np.array_equal(loaded[0].pixels, reference_pixels(file))
 

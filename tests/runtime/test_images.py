@@ -10,9 +10,11 @@ from PIL import Image
 
 from export.phantom import chest_phantom
 from runtime import pixels
+from runtime.dicom import DicomOptions
 from runtime.errors import InputError
 from runtime.images import as_image_list, load_pixels, read_grey, remap_to_uint8, resize_and_crop
 
+REFERENCE = DicomOptions(invert_monochrome1=False, padding="keep")
 SIZES = [
     (512, 512),
     (480, 480),
@@ -44,7 +46,7 @@ def reference_pixels(path: Path) -> np.ndarray:
 
 
 def runtime_pixels(image: object) -> np.ndarray:
-    loaded, faults = load_pixels([image], 512, 480, invert_monochrome1=False)
+    loaded, faults = load_pixels([image], 512, 480, REFERENCE)
     assert not faults, faults
     return loaded[0].pixels
 
