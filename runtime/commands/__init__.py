@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from typing import Protocol
 
-from runtime.commands import doctor, embed, fill_mask, ground, info, similarity, tune
+from runtime.commands import classify, doctor, embed, fill_mask, ground, index, info, search, similarity, tune
 
 __all__ = ["COMMANDS", "Command"]
 
@@ -29,8 +29,11 @@ class Command(Protocol):
 COMMANDS: tuple[Command, ...] = (
     embed,
     similarity,
+    classify,
     ground,
     fill_mask,
+    index,
+    search,
     info,
     doctor,
     tune,

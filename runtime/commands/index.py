@@ -1,0 +1,69 @@
+"""Make an index of images or texts, to search it with phrases and images."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from runtime.arguments import add_bundle, add_engine_options, load_engine
+from runtime.index import open_index
+from runtime.index_folder import check_new_folder
+from runtime.nearest import EXACT_BELOW, RECALL_AT, check_faiss
+from runtime.retrieval import find_stream, index_embedded, index_stream
+from runtime.tables import Columns
+from runtime.termination import terminable
+
+NAME = "index"
+SUMMARY = "Make an index of images or texts, to search it with phrases and images."
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_bundle(parser)
+    add_engine_options(parser)
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="INPUT",
+        help="image files, folders of images, quoted patterns, .txt, .csv, .jsonl or .parquet files, - for lines of "
+        "stdin; or what embed wrote to Parquet with this very bundle (a file, or a folder)",
+    )
+    parser.add_argument("--text", action="append", default=[], help="a text to index; may be repeated")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="the folder to write; it holds the texts themselves, or the paths of the images as they are given here; "
+        f"from {EXACT_BELOW:,} items on also a graph, which is searched instead of all items",
+    )
+    column = parser.add_mutually_exclusive_group()
+    column.add_argument("--column", default="text", help="text column of .csv, .jsonl and .parquet files (text)")
+    column.add_argument(
+        "--image-column", metavar="COLUMN", help="take images instead: column of paths, relative to the table's folder"
+    )
+    parser.add_argument(
+        "--id-column",
+        metavar="COLUMN",
+        help="id column of .csv, .jsonl and .parquet files (file:row; for images the path)",
+    )
+    parser.add_argument("--skip-bad", action="store_true", help="leave out what cannot be used, and list it")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    check_new_folder(options.out)
+    check_faiss(f"Writing {options.out}")
+    with terminable():
+        columns = Columns(options.column, options.image_column, options.id_column)
+        stream = find_stream(options.inputs, options.text, columns)
+        engine = load_engine(options, None if stream is None else [stream.part])
+        if stream is None:
+            index_embedded(engine, options.inputs, options.out)
+        else:
+            print(f"{engine.provider}, {engine.choices[stream.part]}", file=sys.stderr)
+            index_stream(engine, stream, options.out, options.skip_bad)
+    index = open_index(options.out, engine)
+    graph = index.about.graph
+    how = f"a graph, recall@{RECALL_AT} {graph.recall:.3f} on {graph.queries} of its own items" if graph else "exact"
+    print(f"{len(index):,} {index.kind}s → {options.out}  [{index.about.origin.precision}; search: {how}]")

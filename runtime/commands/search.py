@@ -1,0 +1,143 @@
+"""Find the images or texts of an index that a phrase or an image resembles most."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runtime.arguments import RANDOM_WEIGHTS, RESEARCH_ONLY, add_bundle, add_engine_options, load_engine, positive
+from runtime.bundle import open_bundle
+from runtime.dicom import DicomOptions
+from runtime.engine import Engine
+from runtime.errors import InputError
+from runtime.index import Found, Index, check_model, open_index
+from runtime.nearest import RECALL_AT
+from runtime.output import check_output
+
+NAME = "search"
+SUMMARY = "Find the images or texts of an index that a phrase or an image resembles most."
+
+
+@dataclass(frozen=True)
+class _Query:
+    kind: str
+    value: str
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_bundle(parser)
+    add_engine_options(parser)
+    parser.add_argument("index", help="folder written by python -m runtime index, with the same bundle")
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="QUERY",
+        help="a phrase in quotes, or an image file; each is searched for by itself",
+    )
+    parser.add_argument("--text", action="append", default=[], help="a phrase, whatever it looks like")
+    parser.add_argument("--image", action="append", default=[], help="an image file, whatever its name")
+    parser.add_argument("--top-k", type=positive, default=10, metavar="K", help="items to find for each (10)")
+    parser.add_argument("--html", type=Path, metavar="SHEET.html", help="write a sheet with the pictures found")
+    parser.add_argument(
+        "--root", type=Path, help="folder that relative paths of images in the index start from (the current one)"
+    )
+    parser.add_argument("--exact", action="store_true", help="compare with every item even where there is a graph")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    queries = _queries(options)
+    if options.html:
+        check_output(options.html, (".html",))
+    index = open_index(options.index)
+    check_model(open_bundle(options.bundle).manifest, index.about.origin, options.index)
+    engine = load_engine(options, sorted({query.kind for query in queries}))
+    embeddings = [_encoder(engine, query.kind).encode(query.value)[0] for query in queries]
+    found = index.search(np.stack(embeddings), options.top_k, exact=options.exact)
+    answers = [_answer(index, query, found, number) for number, query in enumerate(queries)]
+    method = "exact" if index.exact or options.exact else "graph"
+    if options.json:
+        report = {"index": options.index, "kind": index.kind, "items": len(index), "search": method, "queries": answers}
+        print(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        _print(index, answers)
+    if options.html:
+        _write_sheet(options, index, answers, method)
+
+
+def _queries(options: argparse.Namespace) -> list[_Query]:
+    from runtime.decoders import is_supported_name
+
+    queries = []
+    for value in options.inputs:
+        is_file = _is_file(value)
+        if not is_file and " " not in value.strip() and is_supported_name(Path(value)):
+            raise InputError(f"There is no image {value}. If it is a phrase, pass it with --text.")
+        queries.append(_Query("image" if is_file else "text", value))
+    queries += [_Query("text", value) for value in options.text] + [_Query("image", value) for value in options.image]
+    if not queries:
+        raise InputError("There is nothing to search for: give a phrase in quotes or an image file.")
+    return queries
+
+
+def _is_file(value: str) -> bool:
+    try:
+        return Path(value).is_file()
+    except (OSError, ValueError):  # a phrase too long for a file name
+        return False
+
+
+def _encoder(engine: Engine, kind: str) -> Any:
+    return engine.text if kind == "text" else engine.image
+
+
+def _answer(index: Index, query: _Query, found: Found, number: int) -> dict[str, Any]:
+    hits = []
+    for rank, (row, score) in enumerate(zip(found.rows[number], found.scores[number], strict=True), 1):
+        item = index.item(int(row))
+        known = {"text": item.text, "path": item.path}
+        hits.append({"rank": rank, "score": float(score), "id": item.id} | {k: v for k, v in known.items() if v})
+    return {"query": query.value, "kind": query.kind, "hits": hits}
+
+
+def _print(index: Index, answers: list[dict[str, Any]]) -> None:
+    for answer in answers:
+        shown = f"“{answer['query']}”" if answer["kind"] == "text" else answer["query"]
+        print(f"{shown} → {index.kind}s")
+        for hit in answer["hits"]:
+            text = f"  {' '.join(hit['text'].split())}" if "text" in hit else ""
+            print(f"{hit['rank']:4}  {hit['score']:+.4f}  {hit['id']}{text}")
+
+
+def _write_sheet(options: argparse.Namespace, index: Index, answers: list[dict[str, Any]], method: str) -> None:
+    from runtime.result_sheet import Answer, Hit, write_sheet
+
+    origin, graph = index.about.origin, index.about.graph
+    root = options.root or Path()
+    sheet = [
+        Answer(
+            answer["query"],
+            answer["kind"],
+            [
+                Hit(hit["id"], hit["score"], hit.get("text"), root / hit["path"] if "path" in hit else None)
+                for hit in answer["hits"]
+            ],
+        )
+        for answer in answers
+    ]
+    searched = "every score computed"
+    if graph and method == "graph":
+        searched = f"nearest by a graph, recall@{RECALL_AT} {graph.recall:.3f} on its own items"
+    about = f"{len(index):,} {index.kind}s of {index.folder.name} · {origin.family}, {origin.precision} · {searched}"
+    notes = [*([RANDOM_WEIGHTS] if origin.random_weights else []), RESEARCH_ONLY]
+    dicom = DicomOptions(not options.keep_monochrome1, options.frame, options.voi_lut, options.pixel_padding)
+    write_sheet(options.html, sheet, index.kind, about, notes, dicom)
+    if not options.json:
+        print(f"sheet → {options.html}")
