@@ -108,7 +108,7 @@ def match_images(table: TruthTable, images: Iterable[tuple[str, str | None]]) ->
             unlabelled.append(name)
         else:
             by_end[name] = row
-    taken = Counter([*set(by_id.values()), *by_end.values()])
+    taken = Counter([*by_id.values(), *by_end.values()])
     ambiguous = [name for name, row in by_end.items() if taken[row] > 1]
     row_of = by_id | {name: row for name, row in by_end.items() if taken[row] == 1}
     unused = [name for row, name in enumerate(table.ids) if row not in taken]

@@ -44,7 +44,9 @@ def test_roc_auc_depends_on_the_order_of_scores_only() -> None:
 @pytest.mark.parametrize("only", [0, 1])
 def test_roc_auc_of_one_class_is_not_defined(only: int) -> None:
     truth, scores = np.full(5, only), np.arange(5.0)
-    assert math.isnan(roc_auc(truth, scores))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert math.isnan(roc_auc(truth, scores))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert math.isnan(roc_auc_score(truth, scores)), "scikit-learn says the same, with a warning"
