@@ -68,7 +68,7 @@ class Box:
         """The same box in an image that is so many times as wide and as high."""
         return Box(self.x * horizontally, self.y * vertically, self.width * horizontally, self.height * vertically)
 
-    def clipped(self, size: tuple[int, int]) -> Box | None:
+    def clipped(self, size: tuple[float, float]) -> Box | None:
         """The part of the box within an image.
 
         Args:
@@ -78,7 +78,7 @@ class Box:
             The box itself if all of it is; None if nothing is.
         """
         left, top = max(0.0, self.x), max(0.0, self.y)
-        right, bottom = min(float(size[0]), self.x + self.width), min(float(size[1]), self.y + self.height)
+        right, bottom = min(size[0], self.x + self.width), min(size[1], self.y + self.height)
         if right <= left or bottom <= top:
             return None
         within = (left, top) == (self.x, self.y) and (right, bottom) == (self.x + self.width, self.y + self.height)

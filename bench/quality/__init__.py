@@ -4,7 +4,7 @@ commands.
 
 from __future__ import annotations
 
-from bench.quality import radnli, triplets
+from bench.quality import ms_cxr, radnli, triplets
 from runtime.commands import Command
 
 __all__ = ["QUALITY"]
@@ -12,4 +12,5 @@ __all__ = ["QUALITY"]
 QUALITY: tuple[Command, ...] = (
     radnli,
     triplets,
+    ms_cxr,
 )
