@@ -4,7 +4,7 @@ commands.
 
 from __future__ import annotations
 
-from bench.quality import ms_cxr, radnli, triplets
+from bench.quality import masked, ms_cxr, radnli, retrieval, triplets
 from runtime.commands import Command
 
 __all__ = ["QUALITY"]
@@ -12,5 +12,7 @@ __all__ = ["QUALITY"]
 QUALITY: tuple[Command, ...] = (
     radnli,
     triplets,
+    masked,
     ms_cxr,
+    retrieval,
 )

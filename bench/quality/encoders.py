@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.peers import PEERS
+from bench.quality.torch_text import torch_texts
 from runtime.arguments import add_bundle, add_engine_options, load_engine
 from runtime.cores import default_threads
 from runtime.engine import Engine
 
-__all__ = ["PYTORCH", "Encode", "add_encoder_options", "load_text_engine", "text_encoders"]
+__all__ = ["PYTORCH", "Encode", "add_encoder_options", "engine_name", "load_text_engine", "text_encoders"]
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 
@@ -37,9 +37,17 @@ def load_text_engine(options: argparse.Namespace) -> Engine:
 
 
 def text_encoders(engine: Engine, options: argparse.Namespace) -> Mapping[str, Encode]:
-    """Name → function from texts to float32 (N, 128), unit L2 norm; this engine first."""
-    encoders: dict[str, Encode] = {f"this engine ({engine.provider}, {engine.precision['text']})": engine.text.encode}
+    """Name → function from texts to float32 (N, 128), unit L2 norm; this engine first.
+
+    Raises:
+        InputError: --checkpoint holds other weights than the bundle was made of.
+    """
+    encoders: dict[str, Encode] = {engine_name(engine): engine.text.encode}
     if options.checkpoint is not None:
-        spec = {"checkpoint": str(options.checkpoint), "threads": options.threads or default_threads()}
-        encoders[PYTORCH] = lambda texts: PEERS["torch fp32 texts"]({**spec, "texts": list(texts)})()
+        encoders[PYTORCH] = torch_texts(engine, options.checkpoint, options.threads or default_threads())
     return encoders
+
+
+def engine_name(engine: Engine) -> str:
+    """What to call this engine beside others."""
+    return f"this engine ({engine.provider}, {', '.join(dict.fromkeys(engine.precision.values()))})"

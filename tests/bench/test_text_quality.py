@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, roc_auc_score
 
+import runtime
 from bench.__main__ import main
 from bench.quality.radnli import best_threshold
 from export.sentences import SENTENCES, TRIPLETS
-from tests.conftest import System
+from runtime.bundle import sha256_file
+from tests.conftest import System, edit_json
 
 OPTIONS = ("--provider", "cpu", "--precision", "fp32")
 _PAIRS = [
@@ -171,3 +174,49 @@ def test_triplets_of_the_reference_are_built_in(tiny: System, capsys) -> None:
     assert "5 triplets of the reference's triplets" in captured.out
     assert captured.out.count("contradiction ") == 5
     assert "Random weights" in captured.err
+
+
+def test_masked_tokens_of_a_file(tiny: System, tiny_copy: Path, tmp_path: Path, capsys) -> None:
+    """Random weights put one token first whatever the text is; here it is given to a word, so that some are found."""
+    first = runtime.load(tiny.bundle, provider="cpu", precision="fp32").text.fill_mask("no [MASK] effusion", top_k=1)
+    swap_words(tiny_copy, first[0]["token"], "pleural")
+    file = tmp_path / "notes.txt"
+    file.write_text("\n".join([*SENTENCES[:20], "", "   ", "[MASK] here", "[SEP]"]) + "\n", encoding="utf-8")
+    assert main(["quality", "masked", str(tiny_copy), "--data", str(file), *OPTIONS]) == 1
+    assert "2 of 22 texts" in capsys.readouterr().err
+    options = ("masked", tiny_copy, "--data", file, "--skip-bad", "--checkpoint", tiny.checkpoint)
+    report = quality(capsys, *options, "--one-at-a-time")
+    assert (report["texts"], report["skipped"]) == (20, 2)
+    ours, theirs = report["results"].values()
+    assert ours == theirs
+    words = " ".join(SENTENCES[:20]).lower().replace(".", " ").split()
+    assert 0 < ours["correct"] <= words.count("pleural") < ours["masked"]
+    assert ours["accuracy"] == ours["correct"] / ours["masked"]
+    some, same = quality(capsys, *options, "--masked-share", "0.3", "--seed", 4)["results"].values()
+    assert some == same
+    assert some["masked"] < ours["masked"] / 2
+
+
+def swap_words(bundle: Path, token: int, word: str) -> None:
+    """Exchange the ids of a token and a word in a bundle's tokenizer."""
+    file = bundle / "text" / "tokenizer.json"
+
+    def swap(tokenizer: dict) -> None:
+        vocabulary = tokenizer["model"]["vocab"]
+        other = next(name for name, number in vocabulary.items() if number == token)
+        vocabulary[other], vocabulary[word] = vocabulary[word], vocabulary[other]
+
+    edit_json(file, swap)
+    entry = {"sha256": sha256_file(file), "bytes": file.stat().st_size}
+    edit_json(bundle / "manifest.json", lambda manifest: manifest["files"].update({"text/tokenizer.json": entry}))
+
+
+def test_a_checkpoint_of_other_weights_is_refused(tiny: System, tmp_path: Path, capsys) -> None:
+    other = Path(shutil.copytree(tiny.checkpoint, tmp_path / "checkpoint"))
+    with (other / "pytorch_model.bin").open("ab") as stream:
+        stream.write(b"\0")
+    for folder, name in ((other, "pytorch_model.bin"), (tmp_path / "gone", "biovil_image_resnet50_proj_size_128.pt")):
+        assert main(["quality", "triplets", str(tiny.bundle), "--checkpoint", str(folder), *OPTIONS]) == 1
+        message = capsys.readouterr().err
+        assert "does not hold the weights that the bundle was made of" in message
+        assert name in message

@@ -1,0 +1,105 @@
+"""The text network in PyTorch, on the weights that a bundle was made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.quality.torch_image import check_weights, family_of
+from runtime.engine import Engine
+from runtime.masked_accuracy import choose_masks
+
+__all__ = ["torch_masked_accuracy", "torch_texts"]
+
+_BATCH = 32
+_STRIPPED = "!?."
+
+
+def torch_texts(engine: Engine, checkpoint: Path, threads: int) -> Callable[[Sequence[str]], NDArray[np.float32]]:
+    """Texts → float32 (N, D), unit L2 norm, by PyTorch in fp32 and transformers' tokenizer.
+
+    Raises:
+        InputError: the checkpoint holds other weights than the bundle was made of.
+    """
+    import torch
+    from transformers import BertTokenizer
+
+    network = _load(engine, checkpoint, threads)
+    tokenizer = BertTokenizer.from_pretrained(str(checkpoint))
+
+    def encode(texts: Sequence[str]) -> NDArray[np.float32]:
+        found = []
+        for start in range(0, len(texts), _BATCH):
+            stripped = [text.rstrip(_STRIPPED) for text in texts[start : start + _BATCH]]
+            batch = tokenizer(stripped, padding=True, return_tensors="pt")
+            projected = network.cls_projection(batch["input_ids"], batch["attention_mask"])
+            found.append(torch.nn.functional.normalize(projected, dim=-1).numpy())
+        return np.concatenate(found)
+
+    return encode
+
+
+def torch_masked_accuracy(
+    engine: Engine, checkpoint: Path, threads: int, texts: Sequence[str], share: float, one_at_a_time: bool, seed: int
+) -> tuple[int, int]:
+    """The same tokens masked as by `TextEncoder.masked_token_accuracy`, asked of PyTorch in fp32.
+
+    Args:
+        engine: tokenizes the texts and chooses the masks.
+        checkpoint: of its weights.
+        threads: of PyTorch.
+        texts: all of them, those that cannot be used among them, since a text's masks depend on its position.
+        share: see `choose_masks`.
+        one_at_a_time: see `choose_masks`.
+        seed: see `choose_masks`.
+
+    Returns:
+        Masked tokens that it puts first, and masked tokens.
+
+    Raises:
+        InputError: the checkpoint holds other weights than the bundle was made of.
+    """
+    import torch
+
+    network = _load(engine, checkpoint, threads)
+    tokenizer = engine.text.tokenizer
+    rows, faults = tokenizer.try_encode(list(texts), strip=False)
+    bad = {fault.index for fault in faults}
+    whole = [
+        (row, positions)
+        for index, row in enumerate(rows)
+        if index not in bad and tokenizer.mask_token_id not in row
+        for positions in choose_masks(row, tokenizer.special_ids, index, share, one_at_a_time, seed)
+    ]
+    correct = masked = 0
+    for start in range(0, len(whole), _BATCH):
+        batch = whole[start : start + _BATCH]
+        truth = [torch.tensor(row) for row, _ in batch]
+        input_ids = torch.nn.utils.rnn.pad_sequence(truth, batch_first=True, padding_value=tokenizer.pad_token_id)
+        attention_mask = (torch.arange(input_ids.shape[1]) < torch.tensor([[len(row)] for row in truth])).long()
+        for each, (_, positions) in zip(input_ids, batch, strict=True):
+            each[positions] = tokenizer.mask_token_id
+        with torch.inference_mode():
+            best = network(input_ids=input_ids, attention_mask=attention_mask).logits.argmax(dim=-1)
+        for row, (found, (_, positions)) in zip(truth, zip(best, batch, strict=True), strict=True):
+            correct += int((found[positions] == row[positions]).sum())
+            masked += len(positions)
+    return correct, masked
+
+
+def _load(engine: Engine, checkpoint: Path, threads: int) -> Any:
+    import torch
+    from transformers.utils import logging
+
+    from export.models import CXRBertModel, bert_config
+
+    check_weights(engine, checkpoint)
+    logging.disable_progress_bar()
+    torch.set_num_threads(threads)
+    config = bert_config(json.loads((checkpoint / "config.json").read_text(encoding="utf-8")))
+    return CXRBertModel.from_pretrained(str(checkpoint), family_of(engine).text, config=config).eval()
