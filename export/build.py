@@ -144,7 +144,9 @@ def export_bundle(
                 data = _calibration_data(family, checkpoint, stage, calibration, steps, advance)
         text = image = None
         if family.text:
-            text = export_text(models["text"], stage / "text", engine, lowering, data.get("text"), seed, steps)
+            text = export_text(
+                models["text"], family.text.embedding, stage / "text", engine, lowering, data.get("text"), seed, steps
+            )
         if family.image:
             image = export_image(
                 models["image"], family.image, stage / "image", engine, lowering, data.get("image"), seed, steps

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 __all__ = ["FAMILIES", "Family", "HubRepository", "ImageModel", "TextModel"]
@@ -23,8 +23,9 @@ class TextModel:
 
     Attributes:
         model_type: what config.json must say.
-        pooling: "cls" takes the first token's state, "mean" the average over all tokens.
-        projection: whether a projection head follows; without one, config.json needs no projection_size.
+        pooling: "cls" takes the first token's state, "mean" the average over all tokens, [CLS] and [SEP] among them.
+        projection: whether a projection head follows; without one, config.json needs no projection_size, and an
+            embedding is the last layer's state.
         harmless: prefixes of tensors that checkpoints carry and no output reads.
         tied: tensors that may be absent because they are another tensor: (name, the other's name).
     """
@@ -37,6 +38,13 @@ class TextModel:
         ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
         ("cls.predictions.decoder.bias", "cls.predictions.bias"),
     )
+
+    @property
+    def embedding(self) -> str:
+        """What an embedding is made of, in words; see `runtime.manifest.TextPart`."""
+        if self.pooling == "mean":
+            return "mean of all tokens"
+        return "projected [CLS]" if self.projection else "[CLS]"
 
 
 @dataclass(frozen=True)
@@ -74,11 +82,23 @@ class Family:
 
 
 _CXR_BERT_SPECIALIZED = HubRepository("microsoft/BiomedVLP-CXR-BERT-specialized", "v1.1")
+# The repository has no tags; this is its last commit.
+_CXR_BERT_GENERAL = HubRepository("microsoft/BiomedVLP-CXR-BERT-general", "93af83cefc6d3f7d0ef9a0b78b0d579452c6a546")
+# A plain BERT, whose file carries the pooler and the next-sentence head of pretraining.
+_GENERAL = TextModel(model_type="bert", projection=False, harmless=(*TextModel().harmless, "cls.seq_relationship."))
 _BIOVIL_IMAGE = ImageModel("biovil_image_resnet50_proj_size_128.pt", "02ce6ee460f72efd599295f440dbb453")
 
 _TABLE = (
     Family("biovil", "CXR-BERT-specialized and its ResNet-50", _CXR_BERT_SPECIALIZED, TextModel(), _BIOVIL_IMAGE),
     Family("cxr-bert-specialized", "the text encoder alone", _CXR_BERT_SPECIALIZED, TextModel(), None),
+    Family("cxr-bert-general", "the text model before specialization, [CLS] states", _CXR_BERT_GENERAL, _GENERAL, None),
+    Family(
+        "cxr-bert-general-mean",
+        "the same, means of all tokens' states",
+        _CXR_BERT_GENERAL,
+        replace(_GENERAL, pooling="mean"),
+        None,
+    ),
     Family("biovil-image", "the image encoder alone", _CXR_BERT_SPECIALIZED, None, _BIOVIL_IMAGE),
 )
 

@@ -88,7 +88,8 @@ def write_random_checkpoint(
         folder: created if need be.
         family: which parts to write.
         seed: seed of all weights; the same seed gives the same tensors.
-        config: config.json of the text model; smaller numbers give a smaller model.
+        config: config.json of CXR-BERT-specialized; smaller numbers give a smaller model. Other text models get the
+            same numbers.
         safetensors: write model.safetensors instead of pytorch_model.bin.
 
     Returns:
@@ -100,13 +101,24 @@ def write_random_checkpoint(
     _write_json(folder / RANDOM_MARKER, {"seed": seed})
     generator = torch.Generator().manual_seed(seed)
     if family.text:
+        if family.text.projection:
+            _write_json(folder / "tokenizer_config.json", _TOKENIZER_CONFIG)
+            _write_json(folder / "special_tokens_map.json", SPECIAL_TOKENS)
+        else:  # CXR-BERT-general: a plain BERT in fewer files
+            own = ("_name_or_path", "auto_map", "projection_size")
+            config = {key: value for key, value in config.items() if key not in own}
+            config |= {"architectures": ["BertForMaskedLM"], "model_type": family.text.model_type}
+            _write_json(folder / "tokenizer_config.json", {"do_lower_case": True})
         _write_json(folder / "config.json", config)
-        _write_json(folder / "tokenizer_config.json", _TOKENIZER_CONFIG)
-        _write_json(folder / "special_tokens_map.json", SPECIAL_TOKENS)
         vocabulary = random_vocabulary(config["vocab_size"])
         (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in vocabulary), encoding="utf-8")
         with torch.device("meta"):
-            shapes = CXRBertModel(bert_config(config)).state_dict()
+            shapes = CXRBertModel(bert_config(config), family.text).state_dict()
+        if not family.text.projection:
+            hidden = config["hidden_size"]
+            unread = {"bert.pooler.dense.weight": (hidden, hidden), "bert.pooler.dense.bias": (hidden,)}
+            unread |= {"cls.seq_relationship.weight": (2, hidden), "cls.seq_relationship.bias": (2,)}
+            shapes |= {name: torch.empty(shape, device="meta") for name, shape in unread.items()}
         tensors = {name: _random_text_tensor(name, value.shape, generator) for name, value in shapes.items()}
         tensors["cls.predictions.decoder.weight"] = tensors["bert.embeddings.word_embeddings.weight"]
         tensors["cls.predictions.decoder.bias"] = tensors["cls.predictions.bias"]

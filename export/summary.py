@@ -7,7 +7,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from runtime.bundle import PACKED
 from runtime.manifest import Artifact, Manifest, ParityRecord
 
 __all__ = ["print_summary", "report_console"]
@@ -37,11 +36,11 @@ def print_summary(manifest: Manifest, out: Path, seconds: float) -> None:
     for heading in ("file", "computed in", "on", "mean cosine", "worst", "agreement", "Spearman", "ms a batch"):
         held_out.add_column(heading, justify="left" if heading in ("file", "computed in", "on") else "right")
     tried: list[Table] = []
+    counted: set[str] = set()  # packed graphs, and those that fill masks, read the weights of others
     for part in (manifest.text, manifest.image):
         for artifact in part.artifacts if part else ():
-            # A packed graph reads the weights of its plain twin.
-            own = artifact.files[:1] if artifact.role == PACKED else artifact.files
-            size = sum(manifest.files[name].bytes for name in own)
+            size = sum(manifest.files[name].bytes for name in artifact.files if name not in counted)
+            counted.update(artifact.files)
             operators = f"{sum(artifact.operators.values())} of {len(artifact.operators)} kinds"
             artifacts.add_row(artifact.file, artifact.precision, f"{size / 1e6:.1f} MB", operators, str(artifact.opset))
             for record in artifact.parity:

@@ -41,6 +41,7 @@ TextData = CalibrationData[list[list[int]]]
 
 def export_text(
     model: CXRBertModel,
+    embedding: str,
     folder: Path,
     engine: Provider,
     lowering: Lowering,
@@ -52,6 +53,7 @@ def export_text(
 
     Args:
         model: the reference, in evaluation mode.
+        embedding: what an embedding of it is, for the manifest.
         folder: the bundle's text folder, with its tokenizer.
         engine: compares fp32 with PyTorch.
         lowering: precisions asked for.
@@ -117,7 +119,7 @@ def export_text(
             filling = fill_mask_artifact(found, folder.parent, head, longest)
             kept += (_compare_masks(filling, folder.parent, engines, cases),)
             advance((index + 1) / len(packs))
-    return TextPart(longest, size, kept)
+    return TextPart(longest, size, kept, embedding)
 
 
 def _example(vocab_size: int) -> tuple[torch.Tensor, ...]:

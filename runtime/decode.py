@@ -20,7 +20,7 @@ def decode(kind: Any, value: Any, path: str) -> Any:
         path: where it stands, for messages.
 
     Raises:
-        ValueError: a wrong type, unknown or missing keys.
+        ValueError: a wrong type, unknown or missing keys; those of fields with a default may be missing.
     """
     if dataclasses.is_dataclass(kind):
         return _decode_dataclass(kind, value, path)
@@ -54,7 +54,8 @@ def _decode_dataclass(kind: Any, value: Any, path: str) -> Any:
     if not isinstance(value, dict):
         raise ValueError(f"{path} should be an object, got {type(value).__name__}")
     hints = _hints(kind)
-    unknown, missing = sorted(value.keys() - hints.keys()), sorted(hints.keys() - value.keys())
+    needed = {field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING}
+    unknown, missing = sorted(value.keys() - hints.keys()), sorted(needed - value.keys())
     if unknown or missing:
         raise ValueError(f"{path} has unknown keys {unknown} and lacks {missing}")
-    return kind(**{name: decode(hint, value[name], f"{path}.{name}") for name, hint in hints.items()})
+    return kind(**{name: decode(hint, value[name], f"{path}.{name}") for name, hint in hints.items() if name in value})

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from runtime.bundle import PACKED, Bundle, open_bundle
+from runtime.bundle import FILL_MASK, PACKED, Bundle, open_bundle
 from runtime.errors import BundleError, ProviderError
 from runtime.precision import MEAN_COSINE, MIN_FIDELITY, choose_precision, format_cosine
 from runtime.providers import PROVIDERS, Provider, unavailable_reason
@@ -19,6 +19,7 @@ __all__ = ["describe_bundle", "print_description"]
 _WIDTH = 120
 _COLUMN = 17
 _RECIPE_WIDTH = 60
+_ROLES = {PACKED: ", several texts a row", FILL_MASK: ", words for masks"}
 _NOUNS = {"text": "texts", "image": "images"}
 # The figures of a trial that are printed, beside its time.
 _TRIAL_FIGURES = {MEAN_COSINE: "mean cosine", "neighbour_agreement": "agreement"}
@@ -105,7 +106,7 @@ def _print_origin(description: dict[str, Any]) -> None:
 def _print_part(name: str, manifest: dict[str, Any], processors: dict[str, str]) -> None:
     part = manifest[name]
     detail = (
-        f"up to {part['max_length']} tokens"
+        f"{part['embedding']}, up to {part['max_length']} tokens"
         if name == "text"
         else f"shorter side {part['resize']}, crop {part['crop']}, {part['grid']} × {part['grid']} patches"
     )
@@ -125,8 +126,8 @@ def _print_part(name: str, manifest: dict[str, Any], processors: dict[str, str])
 
 def _print_artifact(artifact: dict[str, Any], noun: str, processors: dict[str, str]) -> None:
     engines = ", ".join(artifact["providers"]) or "no engine"
-    packed = ", several texts a row" if artifact["role"] == PACKED else ""
-    _row(f"    {artifact['precision']}", f"{artifact['file']}{packed}, opset {artifact['opset']}, for {engines}")
+    role = _ROLES.get(artifact["role"], "")
+    _row(f"    {artifact['precision']}", f"{artifact['file']}{role}, opset {artifact['opset']}, for {engines}")
     for record in artifact["parity"]:
         _row("", f"against {record['reference']} on {record['provider']}: {_figures(record['figures'])}")
     for record in artifact["fidelity"]:

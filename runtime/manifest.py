@@ -32,7 +32,9 @@ __all__ = [
 ]
 
 MANIFEST_NAME = "manifest.json"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+# Of bundles that are still read: 3 says what a text embedding is, and has graphs that fill masks.
+_OLDEST = 2
 
 
 @dataclass(frozen=True)
@@ -204,11 +206,19 @@ class Artifact:
 
 @dataclass(frozen=True)
 class TextPart:
-    """The text encoder: longest input in tokens ([CLS] and [SEP] included) and its artifacts."""
+    """The text encoder.
+
+    Attributes:
+        max_length: longest input in tokens, [CLS] and [SEP] included.
+        embedding_size: length of an embedding.
+        artifacts: its graphs.
+        embedding: what an embedding is made of: "projected [CLS]", "[CLS]" or "mean of all tokens" (of the last layer).
+    """
 
     max_length: int
     embedding_size: int
     artifacts: tuple[Artifact, ...]
+    embedding: str = "projected [CLS]"
 
 
 @dataclass(frozen=True)
@@ -261,12 +271,13 @@ class Manifest:
             raise BundleError(f"{where} has no schema_version: it is not a manifest of this project.")
         if version > SCHEMA_VERSION:
             raise BundleError(
-                f"{where} has schema version {version}; this runtime reads {SCHEMA_VERSION}. "
+                f"{where} has schema version {version}; this runtime reads {_OLDEST} to {SCHEMA_VERSION}. "
                 "Install a newer version with: pip install -U cxr-engine"
             )
-        if version < SCHEMA_VERSION:
+        if version < _OLDEST:
             raise BundleError(
-                f"{where} has schema version {version}; this runtime reads {SCHEMA_VERSION}. Export the bundle again."
+                f"{where} has schema version {version}; this runtime reads {_OLDEST} to {SCHEMA_VERSION}. "
+                "Export the bundle again."
             )
         try:
             return typing.cast(Manifest, decode(Manifest, data, "manifest"))

@@ -1,4 +1,4 @@
-"""The tiny image graph, quantized."""
+"""The tiny image graph, quantized, and the tiny text model in every precision for processors."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from export.build import CalibrationSources, export_bundle
 from export.checkpoints import read_tensors
 from export.films import varied_films
 from export.graph import GraphInfo, GraphSpec, export_graph
 from export.int8_image import quantize_image
+from export.lower import Lowering
 from export.models import BioViLImageModel
 from export.rewrites import ImageEmbeddingGraph
 from runtime.images import resize_and_crop
+from runtime.manifest import Manifest
 from tests.conftest import tiny_family
 
 CROP = 96
@@ -28,6 +31,8 @@ SPEC = GraphSpec(
     limits={"batch": None},
 )
 CALIBRATION, HELD_OUT = 24, 12
+# Of `exported`.
+PRECISIONS = ("fp32", "int8", "int8-dynamic")
 
 
 @dataclass(frozen=True)
@@ -78,3 +83,12 @@ def quantized(
         info = quantize_image(source, path, SPEC, calibration, symmetric=name == "tensorrt", progress=shares.append)
         made[name] = Quantized(path, info, shares)
     return made
+
+
+@pytest.fixture(scope="session")
+def exported(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
+    """A bundle of the tiny text model in `PRECISIONS`."""
+    out = tmp_path_factory.mktemp("lowered") / "bundle"
+    small = CalibrationSources(texts=48, texts_held_out=24)
+    family = tiny_family("cxr-bert-specialized")
+    return out, export_bundle(family, str(tiny_checkpoint), out, lowering=Lowering(PRECISIONS), calibration=small)

@@ -58,10 +58,10 @@ def test_missing_and_cut_files_are_listed_together(tiny_copy: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda data: data.update(schema_version=3), r"schema version 3; this runtime reads 2.*pip install -U"),
+        (lambda data: data.update(schema_version=4), r"schema version 4; this runtime reads 2 to 3.*pip install -U"),
         (
             lambda data: data.update(schema_version=1),
-            r"schema version 1; this runtime reads 2.*Export",
+            r"schema version 1; this runtime reads 2 to 3.*Export",
         ),
         (lambda data: data.pop("schema_version"), "no schema_version"),
         (lambda data: data.update(extra=1), r"unknown keys \['extra'\]"),
