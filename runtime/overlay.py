@@ -195,7 +195,9 @@ def _draw_box(axes: Any, box: Box, colour: str, width: float, **options: Any) ->
 
 def _summary(grounding: Grounding, scores: GroundingScores | None) -> str:
     found = [f"image–text similarity {grounding.score:+.3f}"]
-    if scores:
+    if scores and np.isnan(scores.pointing):
+        found.append("the boxes lie outside what the model sees")
+    elif scores:
         found += [f"CNR {scores.cnr:+.2f}", f"mIoU {scores.miou:.2f}", f"pointing game {scores.pointing:.0%}"]
     return "   ·   ".join(found)
 

@@ -67,7 +67,9 @@ def run(options: argparse.Namespace) -> None:
         print(json.dumps(described, indent=2, ensure_ascii=False))
         return
     print(f"image–text similarity {found.score:+.4f}, strongest patch {found.patches.max():+.4f}")
-    if scores:
+    if scores and math.isnan(scores.pointing):
+        print("the boxes lie outside what the model sees: nothing is measured")
+    elif scores:
         print(f"CNR {scores.cnr:+.4f}, mIoU {scores.miou:.4f}, pointing game {scores.pointing:.0%}")
     print(f"overlay → {out}")
     if options.save_map:

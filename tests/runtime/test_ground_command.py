@@ -99,6 +99,10 @@ def test_a_box_that_the_model_does_not_see_has_no_figures(bundle: Path, film: Pa
     assert ground(bundle, film, "--box", "0,0,10,10", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["cnr"] is found["miou"] is found["pointing_game"] is None
+    assert ground(bundle, film, "--box", "0,0,10,10") == 0
+    printed = capsys.readouterr().out
+    assert "the boxes lie outside what the model sees: nothing is measured" in printed
+    assert "nan" not in printed
 
 
 def test_monochrome1_is_drawn_the_right_way_up(bundle: Path, tmp_path: Path) -> None:
