@@ -18,10 +18,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from runtime.engine import Engine, load
+from runtime.engine import Engine
 from runtime.errors import BundleError, CxrEngineError, Fault, InputError, MissingExtraError, ProviderError
 from runtime.fill_mask import Filled
 from runtime.grounding import Box, Grounding, GroundingScores, score_grounding
+from runtime.loading import load
 from runtime.masked_accuracy import MaskedAccuracy
 from runtime.text import TextEncoder
 

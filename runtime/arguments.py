@@ -7,7 +7,8 @@ import sys
 from collections.abc import Iterable
 
 from runtime.dicom import PADDING
-from runtime.engine import Engine, load
+from runtime.engine import Engine
+from runtime.loading import load
 from runtime.precision import MIN_FIDELITY
 from runtime.providers import PROVIDERS
 

@@ -1,0 +1,165 @@
+"""Open a bundle and put its parts together."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+
+from runtime.bundle import Bundle, open_bundle
+from runtime.cores import check_threads
+from runtime.decision import Plan, decide
+from runtime.dicom import DicomOptions
+from runtime.engine import Engine
+from runtime.errors import BundleError, CxrEngineError, InputError, ProviderError
+from runtime.opening import default_streams, open_sessions, open_text
+from runtime.precision import MIN_FIDELITY
+from runtime.session import SessionOptions
+from runtime.sessions import Sessions
+from runtime.tuned import Row, read_tuning
+
+__all__ = ["load"]
+
+_LOG = logging.getLogger("runtime")
+
+
+def load(
+    bundle: str | os.PathLike[str],
+    provider: str = "auto",
+    precision: str | Mapping[str, str] = "auto",
+    threads: int | None = None,
+    *,
+    min_fidelity: float = MIN_FIDELITY,
+    parts: Iterable[str] | None = None,
+    invert_monochrome1: bool = True,
+    dicom_frame: int | None = None,
+    voi_lut: bool = False,
+    pixel_padding: str = "auto",
+    fast_decode: bool = False,
+    share: bool = False,
+) -> Engine:
+    """Open a bundle for inference. Every file that is used is compared with the manifest's sha256 first.
+
+    Args:
+        bundle: folder written by `python -m export`.
+        provider: "cpu", "openvino", "cuda", "tensorrt", or "auto" for the fastest that works (`engine.provider` says
+            which, `engine.reason` why): as `python -m runtime tune` found on this machine; else cuda, then the
+            processor's engine that is faster by the bundle's records of this very processor; else the first of cuda,
+            cpu and openvino. A named provider that cannot run raises.
+        precision: what to compute in: a precision of the bundle; "bf16", which OpenVINO makes of fp32 and which is
+            refused where it would be emulated slowly; or "auto" for the fastest, part by part, whose recorded fidelity
+            on that provider reaches `min_fidelity`, else fp32 (`engine.precision` and `engine.fidelity` say which; a
+            line at level INFO of the logger "runtime" says why). A mapping names one for each part:
+            {"text": "int8-dynamic", "image": "int8"}; parts that it lacks are "auto".
+        threads: threads for one inference; None takes the processors this process may run on. Streams and batch of
+            bulk work are as tuned with as many threads, if they were.
+        min_fidelity: smallest mean cosine to PyTorch fp32 on held-out data that precision="auto" accepts, in [0, 1].
+        parts: load only these of "text" and "image"; None loads all the bundle has.
+        invert_monochrome1: turn MONOCHROME1 DICOM, where 0 is white, the right way up, as the training data was; also
+            DICOM whose rescale slope is negative. False gives the reference implementation's behaviour, which does not.
+        dicom_frame: which frame of DICOM files that hold several to take, from 1. None refuses such files. Files with
+            one frame are not affected.
+        voi_lut: apply the Modality LUT (or rescale) and the first VOI LUT or window of DICOM files, as a viewer does,
+            before values are stretched to 0–255. The reference, and the training data, did not.
+        pixel_padding: "auto" leaves the pixel padding of DICOM files out (it becomes black) where it would leave the
+            film less than half of the grey levels; "exclude" always does; "keep" never, as the reference.
+        fast_decode: decode a JPEG file to a half, a quarter or an eighth, which its format offers, as long as its
+            shorter side keeps the length that it is resized to (512). 2,500 × 2,048 pixels take 9 ms instead of 21, but
+            they are not the reference's: they differ by 1.4 of 255 in the mean, and the embeddings of a small trained
+            model have a mean cosine of 0.9994 to the exact ones (least 0.9985; patches 0.998, least 0.93).
+        share: other processes use the same processors: threads that wait do not spin.
+
+    Returns:
+        An engine with the methods `text.encode`, `image.encode`, `image.encode_patches`, `similarity`,
+        `similarity_map`, `ground`, `ground_phrases` and `classify`.
+
+    Raises:
+        BundleError: no bundle there, files missing or changed, a newer schema, a part or precision that it lacks for
+            that provider (those it has are listed).
+        ProviderError: the provider cannot run here, or not in that precision; the message says why and what to do.
+        InputError: threads below 1 or far beyond the machine, min_fidelity outside [0, 1], an unknown part, frame or
+            pixel_padding.
+
+    Example:
+        >>> engine = runtime.load("bundles/biovil", provider="cpu")
+        >>> engine.similarity("chest.png", ["Pleural effusion", "Fluid in the pleural space"])
+    """
+    threads = check_threads(threads)
+    dicom = DicomOptions(invert_monochrome1, dicom_frame, voi_lut, pixel_padding)
+    if not 0 <= min_fidelity <= 1:
+        raise InputError(f"min_fidelity={min_fidelity}; a mean cosine from 0 to 1 is expected.")
+    opened = open_bundle(bundle)
+    wanted = opened.parts() if parts is None else tuple(parts)
+    for part in wanted:
+        if part not in ("text", "image"):
+            raise InputError(f"There is no part '{part}'; there are: text, image.")
+        opened.artifacts(part)  # raises for a part that the bundle lacks
+    by_part = dict.fromkeys(wanted, precision) if isinstance(precision, str) else dict(precision)
+    for part in by_part:
+        if part not in wanted:
+            raise InputError(f"precision names the part '{part}'; loaded are: {', '.join(wanted)}.")
+    tuning = read_tuning(opened)
+    plans, failures = decide(opened, wanted, provider, by_part, min_fidelity, threads, tuning)
+    for plan in plans:
+        try:
+            sessions = {part: _open(opened, plan, part, share) for part in wanted}
+        except ProviderError as error:
+            failures[plan.provider.name] = error
+            continue
+        break
+    else:
+        raise _one_error(failures)
+    reason = plan.reason
+    if plan is not plans[0]:
+        reason += f"; {', '.join(other.provider.name for other in plans[: plans.index(plan)])} could not open it"
+    _LOG.info("%s", reason)
+    for part, choice in plan.choices.items():
+        _LOG.info("%s on %s: %s; %s", choice, plan.provider.name, choice.reason, _bulk(sessions[part], plan.row(part)))
+    text, image = None, None
+    if "text" in sessions:
+        row = plan.row("text")
+        text = open_text(
+            opened,
+            plan.choices["text"],
+            plan.provider,
+            sessions["text"],
+            row.batch if row else None,
+            masks=_options(plan, "text", share),
+        )
+    if "image" in sessions:
+        from runtime.image import BATCH, ImageEncoder
+
+        row = plan.row("image")
+        image = ImageEncoder(
+            opened.image_part(),
+            sessions["image"],
+            dicom,
+            fast_decode=fast_decode,
+            threads=threads,
+            batch=row.batch if row else BATCH,
+        )
+    return Engine(opened, plan.provider.name, plan.choices, text, image, reason)
+
+
+def _open(bundle: Bundle, plan: Plan, part: str, share: bool) -> Sessions:
+    row = plan.row(part)
+    streams = row.streams if row else default_streams(plan.provider, plan.threads)
+    return open_sessions(bundle, plan.choices[part], plan.provider, _options(plan, part, share), streams)
+
+
+def _options(plan: Plan, part: str, share: bool) -> SessionOptions:
+    return SessionOptions(threads=plan.threads, precision=plan.choices[part].precision, share=share)
+
+
+def _bulk(sessions: Sessions, row: Row | None) -> str:
+    streams = f"streams={sessions.streams} for bulk work"
+    return f"{streams}, batch={row.batch}, as tuned" if row else streams
+
+
+def _one_error(failures: Mapping[str, CxrEngineError]) -> CxrEngineError:
+    """What to raise when every provider tried has failed."""
+    if len({str(error) for error in failures.values()}) == 1:
+        return next(iter(failures.values()))
+    reasons = "\n".join(f"  {name}: {error}" for name, error in failures.items())
+    kind = BundleError if all(isinstance(error, BundleError) for error in failures.values()) else ProviderError
+    return kind(f"No inference engine here can run this:\n{reasons}")
