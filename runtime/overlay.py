@@ -171,12 +171,11 @@ def _draw_isolines(axes: Any, grounding: Grounding, limit: float, inches: float)
     halo = [withStroke(linewidth=2.6, foreground=_HALO, alpha=0.55)]
     lines.set(path_effects=halo)
     if inches > _SMALL_INCHES:
-        for label in axes.clabel(lines, fontsize=8.5, fmt=_signed):
+        # As many decimals as tell them apart: 0.204 and 0.208 must not both be 0.2.
+        decimals = next(count for count in range(10) if np.allclose(np.round(levels, count), levels, rtol=0, atol=1e-9))
+        written = {level: f"{level:+.{decimals}f}".replace("-", "−") if abs(level) > 1e-9 else "0" for level in levels}
+        for label in axes.clabel(lines, fontsize=8.5, fmt=written):
             label.set(path_effects=halo)
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2g}".replace("-", "−") if value else "0"
 
 
 def _draw_box(axes: Any, box: Box, colour: str, width: float, **options: Any) -> None:
