@@ -171,7 +171,7 @@ def write_folder(
         raise InputError(f"Embedding {row} has the norm {norms[row]:.4g}; 1 is expected. Embed the items again.")
     versions = {"cxr-engine": runtime.__version__, "faiss": faiss_version()}
     stage = out.with_name(f".{out.name}{PARTIAL}{os.getpid()}")
-    shutil.rmtree(stage, ignore_errors=True)
+    _remove_leftovers(out)
     stage.mkdir()
     try:
         np.save(stage / VECTORS, np.ascontiguousarray(vectors, dtype="<f4"))
@@ -194,6 +194,24 @@ def write_folder(
         stage.rename(out)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def _remove_leftovers(out: Path) -> None:
+    """Delete what killed processes of this machine left beside the same folder."""
+    for leftover in out.parent.glob(f".{out.name}{PARTIAL}*"):
+        process = leftover.name.rpartition("-")[2]
+        if process == str(os.getpid()) or (os.name == "posix" and process.isdigit() and not _alive(int(process))):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 def read_about(folder: Path) -> About:

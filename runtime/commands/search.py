@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runtime.arguments import RANDOM_WEIGHTS, RESEARCH_ONLY, add_bundle, add_engine_options, load_engine, positive
 from runtime.bundle import open_bundle
@@ -16,6 +17,7 @@ from runtime.dicom import DicomOptions
 from runtime.engine import Engine
 from runtime.errors import InputError
 from runtime.index import Found, Index, check_model, open_index
+from runtime.index_folder import GraphRecord
 from runtime.nearest import RECALL_AT
 from runtime.output import check_output
 
@@ -59,17 +61,25 @@ def run(options: argparse.Namespace) -> None:
     index = open_index(options.index)
     check_model(open_bundle(options.bundle).manifest, index.about.origin, options.index)
     engine = load_engine(options, sorted({query.kind for query in queries}))
-    embeddings = [_encoder(engine, query.kind).encode(query.value)[0] for query in queries]
-    found = index.search(np.stack(embeddings), options.top_k, exact=options.exact)
+    found = index.search(_embed(engine, queries), options.top_k, exact=options.exact)
     answers = [_answer(index, query, found, number) for number, query in enumerate(queries)]
-    method = "exact" if index.exact or options.exact else "graph"
+    graph = None if options.exact else index.about.graph
     if options.json:
-        report = {"index": options.index, "kind": index.kind, "items": len(index), "search": method, "queries": answers}
+        report = {
+            "index": options.index,
+            "kind": index.kind,
+            "items": len(index),
+            "search": "graph" if graph else "exact",
+            "graph_recall": graph.recall if graph else None,
+            "queries": answers,
+        }
         print(json.dumps(report, indent=2, ensure_ascii=False))
     else:
         _print(index, answers)
+        if graph:
+            print(f"{_searched(graph)}; --exact compares with every item")
     if options.html:
-        _write_sheet(options, index, answers, method)
+        _write_sheet(options, index, answers, _searched(graph))
 
 
 def _queries(options: argparse.Namespace) -> list[_Query]:
@@ -94,8 +104,14 @@ def _is_file(value: str) -> bool:
         return False
 
 
-def _encoder(engine: Engine, kind: str) -> Any:
-    return engine.text if kind == "text" else engine.image
+def _embed(engine: Engine, queries: list[_Query]) -> NDArray[np.float32]:
+    """Those of a kind are embedded together, so that all that cannot be used are named."""
+    rows: dict[_Query, NDArray[np.float32]] = {}
+    for kind in {query.kind for query in queries}:
+        chosen = [query for query in queries if query.kind == kind]
+        encoder: Any = engine.text if kind == "text" else engine.image
+        rows |= zip(chosen, encoder.encode([query.value for query in chosen]), strict=True)
+    return np.stack([rows[query] for query in queries])
 
 
 def _answer(index: Index, query: _Query, found: Found, number: int) -> dict[str, Any]:
@@ -116,10 +132,16 @@ def _print(index: Index, answers: list[dict[str, Any]]) -> None:
             print(f"{hit['rank']:4}  {hit['score']:+.4f}  {hit['id']}{text}")
 
 
-def _write_sheet(options: argparse.Namespace, index: Index, answers: list[dict[str, Any]], method: str) -> None:
+def _searched(graph: GraphRecord | None) -> str:
+    if graph is None:
+        return "every score computed"
+    return f"nearest by a graph, recall@{RECALL_AT} {graph.recall:.3f} on {graph.queries} of its own items"
+
+
+def _write_sheet(options: argparse.Namespace, index: Index, answers: list[dict[str, Any]], searched: str) -> None:
     from runtime.result_sheet import Answer, Hit, write_sheet
 
-    origin, graph = index.about.origin, index.about.graph
+    origin = index.about.origin
     root = options.root or Path()
     sheet = [
         Answer(
@@ -132,9 +154,6 @@ def _write_sheet(options: argparse.Namespace, index: Index, answers: list[dict[s
         )
         for answer in answers
     ]
-    searched = "every score computed"
-    if graph and method == "graph":
-        searched = f"nearest by a graph, recall@{RECALL_AT} {graph.recall:.3f} on its own items"
     about = f"{len(index):,} {index.kind}s of {index.folder.name} · {origin.family}, {origin.precision} · {searched}"
     notes = [*([RANDOM_WEIGHTS] if origin.random_weights else []), RESEARCH_ONLY]
     dicom = DicomOptions(not options.keep_monochrome1, options.frame, options.voi_lut, options.pixel_padding)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -205,6 +207,15 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(runtime.InputError, match=f"the folder {tmp_path / 'no'} does not exist"):
         write(tmp_path / "no" / "b.index", vectors)
     assert [path.name for path in tmp_path.iterdir()] == ["a.index"]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for process in (ended.pid, os.getppid()):
+        (tmp_path / f".a.index.partial-{process}").mkdir()
+    write(tmp_path / "a.index", clustered(np.random.default_rng(0), 5))
+    assert {path.name for path in tmp_path.iterdir()} == {"a.index", f".a.index.partial-{os.getppid()}"}
 
 
 def test_an_index_of_another_model_is_refused_one_of_another_precision_is_not(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ from PIL import Image
 import runtime
 from export.phantom import chest_phantom
 from runtime.__main__ import main
+from runtime.digests import model_digest
+from runtime.index_folder import IndexedItem, Origin, write_folder
 from tests.conftest import edit_json
-from tests.runtime.handmade import artifact, fp32, write_bundle
+from tests.runtime.handmade import WORDS, artifact, fp32, write_bundle
 
 pytest.importorskip("faiss")
 pytest.importorskip("pyarrow")
@@ -206,3 +208,28 @@ def test_what_is_a_phrase_and_what_an_image(bundle: Path, films: Path, tmp_path:
     ):
         assert run("search", bundle, tmp_path / "a.index", *arguments) == 1
         assert message in capsys.readouterr().err
+
+
+def test_a_search_by_graph_says_so(engine: runtime.Engine, bundle: Path, tmp_path: Path, capsys) -> None:
+    texts = [f"{first} {second}" for first in WORDS for second in WORDS]
+    source = engine.manifest.source
+    digest = model_digest(engine, "text")
+    origin = Origin("text", "biovil", digest, source.weights, "cpu", "fp32", False)
+    items = (IndexedItem(text, text) for text in texts)
+    write_folder(tmp_path / "a.index", origin, engine.text.encode(texts), items, exact_below=100)
+    assert run("search", bundle, tmp_path / "a.index", "small effusion", "--top-k", 1) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1].startswith("nearest by a graph, recall@10 ")
+    assert printed[-1].endswith(" on 100 of its own items; --exact compares with every item")
+    assert run("search", bundle, tmp_path / "a.index", "small effusion", "--top-k", 1, "--exact") == 0
+    exact = capsys.readouterr().out.splitlines()
+    assert [line[:15] for line in exact] == [line[:15] for line in printed[:-1]], "words in another order are as near"
+    report = search(capsys, bundle, tmp_path / "a.index", "small effusion")
+    assert report["search"] == "graph"
+    assert report["graph_recall"] == runtime.open_index(tmp_path / "a.index").about.graph.recall
+
+
+def test_all_queries_that_cannot_be_used_are_named(bundle: Path, films: Path, tmp_path: Path, capsys) -> None:
+    assert run("index", bundle, films, "--out", tmp_path / "a.index") == 0
+    assert run("search", bundle, tmp_path / "a.index", "clear", "no [SEP]", "[CLS] x") == 1
+    assert "2 of 3 texts cannot be used" in capsys.readouterr().err
