@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.quality.encoders import PYTORCH, add_encoder_options
+from bench.quality.encoders import PYTORCH, add_encoder_options, engine_name
 from bench.quality.ms_cxr_annotations import AnnotatedImage, Annotations, read_annotations
 from bench.quality.ms_cxr_files import find_images
 from bench.quality.ms_cxr_scores import Averages, Evaluation, Maps, average, average_classes, by_class, evaluate
@@ -90,11 +90,8 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _systems(engine: Engine, options: argparse.Namespace, phrases: Sequence[str]) -> Mapping[str, Maps]:
-    precision = ", ".join(f"{part} {engine.precision[part]}" for part in ("text", "image"))
     systems: dict[str, Maps] = {
-        f"this engine ({engine.provider}, {precision})": lambda file, texts: [
-            found.similarity_map for found in engine.ground_phrases(file, texts)
-        ]
+        engine_name(engine): lambda file, texts: [found.similarity_map for found in engine.ground_phrases(file, texts)]
     }
     if options.checkpoint is not None:
         threads = options.threads or default_threads()

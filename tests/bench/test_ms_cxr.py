@@ -310,7 +310,7 @@ def test_the_report(bundle: Path, films: Path, tmp_path: Path, monkeypatch, caps
         score_grounding(engine.similarity_map(second, "left opacity"), [Box(30, 200, 120, 60)]),
     ]
     (name,) = report["results"]
-    assert name == "this engine (cpu, text fp32, image fp32)"
+    assert name == "this engine (cpu, fp32)"
     assert [each["dicom_id"] for each in report["each"]] == ["aa-11"] * 3 + ["bb-22"]
     assert [each[name]["cnr"] for each in report["each"]] == pytest.approx([each.cnr for each in expected], rel=1e-4)
     assert [each[name]["miou"] for each in report["each"]] == pytest.approx([each.miou for each in expected], abs=1e-4)
@@ -330,7 +330,7 @@ def test_the_table(bundle: Path, films: Path, tmp_path: Path, capsys) -> None:
     title, unseen, system, header, edema, pneumonia, blank, mean, every = capsys.readouterr().out.splitlines()
     assert title == "a.csv: 5 phrases of 2 images"
     assert unseen == "phrases outside what the model sees, which count for nothing: 1"
-    assert system.strip() == "this engine (cpu, text fp32, image fp32)"
+    assert system.strip() == "this engine (cpu, fp32)"
     assert header.split() == ["phrases", "CNR", "|CNR|", "mIoU", "pointing"]
     assert edema.split()[:2] == ["Edema", "1"]
     assert pneumonia.split()[:2] == ["Pneumonia", "3"]
@@ -391,4 +391,4 @@ def test_a_checkpoint_of_other_weights_is_refused(
 ) -> None:
     other = ["--checkpoint", str(tiny.checkpoint)]
     assert quality(bundle, write_csv(tmp_path / "a.csv"), films, *other) == 1
-    assert "other weights than the bundle was made of (pytorch_model.bin)" in capsys.readouterr().err
+    assert "does not hold the weights that the bundle was made of (pytorch_model.bin)" in capsys.readouterr().err
