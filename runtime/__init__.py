@@ -8,6 +8,7 @@
     engine.image.encode(["chest.dcm"])                        # float32 (1, 128)
     engine.similarity("chest.dcm", "left pleural effusion")   # float in [-1, 1]
     engine.similarity_map("chest.dcm", "left basal opacity")  # float32 (H, W)
+    engine.ground("chest.dcm", "left basal opacity")          # map, score and crop from one run
     engine.classify("chest.dcm", "chexpert")                  # {label: probability}, zero-shot
 
 Research use only: not for clinical decisions.
