@@ -10,7 +10,8 @@ precision has changed between releases. One thing to know: on macOS, faiss and P
 each, which may crash; nothing of this runtime imports PyTorch.
 
 Below `EXACT_BELOW` items every score is computed. From there on a graph (HNSW: Malkov and Yashunin, 2018) is searched
-instead; how many of the true ten nearest it finds is measured when it is built.
+instead; how many of the true ten nearest it finds for vectors of its own is measured when it is built. 120,000 vectors
+took 160 s to build on 2 busy cores.
 """
 
 from __future__ import annotations
@@ -41,8 +42,10 @@ __all__ = [
 
 # 100,000 × 128 take 36 ms for one query on 2 busy cores: too little to give up exactness for.
 EXACT_BELOW = 100_000
-# Neighbours of a node, and candidates kept while building and while searching.
-GRAPH_SETTINGS = {"neighbours": 32, "ef_construction": 100, "ef_search": 128}
+# Neighbours of a node, and candidates kept while building and while searching. Texts lie elsewhere than images, and such
+# queries are harder: on 120,000 synthetic vectors, those that lay elsewhere found 82 to 93 % of the true ten nearest with
+# 128 candidates (1 ms a query) and 98.5 to 98.9 % with 512 (9 ms); the index's own vectors all of them with either.
+GRAPH_SETTINGS = {"neighbours": 32, "ef_construction": 100, "ef_search": 512}
 RECALL_AT = 10
 _RECALL_QUERIES = 500
 
