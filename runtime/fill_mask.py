@@ -92,13 +92,12 @@ class MaskFiller:
         answers: list[list[list[Filled]]] = [[[]] * len(found) for found in masks]
         for batch, logits in self._compute(rows, masks):
             for text, nth, each in zip(batch.texts, batch.nth, logits, strict=True):
-                scores = _softmax(each)
-                best = _best(scores if chosen is None else scores[chosen], top_k)
+                best = _best(each if chosen is None else each[chosen], top_k)
                 ids = best if chosen is None else chosen[best]
                 single = len(masks[text]) == 1
                 answers[text][nth] = [
-                    self._filled(float(scores[token]), int(token), rows[text], masks[text][nth], single)
-                    for token in ids
+                    self._filled(score, token, rows[text], masks[text][nth], single)
+                    for score, token in zip(_scores(each, ids).tolist(), ids.tolist(), strict=True)
                 ]
         unwrapped = [answer[0] if len(answer) == 1 else answer for answer in answers]
         return unwrapped[0] if len(unwrapped) == 1 else unwrapped
@@ -243,14 +242,16 @@ def _listed(texts: Any) -> list[str]:
     return listed
 
 
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    weights = np.exp(logits.astype(np.float64) - logits.max())
-    return np.asarray(weights / weights.sum())
+def _scores(logits: NDArray[np.float32], ids: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Softmax over all tokens, of some."""
+    largest = logits.max()
+    total = np.exp(logits - largest).sum(dtype=np.float64)
+    return np.asarray(np.exp((logits[ids] - largest).astype(np.float64)) / total)
 
 
-def _best(scores: NDArray[np.float64], count: int) -> NDArray[np.intp]:
+def _best(logits: NDArray[np.float32], count: int) -> NDArray[np.intp]:
     """Indices of the largest, best first; of equal ones the lower id first."""
-    candidates = np.arange(len(scores))
-    if count < len(scores):
-        candidates = np.sort(np.argpartition(-scores, count - 1)[:count])
-    return candidates[np.argsort(-scores[candidates], kind="stable")]
+    candidates = np.arange(len(logits))
+    if count < len(logits):
+        candidates = np.sort(np.argpartition(-logits, count - 1)[:count])
+    return candidates[np.argsort(-logits[candidates], kind="stable")]
