@@ -42,8 +42,8 @@ __all__ = [
 
 # 100,000 × 128 take 36 ms for one query on 2 busy cores: too little to give up exactness for.
 EXACT_BELOW = 100_000
-# Neighbours of a node, and candidates kept while building and while searching. Texts lie elsewhere than images, and such
-# queries are harder: on 120,000 synthetic vectors, those that lay elsewhere found 82 to 93 % of the true ten nearest with
+# Neighbours of a node, and candidates kept while building and while searching. Texts lie elsewhere than images, and so
+# are harder to serve: among 120,000 synthetic vectors queries from elsewhere found 82 to 93 % of the true ten with
 # 128 candidates (1 ms a query) and 98.5 to 98.9 % with 512 (9 ms); the index's own vectors all of them with either.
 GRAPH_SETTINGS = {"neighbours": 32, "ef_construction": 100, "ef_search": 512}
 RECALL_AT = 10
