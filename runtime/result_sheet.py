@@ -116,7 +116,8 @@ def _page(answers: Sequence[Answer], kind: str, about: str, notes: Sequence[str]
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         f"<title>Search results</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-        f'<header><h1>Search results</h1>\n<p class="about">{html.escape(about)} · scores are cosines, from −1 to 1</p>\n'
+        "<header><h1>Search results</h1>\n"
+        f'<p class="about">{html.escape(about)} · scores are cosines, from −1 to 1</p>\n'
     )
     yield f'<p class="note">{html.escape(" ".join(notes))}</p>\n</header>\n<main>\n'
     for answer in answers:
