@@ -14,6 +14,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from runtime.codestream import check_codestream
 from runtime.dicom_faults import count_of, element, refuse_what_is_no_image, why_not_decoded
 from runtime.dicom_values import resolve_palette, turn_and_window
 from runtime.errors import DecodeError, InputError, MissingExtraError
@@ -197,20 +198,22 @@ def _decode(dataset: Any, index: int) -> tuple[NDArray[Any], str]:
     """The values of a frame, colours as RGB where pydicom can convert them, and their photometric interpretation."""
     from pydicom.pixels import get_decoder
     from pydicom.pixels.utils import as_pixel_options
-    from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit
+    from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, RLELossless
 
     syntax = dataset.file_meta.TransferSyntaxUID
     shifts = _misplaced_bits(dataset)
     try:
+        decoder = get_decoder(syntax)
+        if not decoder.is_native and decoder.is_available and syntax != RLELossless:
+            check_codestream(dataset, index)
         if syntax == JPEGExtended12Bit and dataset.BitsStored == 12:
             # GDCM reads 12 bits, but pydicom forbids it to; by the precision in the stream it picks the right codec.
             source = {"pixel_keyword": "PixelData", "decoding_plugin": "gdcm", **as_pixel_options(dataset)}
             values, found = get_decoder(JPEGBaseline8Bit).as_array(dataset.PixelData, index=index, **source)
         else:
-            decoder = get_decoder(syntax)
             options = {"view_only": True, "correct_unused_bits": not shifts} if decoder.is_native else {}
             values, found = decoder.as_array(dataset, index=index, **options)
-    except MemoryError:
+    except (DecodeError, MemoryError):
         raise
     except Exception:
         raise why_not_decoded(dataset) from None

@@ -156,6 +156,7 @@ def test_no_output_of_the_command_line_names_a_patient(
         assert not leaks(said), said
 
 
+@pytest.mark.filterwarnings("ignore:Unknown encoding")
 def test_negative_control_pydicom_itself_would_tell(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     good, bad = write_all(tmp_path / "films")
     caplog.clear()

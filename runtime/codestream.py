@@ -1,0 +1,123 @@
+"""What a JPEG, JPEG-LS or JPEG 2000 stream says of its own size, and whether a DICOM header agrees.
+
+GDCM ends the whole process (`terminate called after throwing …`) where the two differ, and other decoders take all the
+memory that a broken stream asks for, so one broken file would be the end of an archive job. Nothing else is validated.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, NamedTuple
+
+from runtime.errors import DecodeError
+
+__all__ = ["FrameHeader", "check_codestream", "read_frame_header"]
+
+_JPEG = b"\xff\xd8"
+_JPEG_2000 = b"\xff\x4f\xff\x51"
+_JP2_LIMIT = 1 << 12  # a JP2 file's boxes before the stream itself, which DICOM forbids and some write
+# Start-of-frame markers: all of JPEG's but DHT, JPG and DAC, and JPEG-LS's.
+_FRAME_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
+_START_OF_SCAN = 0xDA
+# What may come before the scan: no RST, SOI, EOI, nor what no marker is.
+_SEGMENTS = frozenset({*range(0xC0, 0x100)} - {*range(0xD0, 0xDA), 0xFF})
+_MOST_BITS = {"JPEG": 16, "JPEG 2000": 32}
+_MOST_TILES = 65535
+
+
+class FrameHeader(NamedTuple):
+    """What a stream says of itself."""
+
+    kind: str
+    rows: int
+    columns: int
+    samples: int
+    bits: int
+
+
+def check_codestream(dataset: Any, index: int) -> None:
+    """Raise where a compressed frame and its DICOM header do not agree.
+
+    Args:
+        dataset: with the compressed pixel data, of a transfer syntax of the JPEG family.
+        index: of the frame, from 0.
+
+    Raises:
+        DecodeError: they differ.
+        ValueError: the frame's stream has no readable header.
+    """
+    from pydicom.encaps import get_frame
+
+    offsets = None
+    if "ExtendedOffsetTable" in dataset and "ExtendedOffsetTableLengths" in dataset:
+        offsets = (dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths)
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    stream = get_frame(dataset.PixelData, index, number_of_frames=frames, extended_offsets=offsets)
+    found = read_frame_header(stream)
+    if found is None:
+        raise ValueError("no frame header")
+    allocated, stored, samples = dataset.BitsAllocated, dataset.BitsStored, dataset.SamplesPerPixel
+    named = 1 if dataset.PhotometricInterpretation in ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR") else 3
+    expected = FrameHeader(found.kind, dataset.Rows, dataset.Columns, samples, min(found.bits, allocated))
+    whole = samples == 1 or found.kind != "JPEG" or stored == allocated
+    if found != expected or samples != named or allocated > _MOST_BITS[found.kind] or not whole:
+        raise DecodeError(
+            f"cannot be decoded: its header says {_shown(expected._replace(bits=stored))} in {allocated}, with {named} "
+            f"by their colour space; its {found.kind} stream says {_shown(found)}"
+        )
+
+
+def _shown(header: FrameHeader) -> str:
+    return f"{header.columns} × {header.rows} pixels of {header.samples} × {header.bits} bits"
+
+
+def read_frame_header(stream: bytes) -> FrameHeader | None:
+    """The header of a stream, or None where it has none that makes sense.
+
+    Args:
+        stream: a whole frame.
+    """
+    try:
+        found = _jpeg(stream) if stream.startswith(_JPEG) else _jpeg_2000(stream)
+    except (struct.error, IndexError):
+        return None
+    if found is None or 0 in found or not 2 <= found.bits <= _MOST_BITS[found.kind]:
+        return None
+    return found
+
+
+def _jpeg(stream: bytes) -> FrameHeader | None:
+    """Follow the segments up to the first scan, all of which must be where they say."""
+    at, found = len(_JPEG), None
+    while stream[at] == 0xFF:
+        marker = stream[at + 1]
+        if marker == 0xFF:  # filling
+            at += 1
+            continue
+        if marker == _START_OF_SCAN:
+            return found
+        if marker not in _SEGMENTS:
+            return None
+        (length,) = struct.unpack_from(">H", stream, at + 2)
+        if marker in _FRAME_MARKERS:
+            bits, rows, columns, samples = struct.unpack_from(">BHHB", stream, at + 4)
+            found = FrameHeader("JPEG", rows, columns, samples, bits)
+        at += 2 + length
+    return None
+
+
+def _jpeg_2000(stream: bytes) -> FrameHeader | None:
+    at = stream.find(_JPEG_2000, 0, _JP2_LIMIT)
+    if at < 0:
+        return None
+    right, bottom, left, top, tile_width, tile_height, tile_left, tile_top, samples = struct.unpack_from(
+        ">8IH", stream, at + 8
+    )
+    components = {struct.unpack_from(">3B", stream, at + 42 + 3 * sample) for sample in range(samples)}
+    if len(components) != 1 or not (tile_width and tile_height):
+        return None
+    ((depth, *steps),) = components
+    tiles = -((tile_left - right) // tile_width) * -((tile_top - bottom) // tile_height)
+    if steps != [1, 1] or not 0 < tiles <= _MOST_TILES:
+        return None
+    return FrameHeader("JPEG 2000", bottom - top, right - left, samples, (depth & 0x7F) + 1)
