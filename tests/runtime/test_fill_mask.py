@@ -11,6 +11,7 @@ import pytest
 
 import runtime
 from runtime.errors import BundleError, InputError
+from runtime.fill_mask import _best, _scores
 from runtime.providers import PROVIDERS
 from tests.conftest import System, edit_json, tiny_config, tiny_family
 
@@ -76,6 +77,19 @@ def test_the_last_full_stop_counts(engine: runtime.Engine) -> None:
     """Unlike for embeddings, where the reference strips it."""
     with_stop, without = (engine.text.fill_mask(text)[0]["score"] for text in (ONE, ONE.rstrip(".")))
     assert with_stop != without
+
+
+@pytest.mark.parametrize("size", [3, 100, 128, 1000, 30522])
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_best_are_those_of_a_full_sort(size: int, ties: bool) -> None:
+    logits = np.random.default_rng(size).standard_normal(size).astype(np.float32)
+    if ties:
+        logits = np.round(logits)
+    order = np.argsort(-logits, kind="stable")
+    for count in {1, 2, 5, size // 100 + 1, size // 128 + 1, size}:
+        assert np.array_equal(_best(logits, min(count, size)), order[:count])
+    probabilities = np.exp(logits.astype(np.float64)) / np.exp(logits.astype(np.float64)).sum()
+    assert np.abs(_scores(logits, order[:3]) - probabilities[order[:3]]).max() <= 1e-7
 
 
 def test_the_real_vocabulary(shared_data: Path, tmp_path: Path) -> None:
