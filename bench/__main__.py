@@ -1,4 +1,4 @@
-"""The command line: `python -m bench texts | latency | images | files | cold-start | memory | quality`."""
+"""The command line: `python -m bench texts | latency | fill-mask | images | files | cold-start | memory | quality`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import cold_start, memory, workloads
+from bench.fill_mask import fill_mask
 from bench.inputs import read_texts, sample
 from bench.measure import PeerError
 from bench.quality import QUALITY
@@ -62,6 +63,10 @@ def _texts(options: argparse.Namespace, work: Path) -> None:
 
 def _latency(options: argparse.Namespace, work: Path) -> None:
     _measure(workloads.latency(_engine(options, work)), options)
+
+
+def _fill_mask(options: argparse.Namespace, work: Path) -> None:
+    _measure(fill_mask(_engine(options, work), options.batch), options)
 
 
 def _images(options: argparse.Namespace, work: Path) -> None:
@@ -133,6 +138,10 @@ def _parser() -> argparse.ArgumentParser:
     texts.add_argument("--limit", type=_count, default=256, help="texts, chosen at random (256)")
     texts.add_argument("--only-ours", action="store_true", help="this engine and the int8 product only")
     command("latency", _latency, text, "openvino", "int8", "one sentence of 16 tokens, beside PyTorch")
+    masks = command(
+        "fill-mask", _fill_mask, text, "openvino", "int8", "one mask in 64 tokens, decoder there or everywhere"
+    )
+    masks.add_argument("--batch", type=_count, default=8, help="texts (8)")
     images = command("images", _images, image, "openvino", "int8", "image model alone, beside the int8 product's rate")
     images.add_argument("--batch", type=_count, default=4, help="images per batch (4)")
     files = command("files", _files, image, "openvino", "int8", "JPEG files a second, beside the reference package")

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.mask_peers import MASK_PEERS
+
 __all__ = ["ENGINE_TEXT", "PEERS", "RATE_OPERATIONS", "TRANSFORMERS_TEXT"]
 
 Spec = Mapping[str, Any]
@@ -248,5 +250,6 @@ PEERS: Mapping[str, Callable[[Spec], Run]] = MappingProxyType(
         "torch bf16 texts": _torch_bf16_texts,
         "openvino texts": _openvino_texts,
         "int8 rate": _int8_rate,
+        **MASK_PEERS,
     }
 )
