@@ -47,6 +47,9 @@ _OTHERS = frozenset(
 )
 
 
+_BROKEN = "has a broken DICOM header, or is cut off within it"
+
+
 @dataclass(frozen=True)
 class DicomOptions:
     """How DICOM files are read; see `runtime.load`.
@@ -145,6 +148,10 @@ def _open(path: Path) -> tuple[Any, tuple[Notice, ...]]:
             raise DecodeError("is not a DICOM file: it has no DICOM header, nor can it be read without one") from None
         if not {"SOPClassUID", "Rows", "PixelData"} & set(dataset.dir()):
             raise DecodeError("is not a DICOM file: it has no DICOM header and no pixel data") from None
+    except OSError as error:
+        raise DecodeError(f"cannot be read ({error.strerror})" if error.errno else _BROKEN) from None
+    except Exception:
+        raise DecodeError(_BROKEN) from None
     if getattr(dataset, "file_meta", None) is None:
         dataset.file_meta = FileMetaDataset()
     if dataset.file_meta.get("TransferSyntaxUID"):

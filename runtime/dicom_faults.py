@@ -63,8 +63,8 @@ def _what_it_is(dataset: Any) -> str:
 
     kinds = (dataset.file_meta.get("MediaStorageSOPClassUID"), dataset.get("SOPClassUID"))
     known = [UID(str(kind)) for kind in kinds if kind and _is_registered(str(kind))]
-    if not known:
-        return "it has no PixelData"
+    if not known or known[0].name.endswith("Image Storage"):
+        return "it has no PixelData; it is cut off, or was never more than a header"
     if known[0] == _DICOMDIR:
         return "it is a DICOMDIR, the list of the files on a medium; give those files"
     return f"it is of the kind '{known[0].name}' and has no PixelData"

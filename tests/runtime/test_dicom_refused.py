@@ -64,6 +64,23 @@ def test_what_is_no_dicom_at_all_is_refused(tmp_path: Path, film: np.ndarray) ->
     assert "nothing says how its pixel data are compressed" in refusal(tmp_path / "e.dcm")
 
 
+def test_cut_files_are_refused_wherever_they_end(tmp_path: Path, film: np.ndarray) -> None:
+    plain, packed, cut = (tmp_path / f"{name}.dcm" for name in ("plain", "packed", "cut"))
+    image = pydicom.dcmread(write_dicom(plain, film, bits=12))
+    image.compress(RLELossless)
+    image.save_as(packed)
+    for file, last in (
+        (plain, "is cut off: PixelData has"),
+        (packed, "has no PixelData; it is cut off, or was never more"),
+    ):
+        whole = file.read_bytes()
+        for end in (*range(132, len(whole) - 1, 61), len(whole) - 8):
+            cut.write_bytes(whole[:end])
+            reason = refusal(cut)
+            assert "cut off" in reason or "no pixel data" in reason or "PixelData is empty" in reason, (end, reason)
+        assert last in reason
+
+
 def test_gzip_is_named(tmp_path: Path, film: np.ndarray) -> None:
     import gzip
 
