@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import bench.__main__ as bench_cli
 import export.__main__ as export_cli
 import export.tensorrt as export_tensorrt
 import export.verify as export_verify
+import runtime
 from export.phantom import chest_phantom
 from tests.conftest import ROOT, System
 
@@ -47,6 +49,10 @@ def test_the_readme_has_commands() -> None:
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("python -m runtime")])
 def test_runtime_commands_run(workplace: Path, command: str) -> None:
     arguments = shlex.split(command)
+    if "search" in arguments:
+        runtime.build_index(
+            runtime.load(workplace / "bundles" / "biovil"), workplace / "films", workplace / "films.index"
+        )
     process = subprocess.run(
         [sys.executable, *arguments[1:]], cwd=workplace, capture_output=True, text=True, check=False
     )
@@ -69,6 +75,12 @@ def test_export_commands_are_understood(command: str) -> None:
     assert options.list or (options.family and options.checkpoint and options.out)
 
 
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("python -m bench")])
+def test_bench_commands_are_understood(command: str) -> None:
+    """Run by the tests of bench."""
+    assert bench_cli._parser().parse_args(shlex.split(command)[3:]).bundle
+
+
 def test_every_command_is_checked_by_something() -> None:
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     extras = set(re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE))
@@ -78,7 +90,7 @@ def test_every_command_is_checked_by_something() -> None:
         elif command.startswith("pip install"):
             assert set(command.split("[")[1].split("]")[0].split(",")) <= extras, command
         else:
-            assert command.startswith(("python -m runtime", "python -m export")), command
+            assert command.startswith(("python -m runtime", "python -m export", "python -m bench")), command
     for target in re.findall(r"`make (\w+)`", README):
         assert target in targets
 
@@ -92,8 +104,6 @@ def test_python_examples_run(workplace: Path, code: str) -> None:
 def test_shapes_in_the_example_are_true(full: System, workplace: Path) -> None:
     """Every line with a shape in its comment is evaluated at full size."""
     import os
-
-    import runtime
 
     engine = runtime.load(full.bundle)
     lines = re.findall(r"^(engine\.\S.*?)\s+# float32 (\([\d, ]+\))", "\n".join(blocks("python")), flags=re.MULTILINE)
