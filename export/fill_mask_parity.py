@@ -1,8 +1,8 @@
-"""Compare the words that a graph puts at masks with those of PyTorch."""
+"""Compare the words that a graph puts at masks with those of PyTorch, or of a graph that was compared with it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +13,14 @@ from export.models import CXRBertModel
 from export.parity import GATES
 from export.sentences import SENTENCES
 from runtime.manifest import ParityRecord
-from runtime.packing import pack_masks, plan_packed
+from runtime.packing import Row, pack_masks, plan_packed
 from runtime.session import Session
 from runtime.tokenization import Tokenizer
 
-__all__ = ["TOP", "MaskedCases", "fill_mask_parity", "masked_cases"]
+__all__ = ["TOP", "Answers", "MaskedCases", "fill_mask_parity", "masked_cases", "pytorch_answers", "session_answers"]
+
+# Token ids of a text, positions of its masks → float32 (masks, vocabulary): logits that are right.
+Answers = Callable[[list[int], list[int]], NDArray[np.float32]]
 
 _LENGTHS = (3, 4, 5, 17, 31, 33, 64, 127, 129, 250, 512)
 _MOST_MASKS = 5
@@ -31,16 +34,18 @@ _TIE = 1e-6
 
 @dataclass(frozen=True)
 class MaskedCases:
-    """Texts with masks, and PyTorch's answers.
+    """Texts with masks, and the right answers.
 
     Attributes:
+        reference: whose answers, in words.
         sentences: how many of them are sentences; the others are random.
         rows: token ids of each text; masks are the positions of its masks.
-        logits: float32 (masks, vocabulary), PyTorch's, each text alone.
+        logits: float32 (masks, vocabulary), each text alone.
         longest: most tokens that the model reads.
         pad_token_id: fills rows.
     """
 
+    reference: str
     sentences: int
     rows: list[list[int]]
     masks: list[list[int]]
@@ -58,34 +63,56 @@ class MaskedCases:
         )
 
 
-@torch.no_grad()
-def masked_cases(model: CXRBertModel, tokenizer: Tokenizer, seed: int = 0) -> MaskedCases:
-    """Mask words of sentences and of random texts, and let PyTorch fill them (transformers' `BertForMaskedLM`).
+def pytorch_answers(model: CXRBertModel) -> Answers:
+    """The reference's answers (transformers' `BertForMaskedLM`)."""
+
+    @torch.no_grad()
+    def answer(row: list[int], masks: list[int]) -> NDArray[np.float32]:
+        ids = torch.tensor([row])
+        return model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, masks].numpy()
+
+    return answer
+
+
+def session_answers(session: Session, tokenizer: Tokenizer) -> Answers:
+    """The answers of a graph that is known to be right."""
+
+    def answer(row: list[int], masks: list[int]) -> NDArray[np.float32]:
+        batch = pack_masks([Row(len(row), (0,))], [row], [masks], tokenizer.pad_token_id)
+        (found,) = session.run(["logits"], batch.inputs)
+        return found[batch.row, batch.place]
+
+    return answer
+
+
+def masked_cases(answer: Answers, reference: str, tokenizer: Tokenizer, vocab_size: int, seed: int = 0) -> MaskedCases:
+    """Mask words of sentences and of random texts, and let a reference fill them.
 
     Args:
-        model: the reference, in evaluation mode.
+        answer: the reference.
+        reference: its name.
         tokenizer: the bundle's.
+        vocab_size: random ids are below it.
         seed: of the random ids and of what is masked.
     """
     generator = np.random.default_rng(seed)
-    longest = model.config.max_position_embeddings
+    longest = tokenizer.max_length
     rows = [row for row in tokenizer.encode(SENTENCES) if len(row) > _SMALLEST]
     sentences = len(rows)
     lengths = [length for length in _LENGTHS if length <= longest]
-    rows += [generator.integers(5, model.config.vocab_size, length).tolist() for length in lengths]
+    rows += [generator.integers(5, vocab_size, length).tolist() for length in lengths]
     masks, logits = [], []
     for row in rows:
         count = 1 + generator.integers(0, _MOST_MASKS)
         masks.append(sorted((1 + generator.permutation(len(row) - _SMALLEST)[:count]).tolist()))
         for position in masks[-1]:
             row[position] = tokenizer.mask_token_id
-        ids = torch.tensor([row])
-        logits.append(model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, masks[-1]].numpy())
-    return MaskedCases(sentences, rows, masks, np.concatenate(logits), longest, tokenizer.pad_token_id)
+        logits.append(answer(row, masks[-1]))
+    return MaskedCases(reference, sentences, rows, masks, np.concatenate(logits), longest, tokenizer.pad_token_id)
 
 
 def fill_mask_parity(session: Session, provider: str, precision: str, cases: MaskedCases) -> ParityRecord:
-    """Compare a graph that fills masks with PyTorch, texts side by side in rows.
+    """Compare a graph that fills masks with the right answers, texts side by side in rows.
 
     Args:
         session: the opened graph.
@@ -95,7 +122,7 @@ def fill_mask_parity(session: Session, provider: str, precision: str, cases: Mas
 
     Returns:
         Figures: max_abs_score (largest difference of a word's score), order_changed (masks of which the five best words
-        are others or in another order than PyTorch's; words whose scores differ by less than 1e-6 may change places),
+        are others or in another order; words whose scores differ by less than 1e-6 may change places),
         top_word_agreement (share of masks with the same best word), min_cosine_alone (smallest cosine between a
         mask's logits, less their mean, in company and alone on this engine).
     """
@@ -109,7 +136,7 @@ def fill_mask_parity(session: Session, provider: str, precision: str, cases: Mas
         "min_cosine_alone": _min_cosine(together, alone),
     }
     gates = {name: float(bound) for name, bound in GATES[f"masks {precision}"].items()}
-    return ParityRecord(provider, "PyTorch fp32 (transformers)", cases.description, figures, gates)
+    return ParityRecord(provider, cases.reference, cases.description, figures, gates)
 
 
 def _run(session: Session, cases: MaskedCases, texts: Sequence[int]) -> NDArray[np.float32]:
@@ -130,9 +157,9 @@ def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _order_changed(found: NDArray[np.float64], expected: NDArray[np.float64]) -> bool:
-    """Whether the best words, in the order found, are not PyTorch's best in descending order."""
+    """Whether the best words, in the order found, are not the right ones in descending order."""
     best = expected[np.argsort(-found, kind="stable")[:TOP]]
-    # Each is as good for PyTorch as the one that it has in this place. NaN changes the order, too.
+    # Each is as good for the reference as the one that it has in this place. NaN changes the order, too.
     return not np.all(np.abs(best - -np.sort(-expected)[:TOP]) <= _TIE)
 
 

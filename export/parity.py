@@ -46,6 +46,7 @@ GATES: Mapping[str, Mapping[str, float]] = {
     # What int8 does to the words themselves depends on the weights and is reported only.
     "masks int8": {"min_cosine_alone": 0.999},
     "masks int8-dynamic": {"min_cosine_alone": 0.999},
+    "masks bf16": {"min_cosine_alone": 0.999},
     "fp16": {"min_cosine": 0.9995, "min_cosine_patch": 0.9995, "triplets_changed": 0},
 }
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from export.calibration import CalibrationData
 from export.fidelity import embed_texts, text_figures, text_milliseconds
 from export.fill_mask import export_head, fill_mask_artifact
-from export.fill_mask_parity import MaskedCases, fill_mask_parity, masked_cases
+from export.fill_mask_parity import MaskedCases, fill_mask_parity, masked_cases, pytorch_answers
 from export.floats import float_artifacts
 from export.graph import GraphSpec, export_graph
 from export.lower import Judge, Lowering, artifact, without_fp32, working_engines
@@ -114,7 +114,8 @@ def export_text(
         # The decoder's table is in the fp32 graph's file. Others need it in one of its own, which fp32 then reads too.
         shared = source if {found.precision for found in packs} == {"fp32"} else None
         head = export_head(model, source.parent, shared)
-        cases = masked_cases(model, tokenizer, seed)
+        reference = "PyTorch fp32 (transformers)"
+        cases = masked_cases(pytorch_answers(model), reference, tokenizer, config.vocab_size, seed)
         for index, found in enumerate(packs):
             filling = fill_mask_artifact(found, folder.parent, head, longest)
             kept += (_compare_masks(filling, folder.parent, engines, cases),)

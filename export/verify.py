@@ -13,6 +13,7 @@ from rich.table import Table
 
 from export.calibration import image_data, text_data
 from export.fidelity import embed_images, embed_texts, missed_gates
+from export.fill_mask_parity import MaskedCases, fill_mask_parity, masked_cases, session_answers
 from export.image_part import image_judge
 from export.lower import Judge, working_engines
 from export.parity import exceeded, packed_parity
@@ -20,7 +21,7 @@ from export.progress import Steps
 from export.sentences import TRIPLETS
 from export.summary import report_console
 from export.text_part import text_judge
-from runtime.bundle import PACKED, Bundle, open_bundle
+from runtime.bundle import FILL_MASK, PACKED, Bundle, open_bundle
 from runtime.errors import BundleError
 from runtime.manifest import Artifact, FidelityRecord, ParityRecord
 from runtime.providers import PROVIDERS, Provider, choose_provider, default_threads
@@ -38,6 +39,7 @@ class Verified:
         recorded: what was measured at the export; None where nothing was.
         found: what is measured here.
         packed: its twin that takes several texts a row, compared with it here; None where the engine runs none.
+        masks: its twin that fills masks, compared with the fp32 one; None where there is none.
     """
 
     part: str
@@ -45,12 +47,14 @@ class Verified:
     recorded: FidelityRecord | None
     found: FidelityRecord
     packed: ParityRecord | None = None
+    masks: ParityRecord | None = None
 
     @property
     def missed(self) -> list[str]:
         """Lines for the figures below the gates that held at the export."""
-        packed = [f"packed: {line}" for line in exceeded(self.packed)] if self.packed else []
-        return missed_gates(self.found.figures, self.found.gates) + packed
+        twins = {"packed": self.packed, "masks": self.masks}
+        missed = [f"{name}: {line}" for name, twin in twins.items() if twin for line in exceeded(twin)]
+        return missed_gates(self.found.figures, self.found.gates) + missed
 
 
 def verify_bundle(
@@ -64,7 +68,8 @@ def verify_bundle(
 ) -> list[Verified]:
     """Compare every artifact with the bundle's fp32 graph, which the export proved equal to PyTorch.
 
-    Those that have a twin for several texts a row, which is what the runtime runs, are compared with it as well.
+    Those that have a twin for several texts a row, which is what the runtime runs, are compared with it as well; those
+    that have one that fills masks have its words compared with those of the fp32 graph.
 
     Args:
         path: the bundle.
@@ -88,6 +93,7 @@ def verify_bundle(
     for part in bundle.parts():
         with steps.step(f"{part}: embedding held-out data with the fp32 artifact"):
             judge = _judge(bundle, part, text if part == "text" else images, column, chosen, steps)
+            cases = _masked_cases(bundle) if part == "text" else None
         with steps.step(f"{part}: measuring every artifact"):
             for artifact in bundle.artifacts(part):
                 for engine, precision, computed in _combinations(artifact, judge):
@@ -96,7 +102,8 @@ def verify_bundle(
                     with steps.substep(f"{artifact.file} on {engine.name}"):
                         found = judge.record(engine, bundle.path(artifact.file), precision, gates, computed)
                         packed = _packed(bundle, part, artifact, engine, computed or precision)
-                        verified.append(Verified(part, artifact.file, recorded, found, packed))
+                        masks = _masks(bundle, artifact, engine, computed or precision, cases)
+                        verified.append(Verified(part, artifact.file, recorded, found, packed, masks))
     return verified
 
 
@@ -120,8 +127,39 @@ def _packed(bundle: Bundle, part: str, plain: Artifact, engine: Provider, comput
     options = SessionOptions(threads=default_threads(), precision=computed)
     sessions = [engine.open(bundle.path(found.file), options) for found in (plain, twins[0])]
     tokenizer = Tokenizer(bundle.path(part), bundle.text_part().max_length)
-    vocab_size = json.loads(bundle.path(f"{part}/config.json").read_text(encoding="utf-8"))["vocab_size"]
-    return packed_parity(*sessions, engine.name, computed, tokenizer, vocab_size)
+    return packed_parity(*sessions, engine.name, computed, tokenizer, _vocab_size(bundle))
+
+
+def _masked_cases(bundle: Bundle) -> MaskedCases | None:
+    """Texts with masks and the words of the fp32 graph on a processor; None where it fills none."""
+    reference = _processor()
+    found = [each for each in bundle.artifacts("text", reference.name, FILL_MASK) if each.precision == "fp32"]
+    if not found:
+        return None
+    session = reference.open(bundle.path(found[0].file), SessionOptions(threads=default_threads(), precision="fp32"))
+    tokenizer = Tokenizer(bundle.path("text"), bundle.text_part().max_length)
+    name = f"the fp32 graph on {reference.name}"
+    return masked_cases(session_answers(session, tokenizer), name, tokenizer, _vocab_size(bundle))
+
+
+def _masks(
+    bundle: Bundle, plain: Artifact, engine: Provider, computed: str, cases: MaskedCases | None
+) -> ParityRecord | None:
+    if cases is None or engine.name not in plain.providers:
+        return None
+    twins = [each for each in bundle.artifacts("text", engine.name, FILL_MASK) if each.precision == plain.precision]
+    if not twins:
+        return None
+    options = SessionOptions(threads=default_threads(), precision=computed)
+    return fill_mask_parity(engine.open(bundle.path(twins[0].file), options), engine.name, computed, cases)
+
+
+def _processor() -> Provider:
+    return choose_provider("cpu" if PROVIDERS["cpu"].missing() is None else "openvino")[0]
+
+
+def _vocab_size(bundle: Bundle) -> int:
+    return int(json.loads(bundle.path("text/config.json").read_text(encoding="utf-8"))["vocab_size"])
 
 
 def _recorded(artifact: Artifact, provider: str, precision: str) -> FidelityRecord | None:
@@ -149,7 +187,7 @@ def _judge(bundle: Bundle, part: str, source: Path | None, column: str, chosen: 
 
 def _reference(bundle: Bundle, part: str, chosen: list[str]) -> tuple[Session, tuple[Provider, ...]]:
     """The fp32 graph on a processor, and the chosen engines that run it."""
-    reference = choose_provider("cpu" if PROVIDERS["cpu"].missing() is None else "openvino")[0]
+    reference = _processor()
     try:
         model = bundle.path(bundle.artifact(part, "fp32", provider=reference.name).file)
     except BundleError:
@@ -193,7 +231,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _table(verified: list[Verified]) -> Table:
     table = Table(title="Against the bundle's fp32 graph (in brackets: at the export)", title_justify="left")
-    for heading in ("file", "computed in", "on", "mean cosine", "worst", "agreement", "ms a batch", "packed"):
+    for heading in ("file", "computed in", "on", "mean cosine", "worst", "agreement", "ms a batch", "packed", "words"):
         table.add_column(heading, justify="left" if heading in ("file", "computed in", "on") else "right")
     for each in verified:
         found, recorded = each.found, each.recorded
@@ -205,5 +243,7 @@ def _table(verified: list[Verified]) -> Table:
         figures = each.packed.figures if each.packed else {}
         name = "max_abs" if found.precision == "fp32" else "min_cosine"
         packed = f"{figures[name]:{'.1e' if name == 'max_abs' else '.5f'}}" if figures else ""
-        table.add_row(each.file, found.precision, found.provider, *cells, f"{found.milliseconds:.1f}", packed)
+        # Masks at which the best word is that of fp32.
+        words = f"{each.masks.figures['top_word_agreement']:.1%}" if each.masks else ""
+        table.add_row(each.file, found.precision, found.provider, *cells, f"{found.milliseconds:.1f}", packed, words)
     return table

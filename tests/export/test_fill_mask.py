@@ -16,18 +16,19 @@ from export import fill_mask, text_part
 from export.build import CalibrationSources, export_bundle
 from export.checkpoints import read_tensors
 from export.errors import GateError
-from export.fill_mask_parity import masked_cases
+from export.fill_mask_parity import masked_cases, pytorch_answers
 from export.lower import Lowering
 from export.models import CXRBertModel, bert_config
 from export.random_checkpoint import write_random_checkpoint
 from export.rewrites import MaskedLanguageHead
-from runtime.bundle import FILL_MASK, PACKED, open_bundle
+from export.verify import verify_bundle
+from runtime.bundle import FILL_MASK, PACKED, open_bundle, sha256_file
 from runtime.manifest import Artifact, Manifest
 from runtime.packing import Row, pack_masks
 from runtime.providers import PROVIDERS
 from runtime.session import Session, SessionOptions
 from runtime.tokenization import Tokenizer
-from tests.conftest import System, tiny_config, tiny_family
+from tests.conftest import System, edit_json, tiny_config, tiny_family
 from tests.export.conftest import PRECISIONS
 
 HERE = [name for name, provider in PROVIDERS.items() if provider.packs and provider.missing() is None]
@@ -186,7 +187,7 @@ def test_one_perturbed_weight_of_the_head_misses_the_gate(
     bundle = Path(shutil.copytree(tiny.bundle, tmp_path / "bundle"))
     model = CXRBertModel(bert_config(tiny_config())).eval()
     model.load_state_dict(read_tensors(tiny_checkpoint / "pytorch_model.bin"), strict=False)
-    cases = masked_cases(model, Tokenizer(bundle / "text", 512))
+    cases = masked_cases(pytorch_answers(model), "PyTorch", Tokenizer(bundle / "text", 512), 1000)
     packed = artifact(open_bundle(bundle).manifest, "fp32", PACKED)
 
     def compare() -> None:
@@ -247,3 +248,22 @@ def test_cxr_bert_general_in_the_hubs_layout(tmp_path: Path, name: str) -> None:
         for precision, bound in zip(lowering.precisions, (1e-5, 1e-2), strict=False):
             session = opened(tmp_path / "bundle", artifact(manifest, precision).file, provider, precision)
             assert np.abs(scores(fill(session, rows, masks)) - scores(logits)).max() <= bound
+
+
+def test_verify_compares_the_words_too(exported: tuple[Path, Manifest], tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(exported[0], tmp_path / "bundle"))
+    spoilt = bundle / "text/onnx/fill_mask_int8.onnx"
+    model = onnx.load(str(spoilt), load_external_data=False)
+    for node in model.graph.node:  # positions where segments belong: texts see each other
+        node.input[:] = ["position_ids" if name == "segment_ids" else name for name in node.input]
+    onnx.save(model, str(spoilt))
+    entry = {"sha256": sha256_file(spoilt), "bytes": spoilt.stat().st_size}
+    edit_json(bundle / "manifest.json", lambda data: data["files"].update({"text/onnx/fill_mask_int8.onnx": entry}))
+    found = {each.found.precision: each for each in verify_bundle(bundle, provider="cpu")}
+    assert found.keys() == set(PRECISIONS)
+    assert found["fp32"].masks.figures["max_abs_score"] <= 1e-5
+    assert found["fp32"].masks.reference == "the fp32 graph on cpu"
+    assert 0.9 < found["int8-dynamic"].masks.figures["top_word_agreement"] <= 1
+    missed = {precision: each.missed for precision, each in found.items() if each.missed}
+    assert missed.keys() == {"int8"}
+    assert missed["int8"][0].startswith("masks: min_cosine_alone is 0.")
