@@ -61,11 +61,12 @@ def reads(path: Path) -> np.ndarray | None:
 @pytest.mark.filterwarnings("ignore")
 def test_every_test_file_of_pydicom_gives_the_reference_s_pixels() -> None:
     """JPEG 8 and 12 bit, JPEG-LS, JPEG 2000, RLE, deflated, big endian, YBR, planar, signed, 1 to 32 bits."""
-    files = [file for file in sorted(TEST_FILES.glob("*.dcm")) if reads(file) is not None]
+    found = {file: reads(file) for file in sorted(TEST_FILES.glob("*.dcm"))}
+    files = [file for file, array in found.items() if array is not None]
     assert len(files) >= 40
-    assert len({pydicom.dcmread(file).file_meta.TransferSyntaxUID for file in files}) >= 11
+    assert len({pydicom.dcmread(file, stop_before_pixels=True).file_meta.TransferSyntaxUID for file in files}) >= 11
     for file in files:
-        assert np.array_equal(read_array(file, REFERENCE), reads(file)), file.name
+        assert np.array_equal(read_array(file, REFERENCE), found[file]), file.name
         assert same(runtime_pixels(file), reference_pixels(file)), file.name
 
 

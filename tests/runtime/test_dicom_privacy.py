@@ -137,13 +137,14 @@ def test_no_output_of_the_command_line_names_a_patient(
             ("one.parquet", ["--skip-bad"]),
         ):
             assert main(["embed", str(bundle), films, "--out", str(out / name), *more, *voi_lut]) == 0
-        for number, file in enumerate((*good, *bad)):
+        singly = (*good, *bad) if not voi_lut else good[:1]
+        for number, file in enumerate(singly):
             status = main(["similarity", str(bundle), str(file), "effusion", *voi_lut])
             assert status == int(file in bad), file.name
             status = main(["ground", str(bundle), str(file), "effusion", "--out", str(out / f"{number}.png"), *voi_lut])
             assert status == int(file in bad), file.name
     written = [file for file in sorted(out.rglob("*")) if file.is_file()]
-    assert len(written) >= 6 + len(good)
+    assert len(written) >= 6 + (len(good) if not voi_lut else 1)
     for file in written:
         assert not leaks(file.read_bytes()), file.name
         if file.suffix == ".parquet":
