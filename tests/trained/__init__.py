@@ -1,7 +1,7 @@
 """A small joint model with trained weights: the oracle for reduced precision.
 
 The embeddings of random weights mean nothing, so they cannot show what fp16 or int8 costs. This model learns within
-about two minutes to match synthetic radiographs with captions, as BioViL does. The architectures, the pixels, the
+about three minutes to match synthetic radiographs with captions, as BioViL does. The architectures, the pixels, the
 tokenizer and the checkpoint's layout are the project's own; only the sizes are smaller. The checkpoint is cached until
 something that determines its weights changes.
 """
@@ -30,7 +30,9 @@ from export.families import FAMILIES, Family
 from export.models import BioViLImageModel, CXRBertModel, bert_config
 from export.random_checkpoint import random_vocabulary
 from tests.trained import cases as _cases
+from tests.trained import losses as _losses
 from tests.trained import training as _training
+from tests.trained import wordings as _wordings
 from tests.trained.cases import Case, held_out_cases
 from tests.trained.figures import CHANCE, figures
 
@@ -105,8 +107,17 @@ def reference_texts(text: CXRBertModel, checkpoint: Path) -> Callable[[list[str]
 
 
 def reference_images(image: BioViLImageModel, cases: Sequence[Case]) -> tuple[NDArray, NDArray]:
-    """Embeddings of the cases by PyTorch: float32 (N, 128) and, of patches, (N, 4, 4, 128), unit norm."""
-    batches = [image(_training.pixels_of(cases[start : start + _BATCH])) for start in range(0, len(cases), _BATCH)]
+    """Embeddings of the cases by PyTorch, of the reference package's pixels.
+
+    Returns:
+        float32 (N, 128) and, of patches, (N, 4, 4, 128), unit norm.
+    """
+    from health_multimodal.image.data.io import remap_to_uint8
+    from health_multimodal.image.data.transforms import create_chest_xray_transform_for_inference
+
+    transform = create_chest_xray_transform_for_inference(_cases.SIDE, _cases.CROP)
+    pixels = torch.stack([transform(Image.fromarray(remap_to_uint8(case.image)).convert("L")) for case in cases])
+    batches = [image(pixels[start : start + _BATCH]) for start in range(0, len(cases), _BATCH)]
     image_embeds, patch_embeds = zip(*batches, strict=True)
     return torch.cat(image_embeds).numpy(), torch.cat(patch_embeds).numpy()
 
@@ -130,7 +141,7 @@ def write_calibration(folder: Path, images: int = 160, texts: int = 640, seed: i
     rng = np.random.default_rng(seed)
     captions: dict[str, None] = {}
     while len(captions) < texts:
-        captions |= {_cases.make_caption(rng, *each): None for each in _training.CLASSES}
+        captions |= {_wordings.make_caption(rng, *each): None for each in _wordings.CLASSES}
     text_file = folder / "captions.txt"
     text_file.write_text("".join(f"{caption}\n" for caption in [*captions][:texts]), encoding="utf-8")
     return text_file, picture_folder
@@ -139,6 +150,6 @@ def write_calibration(folder: Path, images: int = 160, texts: int = 640, seed: i
 def _digest() -> str:
     digest = hashlib.sha256(torch.__version__.encode())
     digest.update("\n".join(random_vocabulary(2000)).encode())
-    for module in (_cases, _training, export.models, export.phantom):
+    for module in (_cases, _losses, _training, _wordings, export.models, export.phantom):
         digest.update(Path(module.__file__).read_bytes())
     return digest.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Synthetic radiographs with findings, and captions for them."""
+"""Synthetic radiographs with findings."""
 
 from __future__ import annotations
 
@@ -9,14 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.phantom import chest_phantom
+from tests.trained.wordings import FINDINGS, LOCATIONS, NO_FINDING, make_caption
 
 CROP = 128
 SIDE = 144  # of an image before the centre crop
-
-FINDINGS = ("opacity", "nodule", "bulla", "drain")
-# Of the patient, who faces the viewer: the patient's left is the image's right.
-LOCATIONS = ("right upper", "left upper", "right lower", "left lower")
-NO_FINDING = "none"
 
 # Centre of each zone, row and column as fractions of the image.
 _CENTRES = {
@@ -27,50 +23,6 @@ _CENTRES = {
 }
 _NEGATIVE_EVERY = 5
 _FIRST_HELD_OUT_ANATOMY = 1_000_000
-
-SYNONYMS = {
-    "opacity": ("opacity", "consolidation", "airspace opacity", "hazy opacity", "airspace consolidation"),
-    "nodule": ("nodule", "pulmonary nodule", "small nodule", "round nodule", "granuloma"),
-    "bulla": ("bulla", "cyst", "emphysematous bulla", "air cyst", "bullous lesion"),
-    "drain": ("drain", "chest tube", "pleural drain", "drainage catheter", "chest drain"),
-}
-ANY_FINDING = ("abnormality", "finding", "abnormal finding", "focal abnormality")
-PLACES = (
-    "{side} {level} lobe",
-    "{side} {level} zone",
-    "{level} zone of the {side} lung",
-    "{side} lung, {level} part",
-    "{level} part of the {side} lung",
-    "{level} {side} lung",
-)
-ANYWHERE = ("lung", "chest", "one lung", "lungs", "thorax")
-TEMPLATES = (
-    "There is {a} {finding} in the {place}.",
-    "{Finding} in the {place}.",
-    "{A} {finding} is seen in the {place}.",
-    "{Finding} projecting over the {place}",
-    "New {finding} in the {place}, unchanged heart size.",
-    "The {place} shows {a} {finding}.",
-    "In the {place}, {a} {finding} is noted.",
-    "Findings: {finding}, {place}.",
-)
-NEGATIVES = (
-    "No acute findings.",
-    "The lungs are clear.",
-    "No opacity, nodule, bulla or drain.",
-    "Normal chest radiograph",
-    "There is no focal abnormality in the lungs.",
-    "No abnormality is seen.",
-    "Lungs are clear bilaterally, no cyst or consolidation.",
-    "Unremarkable chest.",
-)
-# Wordings that training never sees, of words that it does.
-_HELD_OUT_TEMPLATES = (
-    "{A} {finding} is noted in the {place}.",
-    "There is new {finding} projecting over the {place}",
-    "{Finding} is seen, {place}.",
-)
-_HELD_OUT_NEGATIVES = ("The chest is clear.", "No acute abnormality is noted.", "There is no finding in the lungs")
 
 
 @dataclass(frozen=True)
@@ -144,53 +96,6 @@ def _draw(
     top, left = np.maximum(np.floor([row - half[0], column - half[1]]), 0).astype(int)
     bottom, right = np.minimum(np.ceil([row + half[0], column + half[1]]), SIDE).astype(int)
     return int(top), int(left), int(bottom), int(right)
-
-
-def make_caption(rng: np.random.Generator, finding: str | None, location: str | None, *, held_out: bool = False) -> str:
-    """A caption; None for a finding or a location that it leaves open."""
-    if finding == NO_FINDING:
-        return str(rng.choice(_HELD_OUT_NEGATIVES if held_out else NEGATIVES))
-    template = str(rng.choice(_HELD_OUT_TEMPLATES if held_out else TEMPLATES))
-    return _fill(
-        template,
-        str(rng.choice(SYNONYMS[finding] if finding else ANY_FINDING)),
-        _place(str(rng.choice(PLACES)), location) if location else str(rng.choice(ANYWHERE)),
-    )
-
-
-def _place(pattern: str, location: str) -> str:
-    side, level = location.split()
-    return pattern.format(side=side, level=level)
-
-
-def _fill(template: str, finding: str, place: str) -> str:
-    article = "an" if finding[0] in "aeiou" else "a"
-    return template.format(
-        a=article, A=article.capitalize(), finding=finding, Finding=finding.capitalize(), place=place
-    )
-
-
-def finding_prompts() -> dict[str, list[str]]:
-    """Finding → prompts that leave the place open, in wordings that training did not see."""
-    prompts = {
-        finding: [
-            _fill(template, synonym, place)
-            for template, synonym, place in zip(_HELD_OUT_TEMPLATES, SYNONYMS[finding], ANYWHERE, strict=False)
-        ]
-        for finding in FINDINGS
-    }
-    return prompts | {NO_FINDING: list(_HELD_OUT_NEGATIVES)}
-
-
-def location_prompts() -> dict[str, list[str]]:
-    """Location → prompts that leave the finding open, in wordings that training did not see."""
-    return {
-        location: [
-            _fill(template, synonym, _place(pattern, location))
-            for template, synonym, pattern in zip(_HELD_OUT_TEMPLATES, ANY_FINDING, PLACES, strict=False)
-        ]
-        for location in LOCATIONS
-    }
 
 
 def patch_areas(cases: Sequence[Case], grid: int) -> NDArray[np.float32]:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.joint import average_prompts, map_to_image, patch_similarity
-from tests.trained.cases import CROP, LOCATIONS, SIDE, Case, finding_prompts, location_prompts, patch_areas
+from tests.trained.cases import CROP, SIDE, Case, patch_areas
+from tests.trained.wordings import LOCATIONS, finding_prompts, location_prompts
 
 __all__ = ["CHANCE", "figures", "grounding_hits", "pointing_hits", "retrieval_accuracy", "zero_shot_accuracy"]
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-import itertools
 import json
 import math
-import re
 import tempfile
 import time
 from collections.abc import Sequence
@@ -29,10 +27,11 @@ from export.random_checkpoint import CXR_BERT_CONFIG, random_vocabulary
 from export.tokenizer import SPECIAL_TOKENS, write_tokenizer
 from runtime.images import load_pixels
 from runtime.tokenization import Tokenizer
-from tests.trained import cases as wordings
-from tests.trained.cases import CROP, FINDINGS, LOCATIONS, NO_FINDING, SIDE, Case, make_caption, make_case, patch_areas
+from tests.trained import losses
+from tests.trained.cases import CROP, SIDE, Case, make_case, patch_areas
+from tests.trained.wordings import ABSENT, CLASSES, FINDINGS, LOCATIONS, make_caption, make_impression, words
 
-__all__ = ["CLASSES", "IMAGE", "pixels_of", "read_tokenizer", "to_ids", "train"]
+__all__ = ["IMAGE", "pixels_of", "read_tokenizer", "to_ids", "train"]
 
 IMAGE = ImageModel("biovil_image_resnet50_proj_size_128.pt", "", blocks=(1, 1, 1, 1), resize=SIDE, crop=CROP)
 
@@ -49,16 +48,7 @@ _CONFIG = {
     "attention_probs_dropout_prob": 0.0,
 }
 
-# Finding and place of each caption of a step, two of each class. None leaves it open; no finding has no place.
-_FULL = 2 * [*itertools.product(FINDINGS, LOCATIONS), (NO_FINDING, None)]
-_FINDING_ONLY = 2 * [*((finding, None) for finding in FINDINGS), (NO_FINDING, None)]
-_PLACE_ONLY = 2 * [(None, place) for place in LOCATIONS]
-CLASSES: list[tuple[str | None, str | None]] = [*_FULL, *_FINDING_ONLY, *_PLACE_ONLY]
-# Captions of one group exclude each other, those of different groups do not.
-_FULL_GROUP = slice(0, len(_FULL))
-_FINDING_GROUP = slice(_FULL_GROUP.stop, _FULL_GROUP.stop + len(_FINDING_ONLY))
-_PLACE_GROUP = slice(_FINDING_GROUP.stop, len(CLASSES))
-_GROUPS = (_FULL_GROUP, _FINDING_GROUP, _PLACE_GROUP)
+_REPORTED = [(finding, place) for finding, place in CLASSES if finding in FINDINGS and place]
 
 _SEED = 20
 _TEXT_STEPS, _TEXT_RATE = 250, 2e-3
@@ -69,6 +59,8 @@ _WARM_UP = 10
 _WEIGHT_DECAY = 0.05
 _MASKED_SHARE = 0.2
 _WORDINGS = 0.2
+# Of reports: words that the other sentence tells, and all others.
+_TELLING_SHARE, _OTHER_SHARE = 0.4, 0.1
 _SCALE = 20.0  # inverse temperature at the start
 _LARGEST_SCALE = 50.0
 _NORMALIZATION_BATCHES = 12
@@ -77,12 +69,8 @@ _NORMALIZATION_BATCHES = 12
 @functools.cache
 def _vocabulary() -> list[str]:
     """That of random weights, less the unused entries, and all words of the captions."""
-    texts = [*wordings.TEMPLATES, *wordings.NEGATIVES, *wordings.PLACES, *wordings.ANYWHERE]
-    texts += [*itertools.chain(*wordings.SYNONYMS.values()), *wordings.ANY_FINDING, *LOCATIONS]
-    texts += ["a an", *itertools.chain(*wordings.finding_prompts().values(), *wordings.location_prompts().values())]
-    words = {word for text in texts for word in re.findall(r"\w+", re.sub("{.*?}", "", text).lower())}
     plain = [token for token in random_vocabulary(2000) if not token.startswith("[unused")]
-    return plain + sorted(words.difference(plain))
+    return plain + sorted(words().difference(plain))
 
 
 def train(folder: Path) -> None:
@@ -125,37 +113,39 @@ def _learn_to_read(text: CXRBertModel, tokenizer: Tokenizer, rng: np.random.Gene
     text.train()
     optimizer, schedule = _optimizer([*text.parameters()], _TEXT_RATE, _TEXT_STEPS)
     for step in range(_TEXT_STEPS):
-        _, losses = _read(text, tokenizer, rng)
-        _step(losses, optimizer, schedule)
+        _, found = _read(text, tokenizer, rng)
+        _step(found, optimizer, schedule)
         if step % 50 == 49:
-            print(_shown("text", step, losses), flush=True)
+            print(_shown("text", step, found), flush=True)
 
 
 def _align(text: CXRBertModel, image: BioViLImageModel, tokenizer: Tokenizer, rng: np.random.Generator) -> None:
     anatomies = [chest_phantom(SIDE, SIDE, seed) for seed in range(_ANATOMIES)]
     image.to(memory_format=torch.channels_last).train()
     forward = inspect.unwrap(BioViLImageModel.forward)  # without its no_grad
+    stated = torch.tensor([finding not in ABSENT for finding, _ in CLASSES])
     log_scales = torch.nn.Parameter(torch.full((3,), math.log(_SCALE)))
     optimizer, schedule = _optimizer([*text.parameters(), *image.parameters(), log_scales], _RATE, _STEPS)
     for step in range(_STEPS):
         cases = _training_cases(rng, anatomies, step)
-        text_embeds, losses = _read(text, tokenizer, rng)
+        text_embeds, found = _read(text, tokenizer, rng)
         image_embeds, patch_embeds = forward(image, pixels_of(cases))
         global_scale, region_scale, patch_scale = log_scales.clamp(max=math.log(_LARGEST_SCALE)).exp()
         patches, shares = patch_embeds.flatten(1, 2), _patch_shares(cases, patch_embeds.shape[1])
         region_embeds = F.normalize((shares[..., None] * patches).sum(1), dim=-1)
         scores = patch_scale * patches @ text_embeds.T
         compatible = _compatible(cases)
-        visible = compatible & (shares.sum(1) > 0)[:, None]
-        losses |= {
-            "global": _contrastive(global_scale * image_embeds @ text_embeds.T, compatible),
-            "region": _contrastive(region_scale * region_embeds @ text_embeds.T, visible),
-            "pointing": 0.5 * _pointing(scores, visible, shares),
-            "emptiness": 0.5 * _emptiness(scores, shares),
+        visible = compatible & stated & (shares.sum(1) > 0)[:, None]
+        found |= {
+            "global": losses.contrastive(global_scale * image_embeds @ text_embeds.T, compatible),
+            "opposition": 0.3 * losses.opposition(global_scale * image_embeds @ text_embeds.T, compatible),
+            "region": losses.contrastive(region_scale * region_embeds @ text_embeds.T, visible),
+            "pointing": 0.5 * losses.pointing(scores, visible, shares),
+            "emptiness": 0.7 * losses.emptiness(scores, shares),
         }
-        _step(losses, optimizer, schedule)
+        _step(found, optimizer, schedule)
         if step % 10 == 9:
-            print(_shown("text and image", step, losses), flush=True)
+            print(_shown("text and image", step, found), flush=True)
     _settle_normalization(image, rng, anatomies)
 
 
@@ -176,17 +166,17 @@ def _optimizer(
 
 
 def _step(
-    losses: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler
+    found: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler
 ) -> None:
     optimizer.zero_grad(set_to_none=True)
-    torch.stack([*losses.values()]).sum().backward()
+    torch.stack([*found.values()]).sum().backward()
     torch.nn.utils.clip_grad_norm_([each for group in optimizer.param_groups for each in group["params"]], 1.0)
     optimizer.step()
     schedule.step()
 
 
-def _shown(stage: str, step: int, losses: dict[str, torch.Tensor]) -> str:
-    each = ", ".join(f"{name} {float(loss.detach()):.3f}" for name, loss in losses.items())
+def _shown(stage: str, step: int, found: dict[str, torch.Tensor]) -> str:
+    each = ", ".join(f"{name} {float(loss.detach()):.3f}" for name, loss in found.items())
     return f"{stage}, step {step + 1}: {each}; {time.process_time():.0f} s of processor time"
 
 
@@ -195,18 +185,41 @@ def _read(
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Embeddings of new captions of `CLASSES`, and the losses that need no image."""
     ids, mask = to_ids(tokenizer.encode([make_caption(rng, *each) for each in CLASSES]))
-    mask_id = _vocabulary().index("[MASK]")
-    hidden = torch.from_numpy(rng.random(ids.shape) < _MASKED_SHARE) & (ids > mask_id)  # special tokens come first
-    corrupted = ids.masked_fill(hidden, mask_id)
+    corrupted, hidden = _mask_words(ids, rng)
     states = text.bert(input_ids=torch.cat([ids, corrupted]), attention_mask=torch.cat([mask, mask]))[0]
     text_embeds, corrupted_embeds = F.normalize(text.cls_projection_head(states[:, 0]), dim=-1).chunk(2)
     same_caption = (ids[:, None] == ids).all(-1)
-    losses = {
+    found = {
         "words": F.cross_entropy(text.cls(states[len(ids) :])[hidden], ids[hidden]),
-        "meanings": 0.2 * _same_meaning(_SCALE * text_embeds @ text_embeds.T),
-        "wordings": _WORDINGS * _cross_entropy(_SCALE * text_embeds @ corrupted_embeds.T, same_caption),
+        "reports": _fill_in_reports(text, tokenizer, rng),
+        "meanings": 0.2 * losses.same_meaning(_SCALE * text_embeds @ text_embeds.T),
+        "wordings": _WORDINGS * losses.cross_entropy(_SCALE * text_embeds @ corrupted_embeds.T, same_caption),
     }
-    return text_embeds, losses
+    return text_embeds, found
+
+
+def _fill_in_reports(text: CXRBertModel, tokenizer: Tokenizer, rng: np.random.Generator) -> torch.Tensor:
+    """Masked words of captions with impressions: what one sentence lacks, the other says."""
+    reports = [f"{make_caption(rng, *each)} {make_impression(rng, *each)}" for each in _REPORTED]
+    ids, mask = to_ids(tokenizer.encode(reports))
+    corrupted, hidden = _mask_words(ids, rng, torch.where(torch.isin(ids, _telling()), _TELLING_SHARE, _OTHER_SHARE))
+    states = text.bert(input_ids=corrupted, attention_mask=mask)[0]
+    return F.cross_entropy(text.cls(states[hidden]), ids[hidden])
+
+
+def _mask_words(
+    ids: torch.Tensor, rng: np.random.Generator, share: torch.Tensor | float = _MASKED_SHARE
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids with some replaced by [MASK], and which: int64 and bool (rows, longest)."""
+    mask_id = _vocabulary().index("[MASK]")
+    hidden = (torch.from_numpy(rng.random(ids.shape)) < share) & (ids > mask_id)  # special tokens come first
+    return ids.masked_fill(hidden, mask_id), hidden
+
+
+@functools.cache
+def _telling() -> torch.Tensor:
+    words = {*FINDINGS, *" ".join(LOCATIONS).split()}
+    return torch.tensor([_vocabulary().index(word) for word in sorted(words)])
 
 
 def to_ids(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -230,60 +243,19 @@ def pixels_of(cases: Sequence[Case]) -> torch.Tensor:
 
 def _compatible(cases: Sequence[Case]) -> torch.Tensor:
     """Which case may have a caption of which class: bool (cases, captions)."""
-    return torch.tensor(
-        [
-            [finding in (None, case.finding) and place in (None, case.location or None) for finding, place in CLASSES]
-            for case in cases
-        ]
-    )
+    return torch.tensor([[_may_have(case, *each) for each in CLASSES] for case in cases])
+
+
+def _may_have(case: Case, finding: str | None, place: str | None) -> bool:
+    if finding in ABSENT:
+        return case.finding != ABSENT[finding]
+    return finding in (None, case.finding) and place in (None, case.location or None)
 
 
 def _patch_shares(cases: Sequence[Case], grid: int) -> torch.Tensor:
     """How the patches share the region's area: (cases, patches); rows sum to 1, or to 0 without a finding."""
     areas = patch_areas(cases, grid).reshape(len(cases), -1)
     return torch.from_numpy(areas / np.maximum(areas.sum(1, keepdims=True), 1))
-
-
-def _contrastive(logits: torch.Tensor, compatible: torch.Tensor) -> torch.Tensor:
-    """InfoNCE in both directions with any number of positives; (images, captions) twice. Images choose by group."""
-    losses = [_cross_entropy(logits.T, compatible.T)]
-    losses += [_cross_entropy(logits[:, group], compatible[:, group]) for group in _GROUPS]
-    return torch.stack(losses).mean()
-
-
-def _cross_entropy(logits: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
-    """Softmax cross-entropy with evenly weighted positives; rows without any do not count."""
-    counted = positive.any(1)
-    weights = positive[counted].float()
-    return F.cross_entropy(logits[counted], weights / weights.sum(1, keepdim=True))
-
-
-def _same_meaning(logits: torch.Tensor) -> torch.Tensor:
-    """InfoNCE between the two captions of each class, as CXR-BERT learns from the sections of one report."""
-    losses = []
-    for group in _GROUPS:
-        size = (group.stop - group.start) // 2
-        losses.append(F.cross_entropy(logits[group, group][:size, size:], torch.arange(size)))
-    return torch.stack(losses).mean()
-
-
-def _pointing(logits: torch.Tensor, visible: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
-    """For every caption of what an image shows somewhere: cross-entropy over the patches, the truth being where.
-
-    Args:
-        logits: (images, patches, captions).
-        visible: bool (images, captions).
-        shares: (images, patches), see `_patch_shares`.
-    """
-    which_image, which_caption = visible.nonzero(as_tuple=True)
-    return F.cross_entropy(logits[which_image, :, which_caption], shares[which_image])
-
-
-def _emptiness(logits: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
-    """Patches that the finding does not touch choose, of the captions that leave the place open, those of none."""
-    none = torch.tensor([finding == NO_FINDING for finding, _ in _FINDING_ONLY])
-    empty = logits[shares == 0][:, _FINDING_GROUP]
-    return _cross_entropy(empty, none.expand(len(empty), -1))
 
 
 def _settle_normalization(

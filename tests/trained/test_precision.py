@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from numpy.typing import NDArray
 
 import runtime
-from export.models import BioViLImageModel, CXRBertModel
 from runtime.bundle import open_bundle
 from runtime.image import ImageEncoder
 from runtime.providers import PROVIDERS
@@ -23,55 +19,14 @@ from runtime.text import TextEncoder
 from runtime.tokenization import Tokenizer
 from tests import trained as oracle
 from tests.oracle import reference_text_engine
-from tests.trained import CHANCE, FAMILY, Case, figures
-from tests.trained.cases import finding_prompts
+from tests.trained import CHANCE, Case, figures
+from tests.trained.conftest import COUNT, PRECISIONS, Trained
+from tests.trained.wordings import finding_prompts
 
-PRECISIONS = ("fp32", "fp16", "int8")
-COUNT = 480
 # Well below what PyTorch reaches with several seeds of the training, well above chance.
 BOUNDS = {"finding": 0.95, "location": 0.98, "retrieval": 0.95, "grounding": 0.85, "pointing": 0.97}
 # One percentage point, as every figure is a share.
 TOLERANCE = {"fp32": 0.0, "fp16": 0.01, "int8": 0.01}
-
-
-@dataclass(frozen=True)
-class Trained:
-    """The checkpoint, its bundle, cases it was not trained on, and what PyTorch makes of them."""
-
-    checkpoint: Path
-    bundle: Path
-    text: CXRBertModel
-    image: BioViLImageModel
-    cases: list[Case]
-    encode_texts: Callable[[list[str]], NDArray]
-    image_embeds: NDArray
-    patch_embeds: NDArray
-    figures: dict[str, float]
-
-
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    from export.build import CalibrationSources, export_bundle
-    from export.lower import Lowering
-
-    checkpoint = oracle.trained_checkpoint()
-    folder = tmp_path_factory.mktemp("trained")
-    bundle = folder / "bundle"
-    texts, images = oracle.write_calibration(folder)
-    # Not enforced: the plain recipes are what is tried here, without a search for better ones.
-    export_bundle(
-        FAMILY,
-        str(checkpoint),
-        bundle,
-        lowering=Lowering(PRECISIONS, enforced=False),
-        calibration=CalibrationSources(text=texts, images=images),
-    )
-    text, image = oracle.load_models(checkpoint)
-    cases = oracle.held_out_cases(COUNT)
-    encode_texts = oracle.reference_texts(text, checkpoint)
-    image_embeds, patch_embeds = oracle.reference_images(image, cases)
-    reached = figures(cases, encode_texts, image_embeds, patch_embeds)
-    return Trained(checkpoint, bundle, text, image, cases, encode_texts, image_embeds, patch_embeds, reached)
 
 
 def test_the_reference_understands_images_and_texts(trained: Trained) -> None:
@@ -162,17 +117,3 @@ def test_coarse_weights_are_noticed(trained: Trained) -> None:
     reached = figures(trained.cases, encode_texts, *oracle.reference_images(image, trained.cases))
     assert trained.figures["finding"] - reached["finding"] > 0.1, reached
     assert trained.figures["retrieval"] - reached["retrieval"] > 0.1, reached
-
-
-def test_the_text_model_can_fill_in_words(trained: Trained) -> None:
-    """Its masked-language head is trained as well: an oracle for what reads it."""
-    vocabulary = (trained.checkpoint / "vocab.txt").read_text(encoding="utf-8").split("\n")
-    engine = reference_text_engine(trained.checkpoint)
-    expected = {"There is a nodule in the left [MASK] lobe.": {"upper", "lower"}, "The lungs are [MASK].": {"clear"}}
-    for prompt, words in expected.items():
-        tokens = engine.tokenize_input_prompts(prompt)
-        with torch.no_grad():
-            logits = trained.text(tokens.input_ids, tokens.attention_mask).logits[0]
-        position = tokens.input_ids[0].tolist().index(vocabulary.index("[MASK]"))
-        best = [vocabulary[index] for index in logits[position].topk(len(words)).indices]
-        assert set(best) == words, (prompt, best)

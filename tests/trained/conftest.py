@@ -1,0 +1,86 @@
+"""The trained model, its bundle and its engines, made once; what PyTorch makes of cases that it was not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+import runtime
+from export.models import BioViLImageModel, CXRBertModel
+from tests import trained as oracle
+from tests.trained import FAMILY, Case, figures
+
+PRECISIONS = ("fp32", "fp16", "int8")
+COUNT = 480
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The checkpoint, its bundle, cases it was not trained on, and what PyTorch makes of them.
+
+    Attributes:
+        films: folder with the cases' images, 0000.png and so on.
+        encode_texts: texts → float32 (N, 128), not normalized.
+        image_embeds: float32 (cases, 128), unit norm.
+        patch_embeds: float32 (cases, 4, 4, 128), unit norm.
+        figures: see `tests.trained.figures`.
+    """
+
+    checkpoint: Path
+    bundle: Path
+    films: Path
+    text: CXRBertModel
+    image: BioViLImageModel
+    cases: list[Case]
+    encode_texts: Callable[[list[str]], NDArray]
+    image_embeds: NDArray
+    patch_embeds: NDArray
+    figures: dict[str, float]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    from export.build import CalibrationSources, export_bundle
+    from export.lower import Lowering
+
+    checkpoint = oracle.trained_checkpoint()
+    folder = tmp_path_factory.mktemp("trained")
+    bundle, films = folder / "bundle", folder / "films"
+    texts, images = oracle.write_calibration(folder)
+    # Not enforced: the plain recipes are what is tried here, without a search for better ones.
+    export_bundle(
+        FAMILY,
+        str(checkpoint),
+        bundle,
+        lowering=Lowering(PRECISIONS, enforced=False),
+        calibration=CalibrationSources(text=texts, images=images),
+    )
+    text, image = oracle.load_models(checkpoint)
+    cases = oracle.held_out_cases(COUNT)
+    films.mkdir()
+    for number, case in enumerate(cases):
+        Image.fromarray(case.image).save(films / f"{number:04}.png")
+    encode_texts = oracle.reference_texts(text, checkpoint)
+    image_embeds, patch_embeds = oracle.reference_images(image, cases)
+    reached = figures(cases, encode_texts, image_embeds, patch_embeds)
+    return Trained(checkpoint, bundle, films, text, image, cases, encode_texts, image_embeds, patch_embeds, reached)
+
+
+@pytest.fixture(scope="session")
+def engines(trained: Trained) -> Mapping[str, runtime.Engine]:
+    """Precision → engine on ONNX Runtime's CPU."""
+    return {
+        precision: runtime.load(trained.bundle, provider="cpu", precision=precision) for precision in ("fp32", "int8")
+    }
+
+
+@pytest.fixture(scope="session")
+def image_embeds(trained: Trained, engines: Mapping[str, runtime.Engine]) -> Mapping[str, NDArray]:
+    """Precision → embeddings of all cases by the engine: float32 (cases, 128)."""
+    images = [case.image for case in trained.cases]
+    return {precision: engine.image.encode(images) for precision, engine in engines.items()}
