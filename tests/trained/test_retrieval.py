@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+import bench.__main__
 import runtime
 from runtime.__main__ import main
 from tests.trained.conftest import COUNT, Trained
@@ -19,6 +21,7 @@ from tests.trained.conftest import COUNT, Trained
 pytest.importorskip("faiss", reason="an index needs faiss")
 
 TOP_K = 5
+FEWER = 320
 
 
 def stated(trained: Trained) -> list[tuple[str, str]]:
@@ -116,3 +119,32 @@ def test_the_command_line_finds_films_for_a_phrase(
     (answer,) = json.loads(capsys.readouterr().out)["queries"]
     numbers = [int(Path(hit["id"]).stem) for hit in answer["hits"]]
     assert {stated(trained)[number] for number in numbers} == {("drain", "left upper")}
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-9), ("int8", 0.01)])
+def test_recall_by_the_command_line_is_that_of_pytorch(
+    trained: Trained,
+    cosines: NDArray[np.float32],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    precision: str,
+    tolerance: float,
+) -> None:
+    """Every film is the partner of every caption that fits it."""
+    captions, labels = [case.caption for case in trained.cases[:FEWER]], stated(trained)[:FEWER]
+    first = [captions.index(caption) for caption in dict.fromkeys(captions)]
+    pairs = np.array([[labels[row] == label for row in first] for label in labels])
+    file = tmp_path / "pairs.csv"
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(["image", "text"])
+        rows.writerows((f"{film:04}.png", captions[first[column]]) for film, column in np.argwhere(pairs))
+    arguments = ["--pairs", str(file), "--images", str(trained.films), "--provider", "cpu", "--precision", precision]
+    assert bench.__main__.main(["quality", "retrieval", str(trained.bundle), *arguments, "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["results"].values()
+    scores = cosines[:FEWER, first]
+    for way, matrix, partners in (("image_to_text", scores, pairs), ("text_to_image", scores.T, pairs.T)):
+        nearest = np.argsort(-matrix, axis=1)
+        for k in (1, TOP_K):
+            hits = np.take_along_axis(partners, nearest[:, :k], axis=1).any(1)
+            assert found[way]["recall"][str(k)] == pytest.approx(hits.mean(), abs=tolerance)
