@@ -11,13 +11,16 @@ from runtime.engine import Engine
 from runtime.loading import load
 from runtime.precision import MIN_FIDELITY
 from runtime.providers import PROVIDERS
+from runtime.tables import Columns
 
 __all__ = [
     "RANDOM_WEIGHTS",
     "RESEARCH_ONLY",
     "add_bundle",
     "add_choice_options",
+    "add_columns",
     "add_engine_options",
+    "columns",
     "load_engine",
     "positive",
 ]
@@ -86,6 +89,25 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="other processes use the same processors: threads that wait do not spin",
     )
+
+
+def add_columns(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name columns of tables: --column or --image-column, and --id-column; see `columns`."""
+    column = parser.add_mutually_exclusive_group()
+    column.add_argument("--column", default="text", help="text column of .csv, .jsonl and .parquet files (text)")
+    column.add_argument(
+        "--image-column", metavar="COLUMN", help="take images instead: column of paths, relative to the table's folder"
+    )
+    parser.add_argument(
+        "--id-column",
+        metavar="COLUMN",
+        help="id column of .csv, .jsonl and .parquet files (file:row; for images the path)",
+    )
+
+
+def columns(options: argparse.Namespace) -> Columns:
+    """The columns that the options of `add_columns` name."""
+    return Columns(options.column, options.image_column, options.id_column)
 
 
 def load_engine(options: argparse.Namespace, parts: Iterable[str] | None) -> Engine:

@@ -8,12 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from runtime.archive import REJECTS, check_folder
-from runtime.arguments import add_bundle, add_engine_options, load_engine, positive
+from runtime.arguments import add_bundle, add_columns, add_engine_options, columns, load_engine, positive
 from runtime.embed import PART_ROWS, embed_to_file, embed_to_folder
 from runtime.errors import InputError
 from runtime.items import find_items
 from runtime.output import check_output, is_folder_output
-from runtime.tables import Columns
 from runtime.termination import terminable
 
 NAME = "embed"
@@ -39,16 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="a folder, for any number of items; or NAME.npy (ids in NAME.ids.txt) or NAME.parquet, held in memory",
     )
-    column = parser.add_mutually_exclusive_group()
-    column.add_argument("--column", default="text", help="text column of .csv, .jsonl and .parquet files (text)")
-    column.add_argument(
-        "--image-column", metavar="COLUMN", help="take images instead: column of paths, relative to the table's folder"
-    )
-    parser.add_argument(
-        "--id-column",
-        metavar="COLUMN",
-        help="id column of .csv, .jsonl and .parquet files (file:row; for images the path)",
-    )
+    add_columns(parser)
     parser.add_argument(
         "--skip-bad",
         action="store_true",
@@ -82,22 +72,22 @@ def run(options: argparse.Namespace) -> None:
         if options.rejects:
             check_output(options.rejects, (".jsonl",))
     with terminable():
-        columns = Columns(options.column, options.image_column, options.id_column)
-        stream = find_items(options.inputs, options.text, columns)
+        named = columns(options)
+        stream = find_items(options.inputs, options.text, named)
         engine = load_engine(options, [stream.part])
         print(f"{engine.provider}, {engine.choices[stream.part]}", file=sys.stderr)
         if to_folder:
             settings = {
-                **asdict(columns),
+                **asdict(named),
                 "keep_monochrome1": options.keep_monochrome1,
                 "frame": options.frame,
                 "voi_lut": options.voi_lut,
                 "pixel_padding": options.pixel_padding,
                 "fast_decode": options.fast_decode,
             }
-            named = {_OPTION_OF.get(name, name): value for name, value in settings.items()}
+            settings = {_OPTION_OF.get(name, name): value for name, value in settings.items()}
             embed_to_folder(
-                engine, stream, out, options.part_rows, named, resume=options.resume, skip_bad=options.skip_bad
+                engine, stream, out, options.part_rows, settings, resume=options.resume, skip_bad=options.skip_bad
             )
         else:
             embed_to_file(engine, stream, out, options.skip_bad or options.rejects is not None, options.rejects)

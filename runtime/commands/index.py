@@ -6,12 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from runtime.arguments import add_bundle, add_engine_options, load_engine
+from runtime.arguments import add_bundle, add_columns, add_engine_options, columns, load_engine
 from runtime.index import open_index
 from runtime.index_folder import check_new_folder
 from runtime.nearest import EXACT_BELOW, RECALL_AT, check_faiss
 from runtime.retrieval import find_stream, index_embedded, index_stream
-from runtime.tables import Columns
 from runtime.termination import terminable
 
 NAME = "index"
@@ -37,16 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="the folder to write; it holds the texts themselves, or the paths of the images as they are given here; "
         f"from {EXACT_BELOW:,} items on also a graph, which is searched instead of all items",
     )
-    column = parser.add_mutually_exclusive_group()
-    column.add_argument("--column", default="text", help="text column of .csv, .jsonl and .parquet files (text)")
-    column.add_argument(
-        "--image-column", metavar="COLUMN", help="take images instead: column of paths, relative to the table's folder"
-    )
-    parser.add_argument(
-        "--id-column",
-        metavar="COLUMN",
-        help="id column of .csv, .jsonl and .parquet files (file:row; for images the path)",
-    )
+    add_columns(parser)
     parser.add_argument("--skip-bad", action="store_true", help="leave out what cannot be used, and list it")
 
 
@@ -55,8 +45,8 @@ def run(options: argparse.Namespace) -> None:
     check_new_folder(options.out)
     check_faiss(f"Writing {options.out}")
     with terminable():
-        columns = Columns(options.column, options.image_column, options.id_column)
-        stream = find_stream(options.inputs, options.text, columns)
+        named = columns(options)
+        stream = find_stream(options.inputs, options.text, named)
         engine = load_engine(options, None if stream is None else [stream.part])
         if stream is None:
             index_embedded(engine, options.inputs, options.out)
