@@ -125,8 +125,8 @@ def test_a_wrong_unnormalized_output_misses_the_gate(tiny_checkpoint: Path, tmp_
     """Only averaging prompts reads it, so nothing else would notice."""
 
     class Broken(TextEmbeddingGraph):
-        def packed(self, *inputs):
-            text_embeds, projected = super().packed(*inputs)
+        def embeddings(self, *states):
+            text_embeds, projected = super().embeddings(*states)
             return text_embeds, projected * 1.001
 
     monkeypatch.setattr(text_part, "TextEmbeddingGraph", Broken)

@@ -45,6 +45,8 @@ def test_the_summary_names_artifacts_figures_and_the_bundle(tiny_checkpoint: Pat
         "text/onnx/model.onnx",
         "image/onnx/model.onnx",
         "text/onnx/model_packed.onnx",
+        "text/onnx/fill_mask.onnx",
+        "max_abs_score",
         "fp32",
         " MB",
         "max_abs",
@@ -54,7 +56,7 @@ def test_the_summary_names_artifacts_figures_and_the_bundle(tiny_checkpoint: Pat
     assert re.search(r"\d+ of \d+ kinds", printed)
     assert "RANDOM WEIGHTS" in printed
     assert f"Bundle: {out}" in printed.replace("\n", "")
-    assert re.search(r"^\[8\] writing the manifest", progress, re.MULTILINE)
+    assert re.search(r"^\[9\] writing the manifest", progress, re.MULTILINE)
     assert "[torch.onnx]" not in printed + progress
 
 

@@ -240,6 +240,7 @@ def test_a_bundle_without_fp32_runs_but_has_nothing_to_compare_with(tiny_checkpo
     assert [artifact.precision for artifact in plain(manifest.text)] == ["int8"]
     assert not (out / "text" / "onnx" / "model.onnx_data").exists()
     assert runtime.load(out, provider="cpu").precision == {"text": "int8"}
+    assert len(runtime.load(out, provider="cpu").text.fill_mask("Small [MASK]")) == 5, "the head has weights of its own"
     process = run_module("export", "verify", str(out), expect=1)
     assert "no text artifact in fp32 to compare with" in process.stderr
     with pytest.raises(runtime.BundleError, match="int8"):
