@@ -21,15 +21,15 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.engine import Engine
 from runtime.errors import BundleError, CxrEngineError, Fault, InputError, MissingExtraError, ProviderError
-from runtime.fill_mask import Filled
-from runtime.grounding import Box, Grounding, GroundingScores, score_grounding
 from runtime.loading import load
-from runtime.masked_accuracy import MaskedAccuracy
 from runtime.text import TextEncoder
 
 if TYPE_CHECKING:
+    from runtime.fill_mask import Filled
+    from runtime.grounding import Box, Grounding, GroundingScores, score_grounding
     from runtime.image import ImageEncoder
     from runtime.index import Found, Index, open_index
+    from runtime.masked_accuracy import MaskedAccuracy
     from runtime.retrieval import build_index
 
 __version__ = "0.1.0"
@@ -59,13 +59,19 @@ __all__ = [
 ]
 
 
-# Texts need no Pillow, which takes longer to import than a text to embed; few need an index.
+# Texts need no Pillow, which takes longer to import than a text to embed; few need the tasks.
 _IMPORTED_LATER = {
+    "Box": "runtime.grounding",
+    "Filled": "runtime.fill_mask",
     "Found": "runtime.index",
+    "Grounding": "runtime.grounding",
+    "GroundingScores": "runtime.grounding",
     "ImageEncoder": "runtime.image",
     "Index": "runtime.index",
+    "MaskedAccuracy": "runtime.masked_accuracy",
     "build_index": "runtime.retrieval",
     "open_index": "runtime.index",
+    "score_grounding": "runtime.grounding",
 }
 
 

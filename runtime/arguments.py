@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterable
 
-from runtime.dicom import PADDING
+from runtime.dicom_options import PADDING
 from runtime.engine import Engine
 from runtime.loading import load
 from runtime.precision import MIN_FIDELITY

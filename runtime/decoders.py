@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from runtime.dicom import DicomOptions, read_dicom
+from runtime.dicom import read_dicom
+from runtime.dicom_options import DicomOptions
 from runtime.errors import DecodeError, MissingExtraError
 from runtime.notices import Notice
 

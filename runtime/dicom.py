@@ -7,7 +7,6 @@ is chosen, and pixel padding that would ruin the contrast is left out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,13 @@ from numpy.typing import NDArray
 
 from runtime.codestream import check_codestream
 from runtime.dicom_faults import count_of, element, refuse_what_is_no_image, why_not_decoded
+from runtime.dicom_options import DicomOptions
 from runtime.dicom_values import resolve_palette, turn_and_window
-from runtime.errors import DecodeError, InputError, MissingExtraError
+from runtime.errors import DecodeError, MissingExtraError
 from runtime.notices import Notice
 from runtime.silence import SILENCE
 
-__all__ = ["PADDING", "DicomOptions", "read_dicom"]
-
-PADDING = ("auto", "exclude", "keep")
+__all__ = ["read_dicom"]
 
 # All that is read of a header: nothing that names a patient, a place or a time is even looked at.
 _COLOURS = ("Red", "Green", "Blue")
@@ -48,33 +46,6 @@ _OTHERS = frozenset(
 
 
 _BROKEN = "has a broken DICOM header, or is cut off within it"
-
-
-@dataclass(frozen=True)
-class DicomOptions:
-    """How DICOM files are read; see `runtime.load`.
-
-    Attributes:
-        invert_monochrome1: turn greyscale in which low values are white the right way up.
-        frame: which frame of files with several, from 1; None refuses them. Files with one frame are not affected.
-        voi_lut: apply the Modality LUT (or rescale) and the VOI LUT (or window) before anything else.
-        padding: "auto" leaves pixel padding out where it takes up more than half of the range of values; "exclude"
-            always does, "keep" never, as the reference.
-    """
-
-    invert_monochrome1: bool = True
-    frame: int | None = None
-    voi_lut: bool = False
-    padding: str = "auto"
-
-    def __post_init__(self) -> None:
-        faults = []
-        if self.frame is not None and (not isinstance(self.frame, int) or self.frame < 1):
-            faults.append(f"dicom_frame={self.frame!r}; the number of a frame, from 1, or None is expected.")
-        if self.padding not in PADDING:
-            faults.append(f"pixel_padding={self.padding!r}; {' or '.join(map(repr, PADDING))} is expected.")
-        if faults:
-            raise InputError(" ".join(faults))
 
 
 def read_dicom(path: Path, options: DicomOptions) -> tuple[NDArray[Any], tuple[Notice, ...]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 
 from runtime.bundle import Bundle
 from runtime.errors import BundleError, InputError
-from runtime.grounding import Grounding
-from runtime.joint import average_prompts, ground_phrases
 from runtime.manifest import FidelityRecord, Manifest
 from runtime.precision import Choice
 from runtime.text import TextEncoder
-from runtime.zero_shot import ZeroShotClassifier, build_classifier, classify, resolve
 
-if TYPE_CHECKING:  # Pillow is imported with the first image part
+# A first text is embedded sooner without Pillow and without the tasks; each is imported when it is asked for.
+if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from runtime.grounding import Grounding
     from runtime.image import ImageEncoder
     from runtime.images import ImageLike
     from runtime.prompts import Prompts
+    from runtime.zero_shot import ZeroShotClassifier
 
 __all__ = ["Engine"]
 
@@ -62,7 +62,6 @@ class Engine:
         self._bundle = bundle
         self._text = text
         self._image = image
-        self._classifier = lru_cache(_CLASSIFIERS)(build_classifier)
 
     @property
     def text(self) -> TextEncoder:
@@ -102,6 +101,8 @@ class Engine:
             InputError: the image or a text cannot be used, or several images came.
             BundleError: the bundle lacks a part.
         """
+        from runtime.joint import average_prompts
+
         text_embed = average_prompts(self.text.encode(texts, normalize=False))
         image_embed = self.image.encode(_single(image))[0]
         return float(np.clip(image_embed @ text_embed, -1.0, 1.0))
@@ -142,6 +143,8 @@ class Engine:
             InputError: images, prompts or rule cannot be used; labels and images are named.
             BundleError: the bundle lacks a part.
         """
+        from runtime.zero_shot import classify
+
         return classify(self.zero_shot_classifier(prompts, rule), self.image, images)
 
     def zero_shot_classifier(self, prompts: Prompts | str, rule: str = "biovil") -> ZeroShotClassifier:
@@ -158,7 +161,15 @@ class Engine:
             InputError: prompts or rule cannot be used.
             BundleError: the bundle lacks the text part.
         """
+        from runtime.zero_shot import resolve
+
         return self._classifier(self.text, *resolve(prompts, rule))
+
+    @cached_property
+    def _classifier(self) -> Callable[..., ZeroShotClassifier]:
+        from runtime.zero_shot import build_classifier
+
+        return lru_cache(_CLASSIFIERS)(build_classifier)
 
     def similarity_map(self, image: ImageLike, text: str) -> NDArray[np.float32]:
         """Where an image resembles a text (reference: `get_similarity_map_from_raw_data`).
@@ -211,6 +222,8 @@ class Engine:
             InputError: the image or a phrase cannot be used, several images or no phrases came.
             BundleError: the bundle lacks a part.
         """
+        from runtime.joint import ground_phrases
+
         return ground_phrases(self.text, self.image, _single(image)[0], phrases)
 
     def __repr__(self) -> str:

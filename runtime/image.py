@@ -12,7 +12,7 @@ from itertools import chain, islice
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.dicom import DicomOptions
+from runtime.dicom_options import DicomOptions
 from runtime.errors import Fault, InputError
 from runtime.images import ImageLike, Pixels, as_image_list, load_pixels, look_at
 from runtime.manifest import ImagePart

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from runtime.decoders import Stored, look_at_file, read_stored, usual_mode
-from runtime.dicom import DicomOptions
+from runtime.dicom_options import DicomOptions
 from runtime.errors import DecodeError, Fault, InputError, MissingExtraError
 from runtime.notices import Notice
 from runtime.pixels import remap_image, remap_to_uint8, resize_and_crop

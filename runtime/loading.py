@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from runtime.bundle import Bundle, open_bundle
 from runtime.cores import check_threads
 from runtime.decision import Plan, decide
-from runtime.dicom import DicomOptions
+from runtime.dicom_options import DicomOptions
 from runtime.engine import Engine
 from runtime.errors import BundleError, CxrEngineError, InputError, ProviderError
 from runtime.opening import default_streams, open_sessions, open_text

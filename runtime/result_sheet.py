@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image
 
 from runtime.decoders import DecodeError
-from runtime.dicom import DicomOptions
+from runtime.dicom_options import DicomOptions
 from runtime.errors import MissingExtraError
 from runtime.images import read_grey
 from runtime.output import whole_file

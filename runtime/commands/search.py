@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from runtime.arguments import RANDOM_WEIGHTS, RESEARCH_ONLY, add_bundle, add_engine_options, load_engine, positive
 from runtime.bundle import open_bundle
-from runtime.dicom import DicomOptions
+from runtime.dicom_options import DicomOptions
 from runtime.engine import Engine
 from runtime.errors import InputError
 from runtime.index import Found, Index, check_model, open_index

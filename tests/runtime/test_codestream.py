@@ -12,7 +12,7 @@ from PIL import Image
 from export.phantom import chest_phantom
 from runtime.codestream import FrameHeader, read_frame_header
 from runtime.decoders import DecodeError, read_array
-from runtime.dicom import DicomOptions
+from runtime.dicom_options import DicomOptions
 
 pydicom = pytest.importorskip("pydicom")
 

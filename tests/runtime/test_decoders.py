@@ -11,7 +11,7 @@ from PIL import Image
 
 from export.phantom import chest_phantom
 from runtime.decoders import read_array
-from runtime.dicom import DicomOptions
+from runtime.dicom_options import DicomOptions
 from runtime.errors import MissingExtraError
 from runtime.images import load_pixels
 

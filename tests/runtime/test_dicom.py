@@ -12,7 +12,7 @@ from PIL import Image
 
 from export.phantom import chest_phantom
 from runtime.decoders import DecodeError, read_array
-from runtime.dicom import DicomOptions
+from runtime.dicom_options import DicomOptions
 from runtime.errors import InputError
 from runtime.images import load_pixels, read_grey
 

@@ -14,7 +14,7 @@ import pytest
 from export.phantom import chest_phantom
 from runtime.__main__ import main
 from runtime.decoders import read_array
-from runtime.dicom import DicomOptions
+from runtime.dicom_options import DicomOptions
 from runtime.silence import Silence
 from tests.runtime.handmade import fp32, write_bundle
 

@@ -9,7 +9,7 @@ import pytest
 
 from export.phantom import chest_phantom
 from runtime.decoders import read_array
-from runtime.dicom import DicomOptions
+from runtime.dicom_options import DicomOptions
 from runtime.errors import DecodeError
 
 pydicom = pytest.importorskip("pydicom")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from export.phantom import chest_phantom
 from runtime import pixels
-from runtime.dicom import DicomOptions
+from runtime.dicom_options import DicomOptions
 from runtime.errors import InputError
 from runtime.images import as_image_list, load_pixels, read_grey, remap_to_uint8, resize_and_crop
 
