@@ -167,9 +167,11 @@ def _read_config(path: Path, text: TextModel) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(config, dict) or config.get("model_type") != text.model_type:
+    if not isinstance(config, dict) or config.get("model_type") not in text.model_types:
         came = config.get("model_type") if isinstance(config, dict) else type(config).__name__
-        raise CheckpointError(f"{path} describes a model of type {came!r}; {text.model_type!r} is expected.")
+        raise CheckpointError(
+            f"{path} describes a model of type {came!r}; {' or '.join(map(repr, text.model_types))} is expected."
+        )
     numbers = (*_CONFIG_NUMBERS, "projection_size") if text.projection else _CONFIG_NUMBERS
     wrong = [key for key in numbers if type(config.get(key)) is not int or config[key] < 1]
     if not isinstance(config.get("layer_norm_eps", 1e-12), float):

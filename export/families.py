@@ -22,7 +22,7 @@ class TextModel:
     """A BERT; its sizes come from the checkpoint's config.json.
 
     Attributes:
-        model_type: what config.json must say.
+        model_types: what config.json may say; the first is the usual one.
         pooling: "cls" takes the first token's state, "mean" the average over all tokens, [CLS] and [SEP] among them.
         projection: whether a projection head follows; without one, config.json needs no projection_size, and an
             embedding is the last layer's state.
@@ -30,7 +30,7 @@ class TextModel:
         tied: tensors that may be absent because they are another tensor: (name, the other's name).
     """
 
-    model_type: str = "cxr-bert"
+    model_types: tuple[str, ...] = ("cxr-bert",)
     pooling: str = "cls"
     projection: bool = True
     harmless: tuple[str, ...] = ("bert.pooler.", "bert.embeddings.position_ids")
@@ -84,8 +84,11 @@ class Family:
 _CXR_BERT_SPECIALIZED = HubRepository("microsoft/BiomedVLP-CXR-BERT-specialized", "v1.1")
 # The repository has no tags; this is its last commit.
 _CXR_BERT_GENERAL = HubRepository("microsoft/BiomedVLP-CXR-BERT-general", "93af83cefc6d3f7d0ef9a0b78b0d579452c6a546")
-# A plain BERT, whose file carries the pooler and the next-sentence head of pretraining.
-_GENERAL = TextModel(model_type="bert", projection=False, harmless=(*TextModel().harmless, "cls.seq_relationship."))
+# A plain BERT, whose file may carry the pooler and the next-sentence head of pretraining. Its config could not be read
+# where this was written, hence both types.
+_GENERAL = TextModel(
+    model_types=("bert", "cxr-bert"), projection=False, harmless=(*TextModel().harmless, "cls.seq_relationship.")
+)
 _BIOVIL_IMAGE = ImageModel("biovil_image_resnet50_proj_size_128.pt", "02ce6ee460f72efd599295f440dbb453")
 
 _TABLE = (

@@ -107,7 +107,7 @@ def write_random_checkpoint(
         else:  # CXR-BERT-general: a plain BERT in fewer files
             own = ("_name_or_path", "auto_map", "projection_size")
             config = {key: value for key, value in config.items() if key not in own}
-            config |= {"architectures": ["BertForMaskedLM"], "model_type": family.text.model_type}
+            config |= {"architectures": ["BertForMaskedLM"], "model_type": family.text.model_types[0]}
             _write_json(folder / "tokenizer_config.json", {"do_lower_case": True})
         _write_json(folder / "config.json", config)
         vocabulary = random_vocabulary(config["vocab_size"])

@@ -18,7 +18,7 @@ MINILM = Family(
     "minilm",
     "a sentence encoder",
     HubRepository("sentence-transformers/all-MiniLM-L6-v2", "main"),
-    TextModel(model_type="bert", pooling="mean", projection=False, harmless=("bert.pooler.", "cls.")),
+    TextModel(model_types=("bert",), pooling="mean", projection=False, harmless=("bert.pooler.", "cls.")),
     None,
 )
 _FILES = ("config.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json")

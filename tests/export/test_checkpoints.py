@@ -253,8 +253,14 @@ def test_tokenizer_files_that_cannot_be_read(checkpoint: Path, tmp_path: Path) -
 
 
 def test_the_table_pins_the_published_weights() -> None:
+    specialized = ("microsoft/BiomedVLP-CXR-BERT-specialized", "v1.1")
+    general = ("microsoft/BiomedVLP-CXR-BERT-general", "93af83cefc6d3f7d0ef9a0b78b0d579452c6a546")
+    assert {name: (family.hub.repo, family.hub.revision) for name, family in FAMILIES.items()} == {
+        "biovil": specialized,
+        "cxr-bert-specialized": specialized,
+        "cxr-bert-general": general,
+        "cxr-bert-general-mean": general,
+        "biovil-image": specialized,
+    }
     for family in FAMILIES.values():
-        assert family.hub.repo == "microsoft/BiomedVLP-CXR-BERT-specialized"
-        assert family.hub.revision == "v1.1"
         assert family.image is None or family.image.weights_md5 == "02ce6ee460f72efd599295f440dbb453"
-    assert list(FAMILIES) == ["biovil", "cxr-bert-specialized", "biovil-image"]
