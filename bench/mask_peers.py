@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.settled import settled
+
 __all__ = ["MASK_PEERS", "TOP"]
 
 TOP = 5
@@ -29,7 +31,7 @@ def _engine(spec: Spec) -> Run:
     import runtime
 
     engine = runtime.load(spec["bundle"], spec["provider"], spec["precision"], spec["threads"], parts=["text"])
-    return lambda: _answer(engine.text.fill_mask(spec["texts"], TOP))
+    return settled(lambda: _answer(engine.text.fill_mask(spec["texts"], TOP)))
 
 
 class _EveryToken:

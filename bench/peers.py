@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.mask_peers import MASK_PEERS
+from bench.settled import settled
 
 __all__ = ["ENGINE_TEXT", "PEERS", "RATE_OPERATIONS", "TRANSFORMERS_TEXT"]
 
@@ -65,7 +66,7 @@ def _engine_texts(spec: Spec) -> Run:
     import runtime
 
     engine = runtime.load(spec["bundle"], spec["provider"], spec["precision"], spec["threads"], parts=["text"])
-    return lambda: engine.text.encode(spec["texts"])
+    return settled(lambda: engine.text.encode(spec["texts"]))
 
 
 def _engine_files(spec: Spec) -> Run:
@@ -80,7 +81,7 @@ def _engine_files(spec: Spec) -> Run:
         parts=["image"],
         fast_decode=spec.get("fast_decode", False),
     )
-    return lambda: engine.image.encode(spec["images"])
+    return settled(lambda: engine.image.encode(spec["images"]))
 
 
 def _engine_pixels(spec: Spec) -> Run:
@@ -90,7 +91,7 @@ def _engine_pixels(spec: Spec) -> Run:
     engine = runtime.load(spec["bundle"], spec["provider"], spec["precision"], spec["threads"], parts=["image"])
     side = engine.image.crop
     pixels = np.random.default_rng(0).integers(0, 256, (spec["batch"], side, side)).astype(np.uint8)
-    return lambda: engine.image.encode_pixels(pixels)
+    return settled(lambda: engine.image.encode_pixels(pixels))
 
 
 def _reference_texts(spec: Spec) -> Run:

@@ -66,7 +66,10 @@ def _open_verified(
         digests = pool.submit(bundle.verify, artifact.external_data)
         try:
             sessions = Sessions(
-                lambda count: provider.open(bundle.path(artifact.file), replace(options, streams=count)), streams
+                lambda count: provider.open(
+                    bundle.path(artifact.file), replace(options, streams=count, soon=count == 1)
+                ),
+                streams,
             )
         except CxrEngineError:
             digests.result()  # a changed file is the better explanation

@@ -15,7 +15,7 @@ from runtime.cores import default_threads
 from runtime.errors import ProviderError
 from runtime.gpu import CUDA_OPTIONS
 from runtime.installed import gpu_lacks, import_fault, onnxruntime_lacks
-from runtime.onnxruntime_session import OnnxRuntimeSession
+from runtime.onnxruntime_session import open_onnxruntime
 from runtime.openvino_session import OpenVinoSession
 from runtime.processor import first_gpu, processor_name
 from runtime.session import Session, SessionOptions
@@ -82,7 +82,7 @@ def _open_onnxruntime(
     execution_provider: str, provider_options: Mapping[str, str] = MappingProxyType({})
 ) -> Callable[[Path, SessionOptions], Session]:
     def open_session(model: Path, options: SessionOptions) -> Session:
-        return OnnxRuntimeSession(model, execution_provider, provider_options, options)
+        return open_onnxruntime(model, execution_provider, provider_options, options)
 
     return open_session
 

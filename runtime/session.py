@@ -26,6 +26,7 @@ class SessionOptions:
             from those that compute.
         digest: names the graph and its weights, for what engines compile and keep; None keeps nothing.
         size: bytes of these files.
+        soon: the first answer is wanted soon after opening, if later ones stay fast and no result depends on it.
     """
 
     threads: int
@@ -34,6 +35,7 @@ class SessionOptions:
     share: bool = False
     digest: str | None = None
     size: int = 0
+    soon: bool = False
 
 
 class Session(Protocol):

@@ -50,5 +50,6 @@ def test_the_decoder_runs_on_every_token(tiny: System, monkeypatch: pytest.Monke
     workload = fill_mask(Engine(tiny.bundle, tiny.checkpoint, "cpu", "fp32"), 8)
     for each in workload.contestants[:2]:
         MASK_PEERS[each.spec["peer"]]({**each.spec, "threads": 1})()
-    everywhere, masks = (rows * places for rows, places in asked)
-    assert (everywhere, masks) == (512, 8)
+    everywhere, *masks = (rows * places for rows, places in asked)
+    assert everywhere == 512
+    assert set(masks) == {8}
