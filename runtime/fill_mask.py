@@ -21,7 +21,7 @@ from runtime.packing import MaskedBatch, pack_masks, plan_packed
 from runtime.session import Session
 from runtime.sessions import Sessions
 from runtime.text_windows import BULK_TOKENS
-from runtime.tokenization import Tokenizer, shown
+from runtime.tokenization import Tokenizer, as_text_list, shown
 from runtime.workers import ordered_map
 
 __all__ = ["Filled", "MaskFiller"]
@@ -73,7 +73,7 @@ class MaskFiller:
         self, texts: str | Sequence[str], top_k: int = 5, targets: str | Sequence[str] | None = None
     ) -> list[Any]:
         """See `TextEncoder.fill_mask`."""
-        listed = _listed(texts)
+        listed = as_text_list(texts)
         if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
             raise InputError(f"top_k={top_k!r}; a whole number of at least 1 is expected.")
         chosen = None if targets is None else self._target_ids(targets)
@@ -106,7 +106,7 @@ class MaskFiller:
 
     def predict_masked_tokens(self, prompts: str | Sequence[str]) -> list[list[str]]:
         """See `TextEncoder.predict_masked_tokens`."""
-        rows = self._tokenizer.encode(_listed(prompts))
+        rows = self._tokenizer.encode(as_text_list(prompts))
         masks = [self._masks(row) for row in rows]
         answers = [[""] * len(found) for found in masks]
         with_masks = [index for index, found in enumerate(masks) if found]
@@ -127,7 +127,7 @@ class MaskFiller:
         """See `TextEncoder.masked_token_accuracy`."""
         if not 0 < share <= 1:
             raise InputError(f"share={share}; a share of the tokens above 0 and up to 1 is expected.")
-        listed = _listed(texts)
+        listed = as_text_list(texts)
         rows, faults = self._tokenizer.try_encode(listed, strip=False)
         reasons = {fault.index: fault for fault in faults}
         kept: list[tuple[list[int], list[list[int]]]] = []
@@ -231,17 +231,6 @@ class MaskFiller:
 def _run(session: Session, batch: MaskedBatch) -> Found:
     (logits,) = session.run(["logits"], batch.inputs)
     return batch, logits[batch.row, batch.place]
-
-
-def _listed(texts: Any) -> list[str]:
-    if isinstance(texts, str):
-        return [texts]
-    if not isinstance(texts, Iterable):
-        raise InputError(f"A {type(texts).__name__} came where texts are expected: a str or a list of str.")
-    listed = list(texts)
-    if not listed:
-        raise InputError("The list of texts is empty; at least one text is expected.")
-    return listed
 
 
 def _scores(logits: NDArray[np.float32], ids: NDArray[np.intp]) -> NDArray[np.float64]:

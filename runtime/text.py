@@ -15,7 +15,7 @@ from runtime.masked_accuracy import MaskedAccuracy
 from runtime.sessions import Sessions
 from runtime.similarity import text_similarity
 from runtime.text_windows import TextWindows
-from runtime.tokenization import Tokenizer
+from runtime.tokenization import Tokenizer, as_text_list
 
 __all__ = ["TOKEN_BUDGET", "TextEncoder"]
 
@@ -74,13 +74,7 @@ class TextEncoder:
             InputError: no texts, items that are no strings, special tokens other than [MASK] in a text, texts of more
                 than 512 tokens. All bad texts are listed together.
         """
-        if isinstance(texts, str):
-            texts = [texts]
-        elif not isinstance(texts, Iterable):
-            raise InputError(f"A {type(texts).__name__} came where texts are expected: a str or a list of str.")
-        listed = list(texts)
-        if not listed:
-            raise InputError("The list of texts is empty; at least one text is expected.")
+        listed = as_text_list(texts)
         faults: list[Fault] = []
         embeddings = np.empty((len(listed), self.embedding_size), dtype=np.float32)
         for window in self._windows.windows(listed, normalize, skip_bad=False):

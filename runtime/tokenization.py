@@ -7,14 +7,14 @@ Source: hi-ml-multimodal, `TextInput.tokenize_input_prompts`: trailing "!?." are
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer as RustTokenizer
 
 from runtime.errors import BundleError, Fault, InputError
 
-__all__ = ["Tokenizer", "shown"]
+__all__ = ["Tokenizer", "as_text_list", "shown"]
 
 _STRIPPED = "!?."
 _NAME_LENGTH = 40
@@ -139,3 +139,19 @@ def shown(text: object) -> str:
     """A text's beginning, as errors name it."""
     written = repr(text)
     return written if len(written) <= _NAME_LENGTH else written[: _NAME_LENGTH - 1] + "…"
+
+
+def as_text_list(texts: str | Iterable[str]) -> list[str]:
+    """A text or many as a list; what its items are is not looked at.
+
+    Raises:
+        InputError: neither a str nor an iterable, or nothing in it.
+    """
+    if isinstance(texts, str):
+        return [texts]
+    if not isinstance(texts, Iterable):
+        raise InputError(f"A {type(texts).__name__} came where texts are expected: a str or a list of str.")
+    listed = list(texts)
+    if not listed:
+        raise InputError("The list of texts is empty; at least one text is expected.")
+    return listed
