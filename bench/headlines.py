@@ -1,0 +1,118 @@
+"""The questions that people ask first, and their answers from a report."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+
+from bench.record import MEASURED, Case, Report, Row
+from bench.statistics import Interval, seconds, speedup
+
+__all__ = ["QUESTIONS", "Headline", "Question", "fastest", "headlines"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A line of the first table.
+
+    Attributes:
+        case: its name.
+        text: what is asked.
+    """
+
+    case: str
+    text: str
+
+
+QUESTIONS: tuple[Question, ...] = (
+    Question("texts", "An archive of reports: strings → embeddings"),
+    Question("query", "One short query of 16 tokens: latency"),
+    Question("files", "JPEG files of 2,500 × 2,048 → embeddings"),
+    Question("pixels-4", "Prepared images, four at a time"),
+    Question("joint", "One image against 14 pairs of prompts"),
+    Question("fill-mask", "Words for a mask in 64 tokens, eight texts"),
+    Question("cold-start", "Process start → first text embedding"),
+)
+
+
+@dataclass(frozen=True)
+class Headline:
+    """This engine beside another in one case.
+
+    Attributes:
+        question: what is asked.
+        case: name of the case.
+        ours: name of this engine's contestant.
+        theirs: name of the other contestant.
+        against: "the reference" or "the fastest other".
+        ratio: how many times as fast ours is.
+        our_seconds: a pass of ours.
+        their_seconds: a pass of theirs.
+        memory: our process's peak memory as a share of theirs; None where either is unknown.
+    """
+
+    question: str
+    case: str
+    ours: str
+    theirs: str
+    against: str
+    ratio: Interval
+    our_seconds: Interval
+    their_seconds: Interval
+    memory: float | None
+
+
+def headlines(report: Report) -> list[Headline]:
+    """For each question whose case was measured: this engine's fastest against the reference and against the fastest
+    other; and the same for this engine's fastest in fp32, whose answers are PyTorch's.
+    """
+    found = []
+    for question in QUESTIONS:
+        case = report.case(question.case)
+        if case is None:
+            continue
+        reference = _measured(case, case.baseline)
+        other = fastest(report, case, ("reference", "peer"))
+        engines = (fastest(report, case, ("engine",)), fastest(report, case, ("engine",), "fp32"))
+        for ours in {row.contestant: row for row in engines if row}.values():
+            if reference is not None:
+                found.append(_headline(question, ours, reference, "the reference"))
+            if other is not None and other is not reference:
+                found.append(_headline(question, ours, other, "the fastest other"))
+    return found
+
+
+def fastest(report: Report, case: Case, kinds: tuple[str, ...], precision: str = "") -> Row | None:
+    """The measured row with the least median seconds.
+
+    Args:
+        report: whose contestants are meant.
+        case: one of its cases.
+        kinds: of contestants.
+        precision: if given, of this alone.
+    """
+    named = {each.name for each in report.contestants if each.kind in kinds and precision in ("", each.precision)}
+    rows = [row for row in case.rows if row.status == MEASURED and row.contestant in named]
+    return min(rows, key=lambda row: seconds(row).value, default=None)
+
+
+def _measured(case: Case, contestant: str) -> Row | None:
+    row = case.row(contestant)
+    return row if row is not None and row.status == MEASURED else None
+
+
+def _headline(question: Question, ours: Row, theirs: Row, against: str) -> Headline:
+    memory = None
+    if ours.peak_bytes and theirs.peak_bytes:
+        memory = statistics.median(ours.peak_bytes) / statistics.median(theirs.peak_bytes)
+    return Headline(
+        question.text,
+        question.case,
+        ours.contestant,
+        theirs.contestant,
+        against,
+        speedup(ours, theirs),
+        seconds(ours),
+        seconds(theirs),
+        memory,
+    )
