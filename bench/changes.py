@@ -1,0 +1,253 @@
+"""What changed between two reports, and which changes are more than noise.
+
+Each row's speed is compared as a multiple of its case's baseline, measured in the same rounds. A report has sixty rows
+and more, so the probabilities of all are judged together (`statistics.discoveries`), and beside the rows each
+contestant's rows as a whole: a slowdown of everything is seen there, though no single row be sure of it.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bench.record import MEASURED, Case, Report, Row
+from bench.statistics import Change, change, common_change, discoveries
+
+__all__ = ["ALL_CASES", "Broken", "Comparison", "MemoryChange", "SpeedChange", "compare_reports", "same_machine"]
+
+# In place of a case's name: all cases of a contestant together, from this many on.
+ALL_CASES = "all cases"
+_FEWEST_CASES = 4
+# What makes another machine; the rest of the table (load, governor …) varies on one.
+_MACHINE = ("processor", "cores")
+_ENGINE = "engine"
+
+
+@dataclass(frozen=True)
+class SpeedChange:
+    """A row's speed in two reports.
+
+    Attributes:
+        case: its name, or `ALL_CASES`.
+        contestant: its name.
+        baseline: whose speed both are multiples of; "" where passes a second are compared.
+        change: new / old.
+        significant: noise does not explain it, and it is larger than the threshold.
+        regression: significant, slower, and one that counts.
+    """
+
+    case: str
+    contestant: str
+    baseline: str
+    change: Change
+    significant: bool
+    regression: bool
+
+
+@dataclass(frozen=True)
+class MemoryChange:
+    """Resident memory, at its peak or at the end of a long run, that changed by more than the threshold.
+
+    Attributes:
+        case: its name.
+        contestant: its name.
+        old: bytes, the median.
+        new: bytes, the median.
+        regression: more, and one that counts.
+    """
+
+    case: str
+    contestant: str
+    old: float
+    new: float
+    regression: bool
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A row that was measured in the old report and in the new one is wrong, failed or skipped.
+
+    Attributes:
+        case: its name.
+        contestant: its name.
+        status: in the new report.
+        reason: in the new report.
+        regression: one that counts.
+    """
+
+    case: str
+    contestant: str
+    status: str
+    reason: str
+    regression: bool
+
+
+@dataclass
+class Comparison:
+    """Two reports compared.
+
+    Attributes:
+        speeds: every row that could be compared, the largest change first; before them what each contestant's rows
+            have in common.
+        memory: rows whose memory, at its peak or at the end of a long run, changed by more than the threshold.
+        broken: rows that worked.
+        mended: "case, contestant" that are measured in the new report alone, though both have the row.
+        only_old: "case, contestant" without a row in the new report.
+        only_new: the reverse.
+        not_compared: what both measured, and why it cannot be compared.
+        cautions: what makes the comparison unfair.
+    """
+
+    speeds: list[SpeedChange] = field(default_factory=list)
+    memory: list[MemoryChange] = field(default_factory=list)
+    broken: list[Broken] = field(default_factory=list)
+    mended: list[str] = field(default_factory=list)
+    only_old: list[str] = field(default_factory=list)
+    only_new: list[str] = field(default_factory=list)
+    not_compared: list[str] = field(default_factory=list)
+    cautions: list[str] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """How many rows were compared by speed."""
+        return sum(each.case != ALL_CASES for each in self.speeds)
+
+    @property
+    def regressions(self) -> int:
+        """How many findings are regressions."""
+        return sum(each.regression for group in (self.speeds, self.memory, self.broken) for each in group)
+
+
+def same_machine(old: Report, new: Report) -> bool:
+    """Whether seconds of one may be held against the other's."""
+    return all(name in old.machine and old.machine[name] == new.machine.get(name) for name in _MACHINE)
+
+
+def compare_reports(old: Report, new: Report, threshold: float = 0.1, everybody: bool = False) -> Comparison:
+    """Compare two reports.
+
+    Args:
+        old: what was.
+        new: what is.
+        threshold: share of speed or memory below which a change does not matter, 0.1 for 10 %.
+        everybody: peers' rows can be regressions, not this engine's alone.
+    """
+    kinds = {each.name: each.kind for each in (*old.contestants, *new.contestants)}
+    counts = {name for name, kind in kinds.items() if everybody or kind == _ENGINE}
+    found = Comparison(cautions=_cautions(old, new))
+    pairs = _pairs(old, new, found, counts)
+    _compare_speeds(pairs, same_machine(old, new), threshold, counts, found)
+    for case, _, row, old_row in pairs:
+        _compare_memory(case.name, row, old_row, threshold, counts, found)
+    return found
+
+
+_Pair = tuple[Case, Case, Row, Row]  # new case, old case, new row, old row
+
+
+def _pairs(old: Report, new: Report, found: Comparison, counts: set[str]) -> list[_Pair]:
+    """Rows that both measured; the others are noted."""
+    new_rows = {(case.name, row.contestant): (case, row) for case in new.cases for row in case.rows}
+    old_rows = {(case.name, row.contestant): (case, row) for case in old.cases for row in case.rows}
+    found.only_old += [", ".join(each) for each in old_rows if each not in new_rows]
+    found.only_new += [", ".join(each) for each in new_rows if each not in old_rows]
+    unlike = {case.name for case in new.cases if (it := old.case(case.name)) and _shape(case) != _shape(it)}
+    found.not_compared += [f"{name}: the two reports' cases differ in what goes in" for name in sorted(unlike)]
+    pairs = []
+    for key in (each for each in new_rows if each in old_rows):
+        (case, row), (old_case, old_row) = new_rows[key], old_rows[key]
+        worked, works = old_row.status == MEASURED, row.status == MEASURED
+        if worked and not works:
+            found.broken.append(Broken(*key, row.status, row.reason, key[1] in counts))
+        elif works and not worked:
+            found.mended.append(", ".join(key))
+        elif works and case.name not in unlike:
+            pairs.append((case, old_case, row, old_row))
+    return pairs
+
+
+def _shape(case: Case) -> tuple[object, ...]:
+    return case.workload, case.items, case.unit, case.parameters
+
+
+def _compare_speeds(
+    pairs: Sequence[_Pair], one_machine: bool, threshold: float, counts: set[str], found: Comparison
+) -> None:
+    drafts: list[tuple[str, str, str, Change]] = []
+    for case, old_case, row, old_row in pairs:
+        if not (row.samples and old_row.samples):
+            continue  # of the workload that looks at memory alone
+        baseline, old_baseline = _baseline(case, row), _baseline(old_case, old_row)
+        if baseline and old_baseline and baseline.contestant == old_baseline.contestant:
+            drafts.append(
+                (case.name, row.contestant, baseline.contestant, change(row, baseline, old_row, old_baseline))
+            )
+        elif one_machine:
+            drafts.append((case.name, row.contestant, "", change(row, None, old_row, None)))
+        else:
+            why = "it is the baseline" if row.contestant == case.baseline else "no baseline was measured beside both"
+            found.not_compared.append(
+                f"{case.name}, {row.contestant}: {why}, and seconds of two machines say nothing of each other"
+            )
+    drafts += _together(drafts)
+    # Seconds feel the machine's mood on the day, and would lend their findings' credit to the others.
+    for group in ([each for each in drafts if each[2]], [each for each in drafts if not each[2]]):
+        believed = discoveries([each[3].chance for each in group])
+        for (name, contestant, its_baseline, its_change), real in zip(group, believed, strict=True):
+            ratio = its_change.ratio.value
+            significant = real and abs(math.log(ratio)) > math.log1p(threshold)
+            counted = significant and ratio < 1 and contestant in counts
+            found.speeds.append(SpeedChange(name, contestant, its_baseline, its_change, significant, counted))
+    found.speeds.sort(key=lambda each: (each.case != ALL_CASES, -abs(math.log(each.change.ratio.value))))
+
+
+def _baseline(case: Case, row: Row) -> Row | None:
+    """What a row is a multiple of; None where it is the baseline itself, or there is none."""
+    baseline = case.row(case.baseline)
+    usable = baseline is not None and baseline is not row and baseline.status == MEASURED and baseline.samples
+    return baseline if usable else None
+
+
+def _together(drafts: Sequence[tuple[str, str, str, Change]]) -> list[tuple[str, str, str, Change]]:
+    """Each contestant's rows as a whole, where they are multiples of a baseline: seconds share their minutes."""
+    found = []
+    for name in dict.fromkeys(contestant for _, contestant, _, _ in drafts):
+        rows = [(baseline, each) for _, contestant, baseline, each in drafts if contestant == name and baseline]
+        if len(rows) >= _FEWEST_CASES:
+            found.append((ALL_CASES, name, rows[0][0], common_change([each for _, each in rows])))
+    return found
+
+
+def _compare_memory(case: str, row: Row, old_row: Row, threshold: float, counts: set[str], found: Comparison) -> None:
+    # Where several processes were looked at, every one of the new must lie beyond every one of the old.
+    for new, old in ((row.peak_bytes, old_row.peak_bytes), (row.resident_bytes[-1:], old_row.resident_bytes[-1:])):
+        if not (new and old):
+            continue
+        was, now = statistics.median(old), statistics.median(new)
+        if now > was * (1 + threshold) and min(new) > max(old):
+            found.memory.append(MemoryChange(case, row.contestant, was, now, row.contestant in counts))
+        elif was > now * (1 + threshold) and min(old) > max(new):
+            found.memory.append(MemoryChange(case, row.contestant, was, now, False))
+
+
+# Digests differ where a bundle was exported again, which may be what is compared: said, like all the rest.
+_COMPARED = ("machine", "settings", "versions", "model")
+# They differ between any two runs.
+_PASSING = {("machine", "load"), ("settings", "out")}
+
+
+def _cautions(old: Report, new: Report) -> list[str]:
+    cautions = [
+        f"the {age} report is partial ({report.partial})"
+        for age, report in (("old", old), ("new", new))
+        if report.partial
+    ]
+    for part in _COMPARED:
+        was: Mapping[str, object] = getattr(old, part)
+        now: Mapping[str, object] = getattr(new, part)
+        for name in sorted(was.keys() | now.keys()):
+            if (part, name) not in _PASSING and was.get(name) != now.get(name):
+                cautions.append(f"{part}: {name} was {was.get(name, 'unknown')}, is {now.get(name, 'unknown')}")
+    return cautions

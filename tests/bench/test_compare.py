@@ -1,0 +1,284 @@
+"""`bench compare`: a planted slowdown is caught, noise is not, and what cannot be compared is said."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import compare
+from bench.changes import ALL_CASES, Comparison, compare_reports
+from bench.measure import PeerError
+from bench.record import FAILED, MEASURED, WRONG, Case, Contestant, Report, Row, write_json
+
+_KINDS = {
+    "reference": "reference",
+    "peer-a": "peer",
+    "peer-b": "peer",
+    "engine-a": "engine",
+    "engine-b": "engine",
+    "engine-c": "engine",
+}
+_MACHINE = {"processor": "a processor", "cores": "2", "load": "0.1"}
+
+
+def made_up(
+    seed: int, slower: float = 1.0, *, rounds: int = 5, passes: int = 1, cases: int = 12, noise: float = 0.05
+) -> Report:
+    """12 × 6 rows on a shared machine: 5 % noise of every pass, and rounds that are 10 % slower for everybody."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for number in range(cases):
+        slow = np.where(rng.random(rounds) < 0.3, 1.1, 1.0)[:, None]
+        rows = []
+        for index, (name, kind) in enumerate(_KINDS.items()):
+            seconds = (number + 1) / (index + 1) * (slower if kind == "engine" else 1.0)
+            samples = seconds * slow * np.exp(rng.normal(0, noise, (rounds, passes)))
+            rows.append(Row(name, MEASURED, samples=samples.tolist(), peak_bytes=[10**8]))
+        found.append(Case("shapes", f"case-{number}", "made up", "texts", 8, 0.0, "reference", {}, rows))
+    return Report(
+        "2026-01-01T00:00:00+00:00",
+        "python -m bench",
+        machine=dict(_MACHINE),
+        contestants=[Contestant(name, name, kind) for name, kind in _KINDS.items()],
+        cases=found,
+    )
+
+
+def slow_down(report: Report, contestant: str, factor: float, cases: slice = slice(None)) -> Report:
+    for case in report.cases[cases]:
+        row = case.row(contestant)
+        row.samples = [[each * factor for each in passes] for passes in row.samples]
+    return report
+
+
+def significant(found: Comparison) -> set[tuple[str, str]]:
+    return {(each.case, each.contestant) for each in found.speeds if each.significant}
+
+
+def test_noise_alone_raises_no_alarm() -> None:
+    alarms = [bool(significant(compare_reports(made_up(2 * seed), made_up(2 * seed + 1)))) for seed in range(15)]
+    assert sum(alarms) <= 1
+
+
+def test_a_planted_slowdown_of_the_engine_is_caught() -> None:
+    caught = [compare_reports(made_up(seed), made_up(100 + seed, 1.2)) for seed in range(8)]
+    assert all(found.regressions for found in caught)
+    assert {each.contestant for found in caught for each in found.speeds if each.regression} == {
+        name for name, kind in _KINDS.items() if kind == "engine"
+    }
+
+
+def test_three_rounds_catch_it_over_all_cases() -> None:
+    found = compare_reports(made_up(1, rounds=3), made_up(2, 1.2, rounds=3))
+    assert (ALL_CASES, "engine-a") in significant(found)
+    together = next(each for each in found.speeds if (each.case, each.contestant) == (ALL_CASES, "engine-a"))
+    assert together.change.ratio.low < 1 / 1.2 < together.change.ratio.high
+
+
+def test_one_row_that_is_half_as_fast_is_named_and_no_other() -> None:
+    new = slow_down(made_up(2, passes=3), "engine-b", 2.0, slice(4, 5))
+    found = compare_reports(made_up(1, passes=3), new)
+    assert significant(found) == {("case-4", "engine-b")}
+    assert [each.regression for each in found.speeds if each.significant] == [True]
+
+
+def test_a_slower_baseline_on_a_slower_machine_is_no_change() -> None:
+    new = made_up(2)
+    for name in _KINDS:
+        slow_down(new, name, 3.0)
+    assert not significant(compare_reports(made_up(1), replace(new, machine={**_MACHINE, "processor": "another"})))
+    # On one machine it is seen in the baseline's own seconds, which are no regression of the engine.
+    found = compare_reports(made_up(1), new)
+    assert {name for _, name in significant(found)} == {"reference"}
+    assert not found.regressions
+
+
+def test_faster_is_significant_but_no_regression() -> None:
+    found = compare_reports(made_up(1), slow_down(made_up(2), "engine-a", 0.5))
+    assert (ALL_CASES, "engine-a") in significant(found)
+    assert not found.regressions
+
+
+def test_a_peers_slowdown_counts_only_if_asked_for() -> None:
+    old, new = made_up(1), slow_down(made_up(2), "peer-a", 1.5)
+    assert "peer-a" in {name for _, name in significant(compare_reports(old, new))}
+    assert not compare_reports(old, new).regressions
+    assert compare_reports(old, new, everybody=True).regressions
+
+
+def test_the_threshold() -> None:
+    old, new = made_up(1, noise=0.005), slow_down(made_up(2, noise=0.005), "engine-a", 1.15)
+    assert compare_reports(old, new, 0.10).regressions
+    assert not compare_reports(old, new, 0.20).regressions
+
+
+def test_a_report_beside_itself_and_a_single_round() -> None:
+    assert not significant(compare_reports(made_up(1), made_up(1)))
+    # All cases together could still be judged; two are too few for that.
+    found = compare_reports(made_up(1, rounds=1, cases=2), made_up(2, 2.0, rounds=1, cases=2))
+    assert not significant(found)
+    assert all(np.isinf(each.change.ratio.high) for each in found.speeds)
+
+
+@pytest.mark.parametrize("status", [WRONG, FAILED])
+def test_a_row_that_no_longer_works_is_a_regression(status: str) -> None:
+    new = made_up(2)
+    for name in ("engine-a", "peer-a"):
+        row = new.cases[3].row(name)
+        row.status, row.reason, row.samples = status, "cosine 0.3", []
+    found = compare_reports(made_up(1), new)
+    assert [(each.case, each.contestant, each.reason, each.regression) for each in found.broken] == [
+        ("case-3", "peer-a", "cosine 0.3", False),
+        ("case-3", "engine-a", "cosine 0.3", True),
+    ]
+    assert found.regressions == 1
+    back = compare_reports(new, made_up(1))
+    assert back.mended == ["case-3, peer-a", "case-3, engine-a"]
+    assert not back.regressions
+
+
+def test_without_a_baseline_seconds_are_compared_on_one_machine_only() -> None:
+    old, new = made_up(1), made_up(2, 1.5)
+    for report in (old, new):
+        for case in report.cases:
+            case.row("reference").status = FAILED
+            case.row("reference").samples = []
+    found = compare_reports(old, new)
+    assert {each.baseline for each in found.speeds} == {""}
+    assert found.regressions
+    elsewhere = compare_reports(old, replace(new, machine={}))
+    assert not elsewhere.speeds
+    assert len(elsewhere.not_compared) == 12 * 5
+    assert "no baseline was measured" in elsewhere.not_compared[0]
+
+
+def test_memory_growth_is_a_regression_of_the_engine_only_where_it_is_beyond_noise() -> None:
+    def memory(*peaks: int, name: str = "engine-a") -> Report:
+        report = made_up(1, cases=1)
+        report.cases[0].row(name).peak_bytes = list(peaks)
+        return report
+
+    assert compare_reports(memory(100), memory(112)).regressions == 1
+    assert compare_reports(memory(100), memory(109)).regressions == 0
+    assert compare_reports(memory(100, 90, 130), memory(125, 120, 126)).memory == []
+    assert compare_reports(memory(100, 101, 102), memory(125, 120, 126)).regressions == 1
+    less = compare_reports(memory(112), memory(100))
+    assert [each.new for each in less.memory] == [100]
+    assert not less.regressions
+    assert not compare_reports(memory(100, name="peer-a"), memory(200, name="peer-a")).regressions
+
+
+def test_resident_memory_at_the_end_of_a_long_run() -> None:
+    old, new = made_up(1, cases=1), made_up(1, cases=1)
+    old.cases[0].row("engine-a").resident_bytes = [100, 100]
+    new.cases[0].row("engine-a").resident_bytes = [100, 150]
+    for report in (old, new):
+        report.cases[0].row("engine-a").samples = []
+    assert compare_reports(old, new).regressions == 1
+
+
+def test_what_is_not_in_both_and_what_is_not_alike_is_said() -> None:
+    old, new = made_up(1, cases=4), made_up(2, 1.5, cases=3)
+    new.cases[0].items = 16
+    new.cases[1].rows = [row for row in new.cases[1].rows if row.contestant != "peer-a"]
+    found = compare_reports(old, new)
+    assert "case-1, peer-a" in found.only_old
+    assert "case-3, engine-a" in found.only_old
+    assert found.only_new == []
+    assert found.not_compared == ["case-0: the two reports' cases differ in what goes in"]
+    assert not [each for each in found.speeds if each.case == "case-0"]
+
+
+def test_unfair_comparisons_are_said() -> None:
+    old, new = made_up(1), made_up(2)
+    old = replace(old, settings={"threads": 2}, model={"digest": "aa"}, versions={"torch": "2.6"})
+    new = replace(new, settings={"threads": 4}, model={"digest": "bb"}, partial="interrupted")
+    new.machine |= {"cores": "4", "load": "3.0"}
+    assert compare_reports(old, new).cautions == [
+        "the new report is partial (interrupted)",
+        "machine: cores was 2, is 4",
+        "settings: threads was 2, is 4",
+        "versions: torch was 2.6, is unknown",
+        "model: digest was aa, is bb",
+    ]
+
+
+def _run(*arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    compare.add_options(parser)
+    return compare.run(parser.parse_args(arguments))
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str, str]:
+    names = tuple(str(tmp_path / f"{name}.json") for name in ("old", "same", "slow"))
+    for name, report in zip(names, (made_up(1), made_up(2), made_up(3, 1.25)), strict=True):
+        write_json(report, Path(name))
+    return names
+
+
+def test_the_command(files: tuple[str, str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    old, same, slow = files
+    assert _run(old, same) == 0
+    printed = capsys.readouterr().out
+    assert "72 rows compared" in printed
+    assert "  none\n" in printed
+    assert "no regressions" in printed
+    assert _run(old, slow) == 1
+    printed = capsys.readouterr().out
+    assert "REGRESSION" in printed
+    assert "engine-a" in printed
+    assert "peer-a" not in printed
+    assert _run(old, slow, "--threshold", "60") == 0
+    assert _run(old, same, "--every") == 0
+    assert "peer-a" in capsys.readouterr().out
+
+
+def test_the_command_prints_json(files: tuple[str, str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(files[0], files[2], "--json") == 1
+    content = json.loads(capsys.readouterr().out)
+    assert content["rows"] == 72
+    assert content["regressions"] == sum(each["regression"] for each in content["speeds"])
+    first = next(each for each in content["speeds"] if each["case"] != ALL_CASES and each["regression"])
+    assert first["change"]["new"] / first["change"]["old"] == pytest.approx(first["change"]["value"])
+    assert first["change"]["low"] <= first["change"]["value"] <= first["change"]["high"] < 1
+
+
+def test_a_single_round_is_said_and_is_valid_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, seed in (("a", 1), ("b", 2)):
+        write_json(made_up(seed, rounds=1), tmp_path / f"{name}.json")
+    arguments = str(tmp_path / "a.json"), str(tmp_path / "b.json")
+    assert _run(*arguments) == 0
+    assert "72 rows could not be judged" in capsys.readouterr().out
+    assert _run(*arguments, "--json") == 0
+    content = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert content["speeds"][-1]["change"]["high"] is None
+
+
+def test_bad_input(files: tuple[str, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other.json"
+    other.write_text("{}", encoding="utf-8")
+    with pytest.raises(PeerError, match=r"other\.json"):
+        _run(files[0], str(other))
+    with pytest.raises(OSError, match=r"missing\.json"):
+        _run(str(tmp_path / "missing.json"), files[0])
+    for wrong in ("-1", "nan", "ten", "inf"):
+        with pytest.raises(SystemExit):
+            _run(files[0], files[1], "--threshold", wrong)
+    assert "--threshold" in capsys.readouterr().err
+
+
+def test_reasons_cannot_write_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    old, new = made_up(1, cases=1), made_up(2, cases=1)
+    row = new.cases[0].row("engine-a")
+    row.status, row.reason = FAILED, "\x1b[31mred\nsecond line"
+    compare.print_comparison(old, new, compare_reports(old, new), 10.0)
+    printed = capsys.readouterr().out
+    assert "failed: ?[31mred  REGRESSION" in printed
+    assert "\x1b" not in printed
+    assert "second line" not in printed
