@@ -71,7 +71,8 @@ def headlines(report: Report) -> list[Headline]:
         case = report.case(question.case)
         if case is None:
             continue
-        reference = _measured(case, case.baseline)
+        baseline = case.row(case.baseline)
+        reference = baseline if baseline and _timed(baseline) else None
         other = fastest(report, case, ("reference", "peer"))
         engines = (fastest(report, case, ("engine",)), fastest(report, case, ("engine",), "fp32"))
         for ours in {row.contestant: row for row in engines if row}.values():
@@ -92,13 +93,12 @@ def fastest(report: Report, case: Case, kinds: tuple[str, ...], precision: str =
         precision: if given, of this alone.
     """
     named = {each.name for each in report.contestants if each.kind in kinds and precision in ("", each.precision)}
-    rows = [row for row in case.rows if row.status == MEASURED and row.contestant in named]
+    rows = [row for row in case.rows if _timed(row) and row.contestant in named]
     return min(rows, key=lambda row: seconds(row).value, default=None)
 
 
-def _measured(case: Case, contestant: str) -> Row | None:
-    row = case.row(contestant)
-    return row if row is not None and row.status == MEASURED else None
+def _timed(row: Row) -> bool:
+    return row.status == MEASURED and bool(row.samples)  # where memory alone is looked at, there are none
 
 
 def _headline(question: Question, ours: Row, theirs: Row, against: str) -> Headline:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench.measure import PeerError
+from bench.record_faults import faults
 
 __all__ = [
     "FAILED",
@@ -248,7 +248,7 @@ def write_json(report: Report, file: Path, **more: Any) -> None:
     content = {"schema_version": SCHEMA_VERSION, **asdict(report), **more}
     beside = file.with_name(file.name + ".part")
     beside.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(beside, file)
+    beside.replace(file)
 
 
 def read_report(file: Path) -> Report:
@@ -256,16 +256,24 @@ def read_report(file: Path) -> Report:
 
     Raises:
         OSError: the file cannot be read.
-        PeerError: it is no report, or one of another version.
+        PeerError: it is no report, a damaged one, or one of another version.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
         found = content["schema_version"]
         if found != SCHEMA_VERSION:
             raise PeerError(f"{file} has schema version {found}; this version of bench reads {SCHEMA_VERSION}")
-        return _report(content)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        report = _report(content)
+        wrong = faults(report, (MEASURED, WRONG, SKIPPED, FAILED))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise PeerError(f"{file} is no report of python -m bench: {type(error).__name__}: {error}") from None
+    if wrong:
+        raise PeerError(f"{file} is a damaged report: {'; '.join(wrong[:5])}")
+    return report
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")
 
 
 def _report(content: Mapping[str, Any]) -> Report:
