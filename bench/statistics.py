@@ -3,8 +3,8 @@
 A machine that is shared has slow minutes. Contestants therefore ran in turn, and a ratio is taken within each round,
 where both had the same minute; the figure is the median over the rounds. Its interval is a bootstrap: rounds are drawn
 again, the same for both sides, and within each round the passes of either side; 95 % of the medians so found lie in it.
-With few rounds it is rough: five reach from the least to the greatest and hold the truth in 94 of 100 runs, three in 75.
-It knows nothing of what stays the same during a run.
+With few rounds it is rough: five hold the truth in 94 of 100 runs, three in 75. It knows
+nothing of what stays the same during a run.
 """
 
 from __future__ import annotations
