@@ -3,7 +3,8 @@
 torch exports the packed graph, which fills its rows with texts. The plain graph (`input_ids`, `attention_mask`) is what
 other tools expect; it is the packed one with nodes before it that number the positions and point at each row's first
 token, and nodes after it that drop the axis of texts. Precisions are lowered on the plain graph; without these ends the
-result is packed again. The third face, with the masked-language head, is export.fill_mask's.
+result is packed again. It gives the embedding once more under the name that other tools look for, see `plain_spec`. The
+third face, with the masked-language head, is export.fill_mask's.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,6 +26,7 @@ from runtime.providers import PROVIDERS
 __all__ = [
     "LAST_HIDDEN_STATE",
     "PACKED_INPUTS",
+    "PLAIN_INPUTS",
     "exported_spec",
     "keep_needed",
     "pack_artifact",
@@ -32,17 +35,18 @@ __all__ = [
     "plain_graph",
     "plain_spec",
     "rename",
+    "text_a_row",
     "write_face",
 ]
 
 # What the heads read: the one tensor inside all text graphs that has a name of its own.
 LAST_HIDDEN_STATE = "last_hidden_state"
 _OUTPUTS = ("text_embeds", "cls_projected_embedding")
-# Names of the packed graph's outputs while they are not outputs.
-_INNER = {name: f"packed_{name}" for name in _OUTPUTS}
+# Names of the packed graph's outputs while they are not outputs, and of what its heads read.
+_INNER = {name: f"packed_{name}" for name in (*_OUTPUTS, LAST_HIDDEN_STATE)}
 PACKED_INPUTS = ("input_ids", "position_ids", "segment_ids", "cls_positions")
-_PLAIN_INPUTS = ("input_ids", "attention_mask")
-_ONE = "plain:one"
+PLAIN_INPUTS = ("input_ids", "attention_mask")
+_ZERO, _ONE = "plain:zero", "plain:one"
 # (rows, width, heads, size) → (rows, heads, size, width), and its two steps.
 _KEYS, _HEADS, _TURNED = (0, 2, 3, 1), (0, 2, 1, 3), (0, 1, 3, 2)
 
@@ -65,10 +69,15 @@ def exported_spec(size: int, longest: int, external_data: str, hidden_size: int,
 
 
 def plain_spec(size: int, longest: int) -> GraphSpec:
-    """Names and axes of the plain graph: int64 inputs, float32 outputs (batch, size)."""
+    """Names and axes of the plain graph: int64 inputs, float32 outputs (batch, size).
+
+    The last output is text_embeds again, as (batch, 1, size): optimum, and with it sentence-transformers, read nothing
+    but `last_hidden_state`, and take its first token. What the encoder itself makes of [CLS] would be another embedding
+    than the model's.
+    """
     return GraphSpec(
-        inputs=dict.fromkeys(_PLAIN_INPUTS, ("batch", "sequence")),
-        outputs=dict.fromkeys(_OUTPUTS, ("batch", size)),
+        inputs=dict.fromkeys(PLAIN_INPUTS, ("batch", "sequence")),
+        outputs={**dict.fromkeys(_OUTPUTS, ("batch", size)), LAST_HIDDEN_STATE: ("batch", 1, size)},
         limits={"batch": None, "sequence": longest},
     )
 
@@ -87,20 +96,30 @@ def plain_graph(source: Path, target: Path, spec: GraphSpec) -> GraphInfo:
     model = onnx.load(str(source), load_external_data=False)
     graph = model.graph
     rename(graph, _INNER)
+    _constants(graph, {_ZERO: np.array([0]), _ONE: np.array([1])})
     before = [
+        *text_a_row(graph),
+        helper.make_node("Slice", ["position_ids", _ZERO, _ONE, _ONE], ["cls_positions"]),
+    ]
+    after = [helper.make_node("Squeeze", [_INNER[name], _ONE], [name]) for name in _OUTPUTS]
+    after.append(helper.make_node("Unsqueeze", [_OUTPUTS[0], _ONE], [LAST_HIDDEN_STATE]))
+    return write_face(model, [*before, *_two_transposes(graph), *after], target, spec)
+
+
+def text_a_row(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Nodes that make position_ids and segment_ids of a text a row; their constants are added to the graph."""
+    _constants(graph, {"plain:0": np.int64(0), "plain:1": np.int64(1)})
+    return [
         helper.make_node("Shape", ["input_ids"], ["plain:shape"]),
         helper.make_node("Gather", ["plain:shape", "plain:1"], ["plain:sequence"]),
         helper.make_node("Range", ["plain:0", "plain:sequence", "plain:1"], ["plain:range"]),
         helper.make_node("Expand", ["plain:range", "plain:shape"], ["position_ids"]),
-        helper.make_node("Slice", ["position_ids", "plain:zero", _ONE, _ONE], ["cls_positions"]),
         helper.make_node("Identity", ["attention_mask"], ["segment_ids"]),
     ]
-    after = [helper.make_node("Squeeze", [inner, _ONE], [name]) for name, inner in _INNER.items()]
-    nodes = [*before, *_two_transposes(graph), *after]
-    for value, names in ((0, ("plain:0", "plain:zero")), (1, ("plain:1", _ONE))):
-        for name, array in zip(names, (np.int64(value), np.array([value])), strict=True):
-            graph.initializer.append(numpy_helper.from_array(np.asarray(array), name))
-    return write_face(model, nodes, target, spec)
+
+
+def _constants(graph: onnx.GraphProto, values: Mapping[str, Any]) -> None:
+    graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in values.items())
 
 
 def pack_graph(source: Path, target: Path, spec: GraphSpec) -> GraphInfo:
@@ -115,7 +134,7 @@ def pack_graph(source: Path, target: Path, spec: GraphSpec) -> GraphInfo:
         GraphError: the result is not the graph that was asked for.
     """
     model = onnx.load(str(source), load_external_data=False)
-    keep_needed(model.graph, _INNER.values(), {*PACKED_INPUTS, *_OUTPUTS})
+    keep_needed(model.graph, [_INNER[name] for name in _OUTPUTS], {*PACKED_INPUTS, *_OUTPUTS})
     rename(model.graph, {inner: name for name, inner in _INNER.items()})
     return write_face(model, list(model.graph.node), target, spec)
 

@@ -17,6 +17,7 @@ from export.floats import float_artifacts
 from export.graph import GraphSpec, export_graph
 from export.lower import Judge, Lowering, artifact, without_fp32, working_engines
 from export.models import CXRBertModel
+from export.other_tools import every_token_graph, write_sentence_transformers
 from export.packing import exported_spec, pack_artifact, packed_spec, plain_graph, plain_spec
 from export.parity import Progress, check_gates, packed_parity, text_parity
 from export.progress import Steps
@@ -119,7 +120,10 @@ def export_text(
         for index, found in enumerate(packs):
             filling = fill_mask_artifact(found, folder.parent, head, longest)
             kept += (_compare_masks(filling, folder.parent, engines, cases),)
+            if found.precision == "fp32":
+                every_token_graph(folder.parent / filling.file, config.vocab_size, longest)
             advance((index + 1) / len(packs))
+    write_sentence_transformers(folder, size, longest)
     return TextPart(longest, size, kept, embedding)
 
 

@@ -162,13 +162,13 @@ def test_other_tools_open_a_graph_of_two_inputs(exported: tuple[Path, Manifest],
 
     bundle, manifest = exported
     plain, packed = (artifact(manifest, precision, role).file for role in (EMBEDDING, PACKED))
-    for file, names in (
-        (plain, ["input_ids", "attention_mask"]),
-        (packed, ["input_ids", "position_ids", "segment_ids", "cls_positions"]),
+    for file, names, more in (
+        (plain, ["input_ids", "attention_mask"], ["last_hidden_state"]),
+        (packed, ["input_ids", "position_ids", "segment_ids", "cls_positions"], []),
     ):
         opened = onnxruntime.InferenceSession(str(bundle / file), providers=["CPUExecutionProvider"])
         assert [each.name for each in opened.get_inputs()] == names
-        assert [each.name for each in opened.get_outputs()] == ["text_embeds", "cls_projected_embedding"]
+        assert [each.name for each in opened.get_outputs()] == ["text_embeds", "cls_projected_embedding", *more]
 
 
 def stored(model: onnx.ModelProto) -> dict[str, tuple[str, ...]]:
