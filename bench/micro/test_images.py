@@ -1,0 +1,109 @@
+"""A file of 2,500 × 2,048 pixels → the square that the graph reads, beside the reference package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from runtime.images import load_pixels
+from runtime.pixels import remap_to_uint8, resize_and_crop
+
+_RESIZE, _CROP = 512, 480
+
+
+def _write_jpeg(film: NDArray[np.uint16], file: Path) -> None:
+    Image.fromarray((film >> 4).astype(np.uint8)).save(file, quality=95)
+
+
+def _write_png(film: NDArray[np.uint16], file: Path) -> None:
+    Image.fromarray(film).save(file, compress_level=1)
+
+
+def _write_dicom(film: NDArray[np.uint16], file: Path) -> None:
+    pydicom = pytest.importorskip("pydicom")
+    made = pydicom.Dataset()
+    made.file_meta = pydicom.dataset.FileMetaDataset()
+    made.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID = pydicom.uid.DigitalXRayImageStorageForPresentation
+    made.SOPInstanceUID = pydicom.uid.generate_uid(entropy_srcs=["made up"])
+    made.Modality, made.PhotometricInterpretation, made.SamplesPerPixel = "DX", "MONOCHROME2", 1
+    made.Rows, made.Columns = film.shape
+    made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 16, 12, 11, 0
+    made.PixelData = film.tobytes()
+    made["PixelData"].VR = "OW"
+    made.save_as(file, enforce_file_format=True)
+
+
+_WRITERS: dict[str, Callable[[NDArray[np.uint16], Path], None]] = {
+    "film.jpg": _write_jpeg,
+    "film.png": _write_png,
+    "film.dcm": _write_dicom,
+}
+
+
+@pytest.fixture(scope="module", params=_WRITERS)
+def file(request: pytest.FixtureRequest, film: NDArray[np.uint16], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """8-bit JPEG, 16-bit PNG, uncompressed 12-bit DICOM."""
+    written = tmp_path_factory.mktemp("files") / request.param
+    _WRITERS[request.param](film, written)
+    return written
+
+
+def _ours(file: Path) -> NDArray[np.uint8]:
+    (found,), faults = load_pixels([file], _RESIZE, _CROP)
+    assert not faults
+    return found.pixels
+
+
+def _reference(file: Path) -> NDArray[np.uint8]:
+    from health_multimodal.image.data.io import load_image
+    from torchvision.transforms import CenterCrop, Resize
+
+    return np.asarray(CenterCrop(_CROP)(Resize(_RESIZE)(load_image(file))))
+
+
+@pytest.mark.parametrize("prepare", [_ours, _reference], ids=["runtime", "reference"])
+def test_file(benchmark: Any, prepare: Callable[[Path], NDArray[np.uint8]], file: Path) -> None:
+    """Decode, remap, resize, crop."""
+    pytest.importorskip("health_multimodal")
+    benchmark.group = f"{file.suffix[1:]} file → 480 × 480"
+    assert np.array_equal(prepare(file), _reference(file))
+    benchmark.pedantic(prepare, (file,), rounds=5, warmup_rounds=1)
+
+
+def _float64(values: NDArray[Any]) -> NDArray[np.uint8]:
+    from health_multimodal.image.data.io import remap_to_uint8 as reference
+
+    return reference(values)
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+@pytest.mark.parametrize("remap", [remap_to_uint8, _float64], ids=["runtime", "reference in float64"])
+def test_remap(benchmark: Any, remap: Callable[..., NDArray[np.uint8]], bits: int, film: NDArray[np.uint16]) -> None:
+    """Values → 0–255: fixed point up to 12 bits, a table beyond."""
+    pytest.importorskip("health_multimodal")
+    benchmark.group = f"remap {bits} bits"
+    values = {8: (film >> 4).astype(np.uint8), 12: film, 16: film * 15}[bits]
+    assert np.array_equal(remap(values), _float64(values))
+    benchmark.pedantic(remap, (values,), rounds=5, warmup_rounds=1)
+
+
+def _torchvision(image: Image.Image, resize: int, crop: int) -> NDArray[np.uint8]:
+    from torchvision.transforms import CenterCrop, Resize
+
+    return np.asarray(CenterCrop(crop)(Resize(resize)(image)))
+
+
+@pytest.mark.parametrize("way", [resize_and_crop, _torchvision], ids=["runtime", "torchvision"])
+@pytest.mark.benchmark(group="resize and crop", max_time=0.3)
+def test_resize_and_crop(benchmark: Any, way: Callable[..., NDArray[np.uint8]], film: NDArray[np.uint16]) -> None:
+    """Both lead to Pillow's filter: what is around it must cost nothing."""
+    image = Image.fromarray((film >> 4).astype(np.uint8))
+    assert np.array_equal(way(image, _RESIZE, _CROP), _torchvision(image, _RESIZE, _CROP))
+    benchmark(way, image, _RESIZE, _CROP)
