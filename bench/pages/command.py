@@ -1,0 +1,32 @@
+"""`python -m bench report`: write the pages of a report again, from its JSON."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from bench.pages import write_pages
+from bench.record import read_report
+
+__all__ = ["NAME", "SUMMARY", "add_options", "run"]
+
+NAME = "report"
+SUMMARY = "Write report.html, report.md and the plots again from a report.json; nothing is measured."
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("report", type=Path, metavar="REPORT.JSON", help="what a run of python -m bench wrote")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the pages go (the folder of REPORT.JSON)")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command and print the files written.
+
+    Raises:
+        PeerError: the file is no report, or a library is missing.
+        OSError: a file cannot be read or written.
+    """
+    report = read_report(options.report)
+    for file in write_pages(report, options.out or options.report.parent):
+        print(file)

@@ -1,0 +1,63 @@
+"""The first table: the ratios that people ask for."""
+
+from __future__ import annotations
+
+from bench.headlines import Headline, headlines
+from bench.pages.formats import NOTHING, interval_text, percent_text, plain, ratio_text, seconds_interval, seconds_text
+from bench.pages.table import Cell, Column, Line, Table
+from bench.record import Report
+
+__all__ = ["headline_table"]
+
+
+def headline_table(report: Report) -> Table:
+    """A line for each question and contestant of ours: how many times as fast as others."""
+    known = {each.name: each.label for each in report.contestants}
+    grouped: dict[tuple[str, str], list[Headline]] = {}
+    for each in headlines(report):
+        grouped.setdefault((each.question, each.ours), []).append(each)
+    lines = []
+    for (question, ours), found in grouped.items():
+        time = found[0].our_seconds
+        against = {each.against: each for each in found}
+        lines.append(
+            Line(
+                (
+                    Cell(question),
+                    Cell(plain(known.get(ours, ours)), tone="good", strong=True),
+                    Cell(seconds_text(time.value), time.value, seconds_interval(time)),
+                    _against(against.get("the reference"), known, ""),
+                    _against(against.get("the fastest other"), known, "the reference is the fastest other"),
+                    _share(next((each.memory for each in found if each.memory is not None), None)),
+                ),
+                "engine",
+            )
+        )
+    columns = (
+        Column("Question"),
+        Column("This engine"),
+        Column("Its time", True, "median over the rounds, with 95 % interval"),
+        Column("Against the reference", True, "how many times as fast, with 95 % interval; below, the other's time"),
+        Column(
+            "Against the fastest other", True, "how many times as fast, with 95 % interval; below, the other's time"
+        ),
+        Column("Memory", True, "our process's peak memory, of the reference's (else the other's)"),
+    )
+    note = (
+        "For each question this engine's fastest, and its fastest in fp32, whose answers are PyTorch's. "
+        "4× is a quarter of the time. In parentheses the 95 % interval."
+    )
+    return Table("headlines", "How many times as fast", columns, tuple(lines), note)
+
+
+def _against(headline: Headline | None, known: dict[str, str], why: str) -> Cell:
+    if headline is None:
+        return Cell(NOTHING, small=why)
+    ratio = headline.ratio
+    other = f"{plain(known.get(headline.theirs, headline.theirs))}, {seconds_text(headline.their_seconds.value)}"
+    text = f"{ratio_text(ratio.value)} ({interval_text(ratio)})"
+    return Cell(text, ratio.value, other, tone="good" if ratio.low > 1 else "", strong=True)
+
+
+def _share(memory: float | None) -> Cell:
+    return Cell(NOTHING) if memory is None else Cell(percent_text(memory), memory)
