@@ -235,7 +235,7 @@ def _compare_memory(case: str, row: Row, old_row: Row, threshold: float, counts:
 # Digests differ where a bundle was exported again, which may be what is compared: said, like all the rest.
 _COMPARED = ("machine", "settings", "versions", "model")
 # They differ between any two runs.
-_PASSING = {("machine", "load"), ("settings", "out")}
+_PASSING = {("machine", name) for name in ("load", "load before", "load after", "time")}
 
 
 def _cautions(old: Report, new: Report) -> list[str]:
@@ -249,5 +249,9 @@ def _cautions(old: Report, new: Report) -> list[str]:
         now: Mapping[str, object] = getattr(new, part)
         for name in sorted(was.keys() | now.keys()):
             if (part, name) not in _PASSING and was.get(name) != now.get(name):
-                cautions.append(f"{part}: {name} was {was.get(name, 'unknown')}, is {now.get(name, 'unknown')}")
+                cautions.append(f"{part}: {name} {_differs(was.get(name, 'unknown'), now.get(name, 'unknown'))}")
     return cautions
+
+
+def _differs(was: object, now: object) -> str:
+    return "differ" if isinstance(was, Mapping) or isinstance(now, Mapping) else f"was {was}, is {now}"

@@ -87,7 +87,7 @@ def print_comparison(old: Report, new: Report, found: Comparison, threshold: flo
     _print_list(
         "Measured in the old report, not in the new one",
         [
-            f"{each.case}, {each.contestant}: {each.status}: {_line(each.reason)}{_mark(each.regression)}"
+            f"{each.case}, {each.contestant}: {each.status}{_mark(each.regression)}: {each.reason}"
             for each in found.broken
         ],
         len(found.broken),
@@ -129,7 +129,7 @@ def _print_list(title: str, lines: Sequence[str], shown: int = _SHOWN) -> None:
         return
     print(f"\n{title}:")
     for line in lines[:shown]:
-        print(f"  {line}")
+        print(f"  {_line(line)}")
     if len(lines) > shown:
         print(f"  … and {len(lines) - shown} more (--json lists all)")
 
@@ -143,7 +143,7 @@ def _mark(regression: bool) -> str:
 
 
 def _line(text: str) -> str:
-    """The first line of what a peer said, without what a terminal would obey."""
+    """The first line of a text, as peers' reasons may have many, without what a terminal would obey."""
     first = next(iter(text.splitlines()), "")
     return "".join(each if each.isprintable() else "?" for each in first)[:200]
 

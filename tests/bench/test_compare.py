@@ -23,7 +23,7 @@ _KINDS = {
     "engine-b": "engine",
     "engine-c": "engine",
 }
-_MACHINE = {"processor": "a processor", "cores": "2", "load": "0.1"}
+_MACHINE = {"processor": "a processor", "cores": "2", "load before": "0.1"}
 
 
 def made_up(
@@ -196,15 +196,18 @@ def test_what_is_not_in_both_and_what_is_not_alike_is_said() -> None:
 
 def test_unfair_comparisons_are_said() -> None:
     old, new = made_up(1), made_up(2)
-    old = replace(old, settings={"threads": 2}, model={"digest": "aa"}, versions={"torch": "2.6"})
+    old = replace(
+        old, settings={"threads": 2}, model={"digest": "aa", "weights": {"x": "1"}}, versions={"torch": "2.6"}
+    )
     new = replace(new, settings={"threads": 4}, model={"digest": "bb"}, partial="interrupted")
-    new.machine |= {"cores": "4", "load": "3.0"}
+    new.machine |= {"cores": "4", "load before": "3.0", "time": "another"}
     assert compare_reports(old, new).cautions == [
         "the new report is partial (interrupted)",
         "machine: cores was 2, is 4",
         "settings: threads was 2, is 4",
         "versions: torch was 2.6, is unknown",
         "model: digest was aa, is bb",
+        "model: weights differ",
     ]
 
 
@@ -279,6 +282,6 @@ def test_reasons_cannot_write_to_the_terminal(capsys: pytest.CaptureFixture[str]
     row.status, row.reason = FAILED, "\x1b[31mred\nsecond line"
     compare.print_comparison(old, new, compare_reports(old, new), 10.0)
     printed = capsys.readouterr().out
-    assert "failed: ?[31mred  REGRESSION" in printed
+    assert "failed  REGRESSION: ?[31mred" in printed
     assert "\x1b" not in printed
     assert "second line" not in printed
