@@ -1,85 +1,118 @@
-"""From process start to the first text embedding."""
+"""From process start to the first text embedding, and the memory that it takes."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
-from bench.measure import PeerError, compare_processes
-from bench.peers import ENGINE_TEXT, TRANSFORMERS_TEXT
+import numpy as np
 
-__all__ = ["prepare", "run"]
+from bench.contestants import REFERENCE, Entry
+from bench.gates import judge
+from bench.measure import PeerError, ProcessSample, run_process
+from bench.model import Model
+from bench.record import FAILED, MEASURED, SKIPPED, WRONG, Case, Row
+
+__all__ = ["cold_start_case", "measure_cold_starts"]
 
 _TEXT = "There is no pneumothorax or pleural effusion"
-# Largest difference of a component. int8 of random weights is not faithful, only recognizable.
-_TOLERANCES = {"fp32": 1e-5}
-_TOLERANCE = 0.1
+
+# Whole processes; they end with report(vector), see bench.measure. argv: bundle, checkpoint, text, provider, precision.
+_ENGINE = """
+import runtime
+engine = runtime.load(sys.argv[1], provider=sys.argv[4], precision=sys.argv[5], parts=["text"])
+report(engine.text.encode(sys.argv[3])[0])
+"""
+# As the model card does it, less the downloaded code: tokenizer and model by from_pretrained, then the projected [CLS]
+# embedding.
+_TRANSFORMERS = """
+from pathlib import Path
+import torch
+from transformers import BertTokenizer
+from transformers.utils import logging
+from export.models import CXRBertModel, bert_config
+logging.set_verbosity_error()
+logging.disable_progress_bar()
+folder = Path(sys.argv[2])
+tokenizer = BertTokenizer.from_pretrained(str(folder))
+config = bert_config(json.loads((folder / "config.json").read_text()))
+model = CXRBertModel.from_pretrained(str(folder), config=config).eval()
+inputs = tokenizer([sys.argv[3].rstrip("!?.")], return_tensors="pt")
+with torch.inference_mode():
+    projected = model.cls_projection(inputs["input_ids"], inputs["attention_mask"])
+report(torch.nn.functional.normalize(projected, dim=-1)[0].tolist())
+"""
+_ONNXRUNTIME = """
+import numpy, onnxruntime
+from tokenizers import Tokenizer
+tokenizer = Tokenizer.from_file(sys.argv[1] + "/text/tokenizer.json")
+session = onnxruntime.InferenceSession(sys.argv[1] + "/text/onnx/model.onnx", providers=["CPUExecutionProvider"])
+ids = numpy.array([tokenizer.encode(sys.argv[3].rstrip("!?.")).ids])
+report(session.run(["text_embeds"], {"input_ids": ids, "attention_mask": numpy.ones_like(ids)})[0][0])
+"""
+_SCRIPTS: Mapping[str, str] = MappingProxyType(
+    {"reference": _TRANSFORMERS, "onnxruntime": _ONNXRUNTIME, "engine": _ENGINE}
+)
 
 
-def run(options: argparse.Namespace, work: Path) -> None:
-    """Measure and print."""
-    checkpoint, bundle = prepare(options.checkpoint, options.bundle, options.family, options.precision, work)
-    engine = [str(bundle), options.provider, options.precision, _TEXT]
-    scripts = {
-        f"this engine ({options.provider}, {options.precision})": (ENGINE_TEXT, engine),
-        "transformers + torch (fp32)": (TRANSFORMERS_TEXT, [str(checkpoint), _TEXT]),
-    }
-    tolerance = _TOLERANCES.get(options.precision, _TOLERANCE)
-    samples, difference = compare_processes(scripts, options.rounds, tolerance)
-    if options.json:
-        report = {
-            "machine": f"{platform.machine()}, {os.cpu_count()} processors",
-            "largest_difference": difference,
-            "samples": {
-                each.name: [{"seconds": run.seconds, "peak_bytes": run.peak_bytes} for run in each.runs]
-                for each in samples
-            },
-        }
-        print(json.dumps(report, indent=2))
-        return
-    ours, theirs = samples
-    print(f"process start → first text embedding, medians of {options.rounds} interleaved runs, warm disk")
-    for each in samples:
-        low, high = min(run.seconds for run in each.runs), max(run.seconds for run in each.runs)
-        print(f"  {each.name:30} {each.seconds:6.2f} s ({low:.2f}–{high:.2f})   peak {each.peak_bytes / 1e6:7.0f} MB")
-    print(
-        f"  ratio: {theirs.seconds / ours.seconds:.1f} × sooner, {ours.peak_bytes / theirs.peak_bytes:.0%} of the "
-        f"memory; the embeddings agree within {difference:.1e}"
-    )
-
-
-def prepare(checkpoint: Path | None, bundle: Path | None, family: str, precision: str, work: Path) -> tuple[Path, Path]:
-    """The checkpoint and its bundle; made in processes of their own, so that nothing of torch stays in this one.
+def measure_cold_starts(
+    case: Case, entries: Sequence[Entry], model: Model, rounds: int, progress: Callable[[str], None]
+) -> None:
+    """Start contestants in turn, after one uncounted start of each whose answers are compared.
 
     Args:
-        checkpoint: None writes random weights.
-        bundle: None exports the checkpoint.
-        family: of `export.families.FAMILIES`.
-        precision: that the bundle must have beside fp32.
-        work: folder for what is made.
-
-    Raises:
-        PeerError: the checkpoint cannot be exported.
+        case: gets its rows as they are measured.
+        entries: contestants; those that start in no way of their own are left out.
+        model: what they load.
+        rounds: counted starts of each.
+        progress: called with what is going on.
     """
-    if checkpoint is None:
-        checkpoint = work / "checkpoint"
-        code = (
-            "import sys; from pathlib import Path; from export.families import FAMILIES; "
-            "from export.random_checkpoint import write_random_checkpoint; "
-            "write_random_checkpoint(Path(sys.argv[1]), FAMILIES[sys.argv[2]])"
-        )
-        if subprocess.run([sys.executable, "-c", code, str(checkpoint), family], check=False).returncode:
-            raise PeerError("a checkpoint of random weights could not be written")
-    if bundle is None:
-        bundle = work / "bundle"
-        command = [family, "--checkpoint", str(checkpoint), "--out", str(bundle), "--precision"]
-        command.append("fp32" if precision == "auto" else ",".join(dict.fromkeys(("fp32", precision))))
-        exported = subprocess.run([sys.executable, "-m", "export", *command], stdout=subprocess.DEVNULL, check=False)
-        if exported.returncode:
-            raise PeerError("the checkpoint could not be exported")
-    return checkpoint, bundle
+    expected = None
+    for entry in entries:
+        if entry.opener not in _SCRIPTS or "texts" not in entry.systems:
+            continue
+        progress(f"cold-start: {entry.contestant.label} for the first time")
+        row = Row(entry.name, MEASURED)
+        case.rows.append(row)
+        row.reason = entry.unavailable()
+        if row.reason:
+            row.status = SKIPPED
+            continue
+        try:
+            answer = np.array([_start(entry, model).answer])
+        except PeerError as error:
+            row.status, row.reason = FAILED, str(error)
+            continue
+        if entry.name == case.baseline:
+            expected = answer
+        elif expected is None:
+            row.status, row.reason = WRONG, f"'{case.baseline}' gave no answer to compare its own with"
+        else:
+            judgement = judge("texts", answer, expected, entry.contestant.precision, model.trained)
+            row.fidelity = judgement.fidelity
+            if judgement.wrong:
+                row.status, row.reason = WRONG, judgement.wrong
+    known = {entry.name: entry for entry in entries}
+    for number in range(rounds):
+        progress(f"cold-start: round {number + 1} of {rounds}")
+        for row in case.rows:
+            if row.status != MEASURED:
+                continue
+            try:
+                sample = _start(known[row.contestant], model)
+            except PeerError as error:
+                row.status, row.reason, row.samples, row.peak_bytes = FAILED, str(error), [], []
+                continue
+            row.samples.append([sample.seconds])
+            row.peak_bytes.append(sample.peak_bytes)
+
+
+def cold_start_case() -> Case:
+    """Without rows."""
+    title = "process start → first text embedding, warm disk"
+    return Case("cold-start", "cold-start", title, "starts", 1, 0.0, REFERENCE.name)
+
+
+def _start(entry: Entry, model: Model) -> ProcessSample:
+    named = (entry.contestant.provider, entry.contestant.precision)
+    return run_process(_SCRIPTS[entry.opener], [str(model.bundle.root), str(model.checkpoint), _TEXT, *named])

@@ -1,4 +1,4 @@
-"""What is measured with: texts of a file, a sentence, JPEG files."""
+"""What is measured with: texts of a file, JPEG files."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ from PIL import Image
 from bench.measure import PeerError
 from runtime.tokenization import Tokenizer
 
-__all__ = ["SENTENCE_TOKENS", "cut", "read_texts", "sample", "short_sentence", "write_jpegs"]
-
-SENTENCE_TOKENS = 16
-_SENTENCE = "There is no focal consolidation, pleural effusion or pneumothorax"
+__all__ = ["cut", "read_texts", "sample", "write_jpegs"]
 
 
 def read_texts(file: Path, column: str) -> list[str]:
@@ -59,14 +56,6 @@ def cut(text: str, tokenizer: Tokenizer) -> str:
         words = text.split()
         text = " ".join(words[: len(words) * 9 // 10])
     return text
-
-
-def short_sentence(tokenizer: Tokenizer) -> str:
-    """`_SENTENCE`, cut or filled with digits, which are a token each in every vocabulary."""
-    sentence = _SENTENCE
-    while (tokens := len(tokenizer.encode([sentence])[0])) > SENTENCE_TOKENS:
-        sentence = sentence.rpartition(" ")[0]
-    return sentence + " 1" * (SENTENCE_TOKENS - tokens)
 
 
 def write_jpegs(folder: Path, count: int, seed: int) -> list[str]:

@@ -2,72 +2,108 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
-from bench.cold_start import prepare
+from bench.child import Child
+from bench.contestants import Entry
 from bench.measure import PeerError
+from bench.record import FAILED, MEASURED, Case, Row
+from runtime.bundle import Bundle
 
-__all__ = ["run"]
+__all__ = ["measure_memory", "memory_case"]
 
-_SOME = 200
+# Requests and images before the first look: buffers and kernels are there then.
+_SOME = 100
+_SECONDS = 3600.0
 
 _SCRIPT = """
 import gc, json, sys
 import numpy as np
 import runtime
-bundle, provider, precision, threads, texts, images, some = sys.argv[1:]
-texts, images, some = int(texts), int(images), int(some)
-engine = runtime.load(bundle, provider, precision, int(threads))
+told = json.loads(sys.argv[1])
+some = min(told["some"], told["requests"])
+engine = runtime.load(told["bundle"], told["provider"], told["precision"], told["threads"])
 rng = np.random.default_rng(0)
-def resident():
+def report():
     gc.collect()
     with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS"))
+        held = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS"))
+    print(json.dumps({"resident": held}), flush=True)
 def request():
     # One text, or some, or enough for the session of bulk work.
     count = int(rng.choice([1, 1, 1, 1, 2, 8, 32, 200], p=[.3, .2, .2, .1, .1, .05, .045, .005]))
     most = rng.choice([20, 60, 500], count, p=[.7, .28, .02])
     engine.text.encode(["1 " * int(rng.integers(1, 1 + words)) for words in most])
-def image():
-    height, width = rng.integers(480, 900, 2)
-    return rng.integers(0, 256, (int(height), int(width))).astype(np.uint8)
+def images(count):
+    if "image" not in told["parts"]:
+        return
+    sizes = rng.integers(480, 900, (count, 2))
+    for _ in engine.image.encode_iter(rng.integers(0, 256, size.tolist()).astype(np.uint8) for size in sizes):
+        pass
 engine.text.encode(["1 " * int(n) for n in rng.integers(1, 400, 200)])
 for _ in range(some):
     request()
-list(engine.image.encode_iter(image() for _ in range(some)))
-first = resident()
-marks = []
-for index in range(texts):
-    request()
-    if index % max(1, texts // 10) == 0:
-        marks.append(resident())
-for _ in engine.image.encode_iter(image() for _ in range(images)):
-    pass
-print(json.dumps({"first": first, "texts": marks, "last": resident()}))
+images(min(some, told["images"]))
+report()
+for part in range(10):
+    for _ in range(told["requests"] // 10):
+        request()
+    report()
+images(told["images"])
+report()
 """
+_LOOKS = 12
 
 
-def run(options: argparse.Namespace, work: Path) -> None:
-    """Measure in a process of its own, and print."""
-    _, bundle = prepare(options.checkpoint, options.bundle, options.family, options.precision, work)
-    arguments = [bundle, options.provider, options.precision, options.threads, options.texts_count]
-    arguments += [options.images_count, _SOME]
-    command = [sys.executable, "-c", _SCRIPT, *map(str, arguments)]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
-    if finished.returncode:
-        raise PeerError(finished.stderr.strip()[-2000:] or f"exit status {finished.returncode}")
-    report = json.loads(finished.stdout)
-    if options.json:
-        print(json.dumps(report, indent=2))
-        return
-    print(f"resident memory ({options.provider}, {options.precision})")
-    print(f"  after the first {_SOME} requests and images {report['first'] / 1e6:8.0f} MB")
-    print(f"  meanwhile {', '.join(f'{value / 1e6:.0f}' for value in report['texts'])} MB")
-    print(
-        f"  after {options.texts_count:,} requests and {options.images_count:,} images {report['last'] / 1e6:.0f} MB, "
-        f"{report['last'] / report['first'] - 1:+.1%}"
+def measure_memory(
+    case: Case,
+    entries: Sequence[Entry],
+    bundle: Bundle,
+    threads: int,
+    requests: int,
+    images: int,
+    progress: Callable[[str], None],
+) -> None:
+    """Watch one contestant after the other.
+
+    Args:
+        case: gets its rows as they are measured.
+        entries: of this engine.
+        bundle: what they load.
+        threads: of each.
+        requests: of mixed lengths.
+        images: of mixed sizes, after the requests.
+        progress: called with what is going on.
+    """
+    for entry in entries:
+        row = Row(entry.name, MEASURED)
+        case.rows.append(row)
+        told = {
+            "bundle": str(bundle.root),
+            "provider": entry.contestant.provider,
+            "precision": entry.contestant.precision,
+            "threads": threads,
+            "requests": requests,
+            "images": images,
+            "some": _SOME,
+            "parts": bundle.parts(),
+        }
+        child = Child([sys.executable, "-c", _SCRIPT, json.dumps(told)])
+        try:
+            for look in range(_LOOKS):
+                progress(f"memory: {entry.contestant.label}, look {look + 1} of {_LOOKS}")
+                row.resident_bytes.append(child.receive(_SECONDS)[1]["resident"])
+        except PeerError as error:
+            row.status, row.reason, row.resident_bytes = FAILED, str(error), []
+        finally:
+            child.stop()
+
+
+def memory_case(requests: int, images: int) -> Case:
+    """Without rows."""
+    title = (
+        f"resident memory from the {_SOME}th to the {_SOME + requests:,}th request, and after {images:,} images more"
     )
+    return Case("memory", "memory", title, "requests", requests, 0.0, "", {"requests": requests, "images": images})

@@ -1,157 +1,273 @@
-"""Let contestants run in turn, each in a process of its own, and compare what they answer before they are timed."""
+"""Let contestants run cases in turn, A B C A B C …, each in a process of its own, after their answers were compared."""
 
 from __future__ import annotations
 
 import json
-import os
-import statistics
-import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.child import Child
+from bench.contestants import Entry, peers_python
+from bench.gates import judge
 from bench.measure import PeerError
+from bench.peers.rates import RATE_OPERATIONS
+from bench.record import FAILED, MEASURED, SKIPPED, WRONG, Case, Contestant, Fidelity, Rate, Row
 
-__all__ = ["Contestant", "Times", "lowest_cosine", "take_turns"]
+__all__ = ["Limits", "Plan", "Turns"]
 
 # PyTorch, OpenMP and OpenVINO alike; each peer also sets its own.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+# A round of a contestant takes about so long, in as many passes as fit; slow ones take one.
+_ROUND_SECONDS, _MOST_PASSES = 0.25, 20
+# That a round may take in any case: the machine may be busy.
+_PATIENCE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """Something to time.
+class Limits:
+    """Bounds on a case.
 
     Attributes:
-        name: for the report.
-        spec: for `bench.worker`.
-        check: from its answer and the first contestant's to a reason why it is wrong, or None; None compares nothing.
-        passes: of the workload per round; each counts alone.
+        rounds: counted, at most.
+        least_rounds: counted, at least, however long they take.
+        case_seconds: after which no more than the least rounds are begun.
+        open_seconds: within which a contestant must have opened its model, and within which it must have computed a
+            case for the first time, which may compile.
+        pass_factor: how many times as long as the first one a pass may take before it counts as hung.
     """
 
-    name: str
-    spec: Mapping[str, Any]
-    check: Callable[[NDArray[Any], NDArray[Any]], str | None] | None = None
-    passes: int = 1
+    rounds: int = 5
+    least_rounds: int = 3
+    case_seconds: float = 60.0
+    open_seconds: float = 240.0
+    pass_factor: float = 30.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A case with what its contestants are given.
+
+    Attributes:
+        case: without rows.
+        system: of `bench.peers`: "texts", "images", "masks" or "joint".
+        given: what `bench.peers.contract` says a case gives.
+        entries: names of those that run it beside the baseline; None is all.
+        kind: "files" lets contestants take part that are for files alone.
+        threads: of each.
+    """
+
+    case: Case
+    system: str
+    given: Mapping[str, Any]
+    threads: int
+    entries: frozenset[str] | None = None
+    kind: str = ""
+
+    def runs(self, entry: Entry) -> bool:
+        """Whether a contestant takes part."""
+        able = self.system in entry.systems or (self.kind != "" and self.kind in entry.systems)
+        return able and (self.entries is None or entry.name in self.entries or entry.name == self.case.baseline)
 
 
 @dataclass
-class Times:
-    """Seconds of every counted pass of one contestant, and its answer."""
+class _Worker:
+    """A contestant's process, opened when it is first needed; `fault` is why it has no figures."""
 
-    name: str
-    answer: NDArray[Any]
-    seconds: list[float] = field(default_factory=list)
+    entry: Entry
+    status: str = MEASURED
+    fault: str = ""
+    child: Child | None = None
+    seconds: float = 0.0
+    answer: NDArray[Any] | None = None
 
-    @property
-    def median(self) -> float:
-        """Median seconds of a pass."""
-        return statistics.median(self.seconds)
-
-
-def lowest_cosine(bound: float) -> Callable[[NDArray[Any], NDArray[Any]], str | None]:
-    """A check that every embedding has at least this cosine with the first contestant's."""
-
-    def check(found: NDArray[Any], expected: NDArray[Any]) -> str | None:
-        if found.shape != expected.shape:
-            return f"its answer has shape {found.shape}, expected {expected.shape}"
-        norms = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
-        lowest = float(np.min((found * expected).sum(axis=1) / norms))
-        # NaN fails as well.
-        return (
-            None
-            if lowest >= bound
-            else f"an embedding has cosine {lowest:.5f} with the first, at least {bound} is expected"
-        )
-
-    return check
+    def fail(self, reason: str, status: str = FAILED) -> None:
+        self.status, self.fault = status, reason
 
 
-def take_turns(
-    contestants: Sequence[Contestant],
-    rounds: int,
-    threads: int,
-    progress: Callable[[str], None] = lambda message: None,
-) -> list[Times]:
-    """Time contestants in turn, A B C A B C …, after one uncounted pass whose answers are compared.
+class Turns:
+    """The processes of one system with one number of threads; a context manager, which ends them."""
 
-    Args:
-        contestants: the first is what others are compared with.
-        rounds: counted.
-        threads: that each may use.
-        progress: called with what is going on.
+    def __init__(
+        self,
+        system: str,
+        entries: Sequence[Entry],
+        spec: Mapping[str, Any],
+        *,
+        trained: bool,
+        rates: Sequence[str] = (),
+        limits: Limits = Limits(),
+        progress: Callable[[str], None] = lambda message: None,
+        worker: Sequence[str] = ("-m", "bench.worker"),
+    ) -> None:
+        """Prepare; nothing is started yet.
 
-    Returns:
-        Times in the order given.
+        Args:
+            system: what all plans ask for.
+            entries: contestants, the reference first.
+            spec: what every worker is told: "bundle", "checkpoint", "threads".
+            trained: whether the weights are.
+            rates: precisions whose matrix products run beside them.
+            limits: bounds on each case.
+            progress: called with what is going on.
+            worker: Python's arguments for a process that does what `bench.worker` does.
+        """
+        self._worker = tuple(worker)
+        self._system = system
+        self._spec = dict(spec)
+        self._trained = trained
+        self._limits = limits
+        self._progress = progress
+        self._workers = [_Worker(entry) for entry in entries]
+        self._rates = {precision: _Worker(_rate(precision)) for precision in rates}
+        self._stack = ExitStack()
+        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cxr-bench-")))
 
-    Raises:
-        PeerError: a process failed, or an answer is wrong: what is wrong has no time.
-    """
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cxr-bench-")))
-        processes: list[_Process] = []
-        times: list[Times] = []
-        for number, contestant in enumerate(contestants):
-            progress(f"preparing {contestant.name}")
-            answer = folder / f"{number}.npy"
-            spec = {**contestant.spec, "answer": str(answer), "threads": threads}
-            file = folder / f"{number}.json"
-            file.write_text(json.dumps(spec), encoding="utf-8")
-            errors = stack.enter_context((folder / f"{number}.log").open("w+", encoding="utf-8"))
-            processes.append(_Process(contestant.name, file, threads, errors))
-            stack.callback(processes[-1].stop)
-            processes[-1].receive()
-            times.append(Times(contestant.name, np.load(answer)))
-            wrong = contestant.check and contestant.check(times[-1].answer, times[0].answer)
-            if wrong:
-                raise PeerError(f"'{contestant.name}' is not timed: {wrong}")
-        for number in range(rounds):
-            for contestant, process, each in zip(contestants, processes, times, strict=True):
-                progress(f"round {number + 1} of {rounds}: {contestant.name}")
-                each.seconds += [process.run() for _ in range(contestant.passes)]
-    return times
+    def __enter__(self) -> Turns:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in (*self._workers, *self._rates.values()):
+            if worker.child is not None:
+                worker.child.stop()
+        self._stack.close()
+
+    def run(self, plan: Plan) -> Case:
+        """Compare the answers, then time in turn.
+
+        Returns:
+            The plan's case, with a row for everything that takes part: measured, or with the reason why not. On
+            KeyboardInterrupt and the like the rows measured so far stand in `plan.case`, which is the same object.
+        """
+        case = plan.case
+        file = self._folder / f"{case.name}.json"
+        file.write_text(json.dumps(plan.given), encoding="utf-8")
+        workers = [worker for worker in self._workers if plan.runs(worker.entry)]
+        if case.operations:
+            workers += self._rates.values()
+        for worker in workers:
+            self._progress(f"{case.name}: preparing {worker.entry.contestant.label}")
+            self._prepare(worker, file)
+        self._judge(plan, [worker for worker in workers if worker.entry.opener != "rate"])
+        timed = []
+        for worker in workers:
+            samples: list[list[float]] = []
+            if worker.entry.opener == "rate":
+                if worker.status == MEASURED:
+                    precision = worker.entry.contestant.precision
+                    case.rates[precision] = Rate(RATE_OPERATIONS[precision], samples)
+                    timed.append((worker, samples, None))
+                continue
+            row = Row(worker.entry.name, worker.status, worker.fault, samples, self._fidelity.get(worker.entry.name))
+            case.rows.append(row)
+            if worker.status == MEASURED:
+                timed.append((worker, samples, row))
+        self._time(case, timed)
+        for worker in workers:
+            if worker.status == WRONG:  # in this case; the next may be right
+                worker.status, worker.fault = MEASURED, ""
+        return case
+
+    def _prepare(self, worker: _Worker, file: Path) -> None:
+        """Open, if it is not, and compute the case for the first time."""
+        if worker.status != MEASURED:
+            return
+        try:
+            if worker.child is None:
+                missing = worker.entry.unavailable()
+                if missing:
+                    worker.fail(missing, SKIPPED)
+                    return
+                worker.child = self._start(worker.entry)
+                worker.child.receive(self._limits.open_seconds)
+            answer = self._folder / "answer.npy"
+            worker.child.send({"case": str(file), "answer": str(answer)})
+            worker.seconds = worker.child.receive(self._limits.open_seconds)[1]["seconds"]
+            worker.answer = np.load(answer)
+        except PeerError as error:
+            worker.fail(str(error))
+
+    def _start(self, entry: Entry) -> Child:
+        spec = {
+            **self._spec,
+            "peer": entry.opener,
+            "system": self._system,
+            "precision": entry.contestant.precision,
+            **entry.told,
+        }
+        # No name of a contestant goes into the path: they are the user's to choose.
+        file = self._folder / f"spec-{len(list(self._folder.glob('spec-*')))}.json"
+        file.write_text(json.dumps(spec), encoding="utf-8")
+        python = (peers_python() or sys.executable) if entry.foreign else sys.executable
+        threads = str(self._spec["threads"])
+        return Child([python, *self._worker, str(file)], dict.fromkeys(_THREAD_VARIABLES, threads))
+
+    def _judge(self, plan: Plan, workers: Sequence[_Worker]) -> None:
+        """Compare each answer with the reference's, or where that says nothing with its partner's."""
+        self._fidelity: dict[str, Fidelity | None] = {}
+        answers = {worker.entry.name: worker.answer for worker in workers if worker.status == MEASURED}
+        expected = answers.get(plan.case.baseline)
+        for worker in workers:
+            entry, answer = worker.entry, worker.answer
+            if worker.status != MEASURED or answer is None or entry.name == plan.case.baseline:
+                continue
+            other = expected
+            if plan.system == "masks" and entry.contestant.precision != "fp32":
+                other = answers.get(entry.partner)
+            if other is None:
+                worker.fail(f"'{plan.case.baseline}' gave no answer to compare its own with", WRONG)
+                continue
+            judgement = judge(plan.system, answer, other, entry.contestant.precision, self._trained)
+            self._fidelity[entry.name] = judgement.fidelity
+            if judgement.wrong:
+                worker.fail(judgement.wrong, WRONG)
+
+    def _time(self, case: Case, timed: list[tuple[_Worker, list[list[float]], Row | None]]) -> None:
+        began = time.perf_counter()
+        for number in range(self._limits.rounds):
+            if number >= self._limits.least_rounds and time.perf_counter() - began > self._limits.case_seconds:
+                break
+            self._progress(f"{case.name}: round {number + 1} of {self._limits.rounds}")
+            for worker, samples, row in list(timed):
+                passes = 1
+                if row is not None:
+                    passes = int(np.clip(_ROUND_SECONDS / max(worker.seconds, 1e-6), 1, _MOST_PASSES))
+                try:
+                    assert worker.child is not None
+                    worker.child.send({"passes": passes})
+                    limit = _PATIENCE_SECONDS + self._limits.pass_factor * passes * worker.seconds
+                    told = worker.child.receive(limit)[1]
+                except PeerError as error:
+                    # Its rounds so far are those of a contestant that crashes.
+                    timed.remove((worker, samples, row))
+                    worker.fail(str(error))
+                    samples.clear()
+                    if row is not None:
+                        row.status, row.reason = FAILED, str(error)
+                    continue
+                samples.append(told["seconds"])
+                if row is not None:
+                    row.peak_bytes = [told["peak_bytes"]]
+        for precision in [name for name, rate in case.rates.items() if not rate.samples]:
+            del case.rates[precision]
 
 
-class _Process:
-    """A contestant's worker."""
-
-    def __init__(self, name: str, spec: Path, threads: int, errors: IO[str]) -> None:
-        self._name = name
-        self._errors = errors
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.worker", str(spec)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            env={**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(threads))},
-        )
-
-    def receive(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line.startswith("{"):
-            self._process.kill()
-            self._process.wait()
-            self._errors.seek(0)
-            said = self._errors.read().strip()[-2000:] or f"exit status {self._process.returncode}"
-            raise PeerError(f"'{self._name}' failed: {said}")
-        return dict(json.loads(line))
-
-    def run(self) -> float:
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it died since; receive says of what
-            self._process.stdin.write("\n")
-            self._process.stdin.flush()
-        return float(self.receive()["seconds"])
-
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.communicate()
+def _rate(precision: str) -> Entry:
+    return Entry(
+        Contestant(f"rate-{precision}", f"{precision} matrix product", "rate", precision=precision),
+        "rate",
+        ("rate",),
+        ("openvino",),
+        told={"system": "rate"},
+    )

@@ -1,7 +1,9 @@
-"""A process that computes one contestant's workload whenever it is told to: `python -m bench.worker SPEC.json`.
+"""A process that runs cases through one contestant whenever it is told to: `python -m bench.worker SPEC.json`.
 
-It prepares itself, computes once, saves the answer to a file and says so; then each line on standard input starts a
-pass, and its seconds go to standard output. Contestants so run in turn, each alone, without paying for their start.
+It opens the contestant and says so. Then each line of standard input is a JSON object, answered by one: {"case": FILE,
+"answer": FILE} prepares a case, computes it, more than once where that is short, writes the answer as
+.npy and says how long a pass takes; {"passes": N} times N passes of it.
+Contestants so run in turn, each alone, without paying for their start.
 """
 
 from __future__ import annotations
@@ -10,32 +12,61 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bench.measure import peak_bytes
+
 __all__ = ["main"]
+
+# A first pass this long has shown that warming up once more changes little.
+_LONG_SECONDS = 1.0
 
 
 def main(spec: dict[str, Any]) -> None:
     """Serve one contestant.
 
     Args:
-        spec: "peer", its name in `bench.peers.PEERS`; "answer", the .npy file to write; and what the peer reads.
+        spec: "peer" and "system", its place in `bench.peers.PEERS`, and what the peer reads.
     """
-    from bench.peers import PEERS
-
     # What libraries print, from C too, must not be taken for reports.
     reports = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    run = PEERS[spec["peer"]](spec)
-    np.save(spec["answer"], run())
-    print(json.dumps({"ready": True}), file=reports, flush=True)
-    for _ in sys.stdin:
-        started = time.perf_counter()
-        run()
-        print(json.dumps({"seconds": time.perf_counter() - started}), file=reports, flush=True)
+
+    def report(**found: Any) -> None:
+        print(json.dumps(found), file=reports, flush=True)
+
+    from bench.peers import PEERS
+
+    prepare = PEERS[spec["peer"]][spec["system"]](spec)
+    report(ready=True)
+    run: Callable[[], Any] = _nothing
+    for line in sys.stdin:
+        told = json.loads(line)
+        if "case" in told:
+            run = prepare(json.loads(Path(told["case"]).read_text(encoding="utf-8")))
+            started = time.perf_counter()
+            answer = run()
+            seconds = time.perf_counter() - started
+            np.save(told["answer"], answer)
+            if seconds < _LONG_SECONDS:
+                seconds = min(_timed(run), _timed(run))
+            report(seconds=seconds)
+        else:
+            report(seconds=[_timed(run) for _ in range(told["passes"])], peak_bytes=peak_bytes())
+
+
+def _timed(run: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def _nothing() -> None:
+    raise RuntimeError("no case was prepared")
 
 
 if __name__ == "__main__":

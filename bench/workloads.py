@@ -1,4 +1,4 @@
-"""What is measured: each command's contestants, and how its figures are reported.
+"""What is measured: a table of workloads, each of one or more cases.
 
 The operations counted are those of the models as published, per real token or per image: padding, packing and what the
 rewrites save are not work done.
@@ -6,217 +6,275 @@ rewrites save are not work done.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bench.inputs import SENTENCE_TOKENS, cut, short_sentence, write_jpegs
-from bench.peers import RATE_OPERATIONS
-from bench.turns import Contestant, Times, lowest_cosine
+from bench.contestants import REFERENCE, Entry
+from bench.corpus import masked_texts, report_texts, texts_of_length
+from bench.inputs import cut, write_jpegs
+from bench.operations import image_operations, token_operations
+from bench.record import Case
+from bench.turns import Plan
+from runtime.bundle import Bundle
+from runtime.prompt_sets import prompt_set
 from runtime.tokenization import Tokenizer
+from runtime.workload import random_pixels
 
-__all__ = ["RATE", "Engine", "Workload", "image_files", "image_tensors", "latency", "percent_of_rate", "texts"]
+__all__ = ["QUICK", "WHOLE", "WORKLOADS", "Setting", "Size", "Workload"]
 
-RATE = "int8 matrix product 4096³"
-# Smallest cosine between embeddings in int8 and in fp32 of random weights; a wrong model is near 0 or far below.
-_AGREE_INT8 = 0.97
-_AGREE_BF16 = 0.98
-_AGREE_FP32 = 0.99999
+QUERY_TOKENS = 16
+_MASK_TOKENS, _MASK_TEXTS = 64, 8
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured.
+
+    Attributes:
+        texts: of the corpus.
+        shapes: batch and tokens.
+        files: JPEG files.
+        pixels: batches of prepared images.
+        corpus: numbers of texts, for how rates grow with them.
+        starts: cold starts of each.
+        requests: of the long run that memory is watched in, and images there.
+        images: see `requests`.
+    """
+
+    texts: int
+    shapes: tuple[tuple[int, int], ...]
+    files: int
+    pixels: tuple[int, ...]
+    corpus: tuple[int, ...]
+    starts: int
+    requests: int
+    images: int
+
+
+QUICK = Size(
+    texts=48,
+    shapes=((1, 16), (1, 64), (1, 128), (8, 16), (8, 64), (8, 128), (32, 64)),
+    files=8,
+    pixels=(1, 4, 16),
+    corpus=(1, 4, 16, 64, 256),
+    starts=5,
+    requests=400,
+    images=24,
+)
+WHOLE = Size(
+    texts=256,
+    shapes=tuple((batch, tokens) for batch in (1, 8, 32) for tokens in (16, 64, 128, 512)),
+    files=24,
+    pixels=(1, 4, 16),
+    corpus=(1, 4, 16, 64, 256, 1024, 4096),
+    starts=9,
+    requests=10_000,
+    images=2_000,
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What cases are made of.
+
+    Attributes:
+        bundle: the opened bundle.
+        entries: contestants.
+        size: how much.
+        threads: of each contestant.
+        seed: of what is drawn at random.
+        folder: for files that are made.
+        texts: the user's; empty takes synthetic reports.
+        source: where the texts come from.
+    """
+
+    bundle: Bundle
+    entries: Sequence[Entry]
+    size: Size
+    threads: int
+    seed: int
+    folder: Path
+    texts: tuple[str, ...] = ()
+    source: str = "synthetic reports"
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Of the bundle."""
+        return Tokenizer(self.bundle.path("text"), self.bundle.text_part().max_length)
+
+    @cached_property
+    def token(self) -> float:
+        """Operations for a token."""
+        return token_operations(self.bundle)
+
+    @cached_property
+    def image(self) -> float:
+        """Operations for an image; 0 where the network is not BioViL's."""
+        return image_operations(self.bundle)
+
+    def write_pixels(self, count: int) -> str:
+        """A file of noise in the shape of prepared images."""
+        part = self.bundle.image_part()
+        file = self.folder / f"pixels-{count}.npy"
+        if not file.exists():
+            pixels: NDArray[np.uint8] = random_pixels(count, part.crop)
+            np.save(file, pixels)
+        return str(file)
+
+    @cached_property
+    def files(self) -> list[str]:
+        """Paths of JPEG files."""
+        return write_jpegs(self.folder, self.size.files, self.seed)
+
+    @property
+    def own(self) -> frozenset[str]:
+        """Names of this engine's contestants."""
+        return frozenset(entry.name for entry in self.entries if entry.opener == "engine")
+
+    @property
+    def own_fp32(self) -> str:
+        """This engine in fp32, which is the reference's equal and faster to compare with; "" where it is not there."""
+        found = (
+            entry.name for entry in self.entries if entry.opener == "engine" and entry.contestant.precision == "fp32"
+        )
+        return next(found, "")
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Contestants with what one pass of theirs amounts to.
+    """A line of the table.
 
     Attributes:
-        title: for the report.
-        contestants: the first is what others are compared with, where there are others PyTorch or the reference.
-        items: texts or images in a pass, named by `unit`.
-        operations: useful ones in a pass; 0 where a share of the attainable rate says nothing.
+        name: what users ask for.
+        summary: for listings.
+        parts: of the bundle that it needs.
+        plans: its cases; None where it is measured in a way of its own (`bench.cold_start`, `bench.memory`).
     """
 
-    title: str
-    contestants: tuple[Contestant, ...]
-    items: int
-    unit: str
-    operations: float = 0.0
+    name: str
+    summary: str
+    parts: tuple[str, ...]
+    plans: Callable[[Setting], Iterator[Plan]] | None = None
 
 
-@dataclass(frozen=True)
-class Engine:
-    """What is measured of this engine, and the checkpoint with the same weights."""
-
-    bundle: Path
-    checkpoint: Path
-    provider: str
-    precision: str
-
-    def spec(self, peer: str, **more: Any) -> dict[str, Any]:
-        """What a worker is told."""
-        return {
-            "peer": peer,
-            "bundle": str(self.bundle),
-            "checkpoint": str(self.checkpoint),
-            "provider": self.provider,
-            "precision": self.precision,
-            **more,
-        }
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The text model's config.json."""
-        return dict(json.loads((self.bundle / "text" / "config.json").read_text(encoding="utf-8")))
-
-    @property
-    def agreement(self) -> float:
-        """Smallest cosine with the reference."""
-        return {"fp32": _AGREE_FP32, "bf16": _AGREE_BF16}.get(self.precision, _AGREE_INT8)
+def _plan(setting: Setting, case: Case, system: str, **given: object) -> Plan:
+    return Plan(case, system, given, setting.threads)
 
 
-def texts(engine: Engine, found: Sequence[str], source: str, only_ours: bool) -> Workload:
-    """Strings → embeddings; each text is cut to what the model reads.
-
-    Args:
-        engine: what is measured.
-        found: texts.
-        source: where they come from, for the title.
-        only_ours: leave out the peers, and with them the comparison of the answers.
-    """
-    tokenizer = Tokenizer(engine.bundle / "text", engine.config["max_position_embeddings"])
-    chosen = [cut(text, tokenizer) for text in found]
-    tokens = sum(len(row) for row in {tuple(row) for row in tokenizer.encode(chosen)})
-    given = {"texts": chosen}
-    ours = Contestant(
-        f"this engine ({engine.provider}, {engine.precision})",
-        engine.spec("engine texts", **given),
-        lowest_cosine(engine.agreement),
-    )
-    rate = Contestant(RATE, {"peer": "int8 rate"})
-    reference = Contestant("reference: PyTorch fp32, file order, MLM head", engine.spec("reference texts", **given))
-    plain = "fp32" if engine.precision == "auto" else engine.precision
-    others = (
-        Contestant(
-            "PyTorch bf16, sorted, embedding only",
-            engine.spec("torch bf16 texts", **given),
-            lowest_cosine(_AGREE_BF16),
-        ),
-        Contestant(
-            f"OpenVINO {plain}, sorted, batches of 32",
-            engine.spec("openvino texts", **{**given, "precision": plain}),
-            lowest_cosine(_AGREE_INT8),
-        ),
-    )
-    contestants = (ours, rate) if only_ours else (reference, ours, *others, rate)
-    return Workload(
-        f"{len(chosen)} texts of {source}, {tokens} different tokens' worth, strings → embeddings",
-        contestants,
-        len(chosen),
-        "texts",
-        tokens * _token_operations(engine.config),
-    )
+def _text_case(
+    setting: Setting, workload: str, name: str, title: str, texts: Sequence[str], parameters: dict[str, int]
+) -> Plan:
+    # Equal texts are computed once by whoever notices.
+    tokens = sum(len(row) for row in {tuple(row) for row in setting.tokenizer.encode(texts)})
+    case = Case(workload, name, title, "texts", len(texts), tokens * setting.token, REFERENCE.name, parameters)
+    return _plan(setting, case, "texts", texts=list(texts))
 
 
-def latency(engine: Engine) -> Workload:
-    """One sentence of 16 tokens, warm, one at a time."""
-    tokenizer = Tokenizer(engine.bundle / "text", engine.config["max_position_embeddings"])
-    given = {"texts": [short_sentence(tokenizer)]}
-    return Workload(
-        f"one sentence of {SENTENCE_TOKENS} tokens",
-        (
-            Contestant("PyTorch fp32 eager", engine.spec("torch fp32 texts", **given), passes=10),
-            Contestant(
-                f"this engine ({engine.provider}, {engine.precision})",
-                engine.spec("engine texts", **given),
-                lowest_cosine(engine.agreement),
-                passes=10,
-            ),
-        ),
-        1,
-        "texts",
-    )
+def _corpus_texts(setting: Setting, count: int) -> list[str]:
+    if setting.texts:
+        chosen = setting.texts[:count]
+        return [cut(text, setting.tokenizer) for text in chosen]
+    return report_texts(count, setting.seed, setting.tokenizer)
 
 
-def image_tensors(engine: Engine, batch: int) -> Workload:
-    """Prepared pixels → embeddings."""
-    return Workload(
-        f"image model, batch of {batch}, pixels → embeddings",
-        (
-            Contestant(
-                f"this engine ({engine.provider}, {engine.precision})", engine.spec("engine pixels", batch=batch)
-            ),
-            Contestant(RATE, {"peer": "int8 rate"}),
-        ),
-        batch,
-        "images",
-        batch * _image_operations(),
-    )
+def _texts(setting: Setting) -> Iterator[Plan]:
+    texts = _corpus_texts(setting, setting.size.texts)
+    mean = np.mean([len(row) for row in setting.tokenizer.encode(texts)])
+    title = f"{len(texts)} {setting.source}, {mean:.0f} tokens in the mean: strings → embeddings"
+    yield _text_case(setting, "texts", "texts", title, texts, {"texts": len(texts)})
 
 
-def image_files(engine: Engine, folder: Path, count: int, seed: int) -> Workload:
-    """JPEG files of 2,500 × 2,048 pixels → embeddings; made from phantoms, as radiographs cannot ship."""
-    paths = write_jpegs(folder, count, seed)
-    agree = lowest_cosine(engine.agreement)
-    name = f"{engine.provider}, {engine.precision}"
-    return Workload(
-        f"{count} JPEG files of 2,500 × 2,048 → embeddings",
-        (
-            Contestant("reference package, one by one", engine.spec("reference files", images=paths)),
-            Contestant(f"this engine ({name})", engine.spec("engine files", images=paths), agree),
-            Contestant(
-                f"this engine ({name}, fast_decode)",
-                engine.spec("engine files", images=paths, fast_decode=True),
-                agree,
-            ),
-        ),
-        count,
-        "images",
-    )
+def _query(setting: Setting) -> Iterator[Plan]:
+    texts = texts_of_length(QUERY_TOKENS, 1, setting.tokenizer)
+    title = f"one query of {QUERY_TOKENS} tokens: string → embedding"
+    yield _text_case(setting, "query", "query", title, texts, {"batch": 1, "tokens": QUERY_TOKENS})
 
 
-def percent_of_rate(workload: Workload, times: Sequence[Times]) -> dict[str, float]:
-    """Useful operations per second of each contestant, as a share of the int8 product's, round by round.
-
-    Returns:
-        Name → median over the rounds of the share; empty where the product was not measured.
-    """
-    rate = next((each for each in times if each.name == RATE), None)
-    if rate is None or not workload.operations:
-        return {}
-    shares = {}
-    for each in times:
-        if each is not rate:
-            pairs = zip(each.seconds, rate.seconds, strict=True)
-            shares[each.name] = float(
-                np.median([workload.operations / mine / (RATE_OPERATIONS / its) for mine, its in pairs])
-            )
-    return shares
+def _shapes(setting: Setting) -> Iterator[Plan]:
+    for batch, tokens in setting.size.shapes:
+        texts = texts_of_length(tokens, batch, setting.tokenizer)
+        title = f"{batch} {'text' if batch == 1 else 'texts'} of {tokens} tokens: strings → embeddings"
+        yield _text_case(
+            setting, "shapes", f"shapes-{batch}x{tokens}", title, texts, {"batch": batch, "tokens": tokens}
+        )
 
 
-def _token_operations(config: Mapping[str, Any]) -> float:
-    """Operations per token of BERT's layers: 2 × the weights that it is multiplied with.
+def _corpus(setting: Setting) -> Iterator[Plan]:
+    for count in setting.size.corpus:
+        texts = _corpus_texts(setting, count)
+        if setting.own_fp32 and len(texts) == count:
+            title = f"{count} {setting.source}: strings → embeddings"
+            plan = _text_case(setting, "corpus", f"corpus-{count}", title, texts, {"texts": count})
+            yield _own(setting, plan, setting.threads)
 
-    The products of attention, which grow with the length of the text, and the head are not counted.
-    """
-    hidden = config["hidden_size"]
-    return 2.0 * config["num_hidden_layers"] * (4 * hidden * hidden + 2 * hidden * config["intermediate_size"])
+
+def _threads(setting: Setting) -> Iterator[Plan]:
+    texts = _corpus_texts(setting, 32)
+    for threads in dict.fromkeys([*(2**power for power in range(12) if 2**power < setting.threads), setting.threads]):
+        if setting.own_fp32:
+            title = f"{len(texts)} {setting.source} with {threads} {'thread' if threads == 1 else 'threads'}"
+            plan = _text_case(setting, "threads", f"threads-{threads}", title, texts, {"threads": threads})
+            yield _own(setting, plan, threads)
 
 
-def _image_operations() -> float:
-    """Operations of ResNet-50 at 480 × 480 on three channels with BioViL's projector: 2 × its products."""
-    products = 240 * 240 * 64 * 3 * 49
-    side, inputs = 120, 64
-    for index, (blocks, width) in enumerate(((3, 64), (4, 128), (6, 256), (3, 512))):
-        for block in range(blocks):
-            products += side * side * inputs * width
-            if block == 0 and index > 0:
-                side //= 2
-            products += side * side * (9 * width * width + 4 * width * width)
-            if block == 0:
-                products += side * side * inputs * 4 * width
-            inputs = 4 * width
-    products += side * side * (2048 * 128 + 128 * 128)
-    return 2.0 * products
+def _own(setting: Setting, plan: Plan, threads: int) -> Plan:
+    """This engine alone, compared with itself in fp32, and without a share of the rate, which is all threads'."""
+    case = replace(plan.case, operations=0.0, baseline=setting.own_fp32)
+    return replace(plan, case=case, entries=setting.own, threads=threads)
+
+
+def _files(setting: Setting) -> Iterator[Plan]:
+    count = len(setting.files)
+    title = f"{count} JPEG files of 2,500 × 2,048 → embeddings"
+    case = Case("files", "files", title, "images", count, count * setting.image, REFERENCE.name, {"files": count})
+    yield replace(_plan(setting, case, "images", images=setting.files), kind="files")
+
+
+def _pixels(setting: Setting) -> Iterator[Plan]:
+    for batch in setting.size.pixels:
+        title = f"{batch} prepared {'image' if batch == 1 else 'images'}: pixels → embeddings"
+        name = f"pixels-{batch}"
+        case = Case("pixels", name, title, "images", batch, batch * setting.image, REFERENCE.name, {"batch": batch})
+        yield _plan(setting, case, "images", pixels=setting.write_pixels(batch))
+
+
+def _joint(setting: Setting) -> Iterator[Plan]:
+    prompts = [[each.label, each.positive[0], each.negative[0]] for each in prompt_set("chexpert").prompts]
+    tokens = sum(map(len, setting.tokenizer.encode([prompt for _, *pair in prompts for prompt in pair])))
+    title = f"one JPEG file against {len(prompts)} × 2 prompts: file and strings → probabilities"
+    operations = setting.image and setting.image + tokens * setting.token
+    case = Case("joint", "joint", title, "images", 1, operations, REFERENCE.name, {"prompts": 2 * len(prompts)})
+    yield _plan(setting, case, "joint", image=setting.files[0], prompts=prompts)
+
+
+def _fill_mask(setting: Setting) -> Iterator[Plan]:
+    texts = masked_texts(_MASK_TOKENS, _MASK_TEXTS, setting.tokenizer)
+    title = f"{_MASK_TEXTS} texts of {_MASK_TOKENS} tokens with one mask each → five words"
+    operations = _MASK_TEXTS * _MASK_TOKENS * setting.token
+    parameters = {"batch": _MASK_TEXTS, "tokens": _MASK_TOKENS}
+    case = Case("fill-mask", "fill-mask", title, "texts", _MASK_TEXTS, operations, REFERENCE.name, parameters)
+    yield _plan(setting, case, "masks", texts=texts)
+
+
+_TABLE = (
+    Workload("texts", "a corpus of reports: strings → embeddings", ("text",), _texts),
+    Workload("query", "one short query: latency", ("text",), _query),
+    Workload("shapes", "fixed batches and lengths", ("text",), _shapes),
+    Workload("corpus", "this engine: the rate against the number of texts", ("text",), _corpus),
+    Workload("threads", "this engine: the rate against the number of threads", ("text",), _threads),
+    Workload("fill-mask", "words for a mask", ("text",), _fill_mask),
+    Workload("pixels", "prepared images, batches of 1, 4 and 16", ("image",), _pixels),
+    Workload("files", "JPEG files end to end", ("image",), _files),
+    Workload("joint", "an image against pairs of prompts", ("text", "image"), _joint),
+    Workload("cold-start", "process start → first text embedding, and peak memory", ("text",)),
+    Workload("memory", "this engine: resident memory while much is embedded", ("text",)),
+    Workload("loadgen", "MLPerf LoadGen's scenarios, this engine", ("text",)),
+    Workload("manners", "whether other tools open the bundle's text folder", ("text",)),
+)
+WORKLOADS: Mapping[str, Workload] = MappingProxyType({workload.name: workload for workload in _TABLE})

@@ -1,86 +1,158 @@
-"""The commands on the tiny system, and their errors."""
+"""The run on the tiny system: one report, whatever goes wrong on the way."""
 
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from bench import cold_start, memory
+from bench import session
 from bench.__main__ import main
-from bench.workloads import RATE
-from export.sentences import SENTENCES
-from runtime.providers import PROVIDERS
-from tests.conftest import System
+from bench.record import FAILED, MEASURED, SKIPPED, Report, read_report
+from bench.workloads import WORKLOADS, Size
+from tests.conftest import ROOT, System
+
+SMALL = Size(texts=4, shapes=((1, 16),), files=1, pixels=(1,), corpus=(1, 3), starts=1, requests=10, images=1)
 
 
-def of(tiny: System, provider: str = "cpu") -> list[str]:
-    named = ["--bundle", str(tiny.bundle), "--checkpoint", str(tiny.checkpoint)]
-    return [*named, "--provider", provider, "--precision", "fp32", "--rounds", "1", "--threads", "1"]
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "QUICK", SMALL)
 
 
-def test_latency(tiny: System, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["latency", *of(tiny), "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
-    assert report["workload"] == "one sentence of 16 tokens"
-    assert {name: len(seconds) for name, seconds in report["seconds"].items()} == {
-        "PyTorch fp32 eager": 10,
-        "this engine (cpu, fp32)": 10,
-    }
-    assert report["share_of_int8_rate"] == {}
+def of(tiny: System, out: Path, *more: str) -> list[str]:
+    given = ["--bundle", str(tiny.bundle), "--checkpoint", str(tiny.checkpoint), "--out", str(out)]
+    return [*given, "--rounds", "1", "--threads", "1", *more]
 
 
-@pytest.mark.skipif(PROVIDERS["openvino"].missing() is not None, reason="OpenVINO computes the rate")
-def test_texts_beside_every_peer(tiny: System, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "notes.txt"
-    file.write_text("\n".join([*SENTENCES, *SENTENCES[:5]]), encoding="utf-8")
-    assert main(["texts", *of(tiny), "--texts", str(file), "--limit", "20", "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
-    assert len(report["seconds"]) == 5
-    assert set(report["share_of_int8_rate"]) == set(report["seconds"]) - {RATE}
-    assert report["items"] == 20
+def statuses(report: Report, case: str) -> dict[str, str]:
+    found = report.case(case)
+    assert found is not None
+    return {row.contestant: row.status for row in found.rows}
 
 
-def test_memory_with_few_requests(
-    tiny: System, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_run_writes_one_report(tiny: System, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    workloads = "texts,query,corpus,cold-start,memory"
+    peers = "onnxruntime,engine-cpu-fp32,torch-compile-bf16"
+    # This is full and of images, which the tiny network's other size keeps from the reference.
+    assert main(of(tiny, tmp_path, "--workloads", workloads, "--peers", peers)) == 0
+    printed = capsys.readouterr()
+    report = read_report(tmp_path / "report.json")
+    assert [case.name for case in report.cases] == ["texts", "query", "corpus-1", "corpus-3", "cold-start", "memory"]
+    assert report.partial == ""
+    texts = statuses(report, "texts")
+    assert texts["reference"] == texts["onnxruntime"] == texts["engine-cpu-fp32"] == MEASURED
+    assert statuses(report, "corpus-3") == {"engine-cpu-fp32": MEASURED}
+    assert statuses(report, "cold-start") == {
+        "reference": MEASURED, "onnxruntime": MEASURED, "engine-cpu-fp32": MEASURED,
+    }  # fmt: skip
+    memory = report.case("memory")
+    assert memory is not None
+    assert all(30e6 < value < 4e9 for value in memory.rows[0].resident_bytes)
+    assert len(memory.rows[0].resident_bytes) == 12
+    assert report.model["trained"] is False
+    assert report.machine["processor"]
+    assert report.versions["torch"]
+    assert str(tiny.bundle) not in (tmp_path / "report.json").read_text(), "no folder of this machine"
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert {each["case"] for each in content["headlines"]} == {"texts", "query", "cold-start"}
+    assert (tmp_path / "report.html").is_file()
+    assert (tmp_path / "report.md").is_file()
+    assert "An archive of reports" in printed.out
+    assert "Report: " in printed.out
+    assert "round 1 of 1" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--workloads", "texts,sounds"], r"no workload 'sounds'; there are: texts, query, .*manners"),
+        (["--peers", "abacus"], r"no peer 'abacus'; there are: .*engine.*torch-bf16"),
+        (["--peers", "engine-abacus-fp32"], r"no peer 'engine-abacus-fp32'; there are: .*engine-cpu-fp32"),
+        (["--texts", "absent.txt"], "absent.txt"),
+        (["--workloads", "query", "--family", "sounds"], ""),
+    ],
+)
+def test_what_is_not_known_lists_what_is(
+    tiny: System, tmp_path: Path, more: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(memory, "_SOME", 2)
-    few = ["--texts-count", "3", "--images-count", "1"]
-    assert main(["memory", *of(tiny), *few, "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
-    assert len(report["texts"]) == 3
-    assert all(30e6 < value < 4e9 for value in (report["first"], *report["texts"], report["last"]))
-    assert main(["memory", *of(tiny, "abacus"), *few]) == 1
-    assert "no provider 'abacus'" in capsys.readouterr().err
+    if "--family" in more:
+        arguments = ["--out", str(tmp_path), *more]
+        message = r"no family 'sounds'; there are: .*biovil"
+    else:
+        arguments = of(tiny, tmp_path, *more)
+    assert main(arguments) == 1
+    import re
+
+    assert re.search(message, capsys.readouterr().err)
 
 
-def test_a_file_that_is_not_there_is_found_before_the_export(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_bundle_of_other_weights_is_refused(
+    tiny: System, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cold_start, "prepare", lambda *arguments: pytest.fail("exported"))
-    assert main(["texts", "--texts", str(tmp_path / "absent.jsonl")]) == 1
-    assert "absent.jsonl" in capsys.readouterr().err
-    (tmp_path / "empty.txt").touch()
-    assert main(["texts", "--texts", str(tmp_path / "empty.txt")]) == 1
-    assert "holds no texts" in capsys.readouterr().err
+    assert main(["--bundle", str(tiny.bundle), "--out", str(tmp_path)]) == 1
+    assert "a bundle needs its checkpoint" in capsys.readouterr().err
+    other = tmp_path / "other"
+    other.mkdir()
+    assert main(["--bundle", str(tiny.bundle), "--checkpoint", str(other), "--out", str(tmp_path)]) == 1
+    assert "has no pytorch_model.bin, which the bundle" in capsys.readouterr().err
+    for name in ("pytorch_model.bin", "biovil_image_resnet50_proj_size_128.pt"):
+        (other / name).write_bytes(b"other")
+    assert main(["--bundle", str(tiny.bundle), "--checkpoint", str(other), "--out", str(tmp_path)]) == 1
+    assert "its sha256 is another one" in capsys.readouterr().err
 
 
-def test_a_checkpoint_that_cannot_be_exported_has_no_figures(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["latency", "--checkpoint", str(tmp_path)]) == 1
-    assert "the checkpoint could not be exported" in capfd.readouterr().err
+def test_when_the_time_is_up_the_report_is_partial(
+    tiny: System, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 10_000, 50))
+    monkeypatch.setattr(session.time, "monotonic", lambda: float(next(clock)))
+    more = ["--workloads", "query,corpus", "--peers", "engine-cpu-fp32", "--minutes", "1"]
+    assert main(of(tiny, tmp_path, *more)) == 0
+    report = read_report(tmp_path / "report.json")
+    assert report.partial == "the time was up (1 minutes)"
+    assert [case.name for case in report.cases] == ["query"]
+    assert "PARTIAL" in capsys.readouterr().out
+
+
+def test_an_interrupt_still_writes_what_was_measured(tiny: System, tmp_path: Path) -> None:
+    """Ctrl-C goes to the terminal's whole group of processes; the workers are not in it."""
+    code = "import sys; from bench import session, workloads; from tests.bench.test_cli import SMALL; " \
+           "session.QUICK = SMALL; from bench.__main__ import main; sys.exit(main(sys.argv[1:]))"  # fmt: skip
+    arguments = of(tiny, tmp_path, "--workloads", "query,shapes,texts", "--peers", "engine-cpu-fp32", "--rounds", "999")
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if "round 3 of 999" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        printed, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, (said, errors)
+    report = read_report(tmp_path / "report.json")
+    assert report.partial == "interrupted"
+    assert [case.name for case in report.cases] == ["query"]
+    assert 2 <= len(report.cases[0].rows[0].samples) < 900
+    assert "PARTIAL: interrupted" in printed
+    assert "interrupted" in (tmp_path / "report.md").read_text()
+    assert "interrupted" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["latency", "--bundle", "b"], "--bundle needs its --checkpoint"),
-        (["latency", "--rounds", "0"], "argument --rounds: 0; at least 1 is expected"),
-        (["images", "--batch", "-1"], "argument --batch: -1; at least 1 is expected"),
-        (["memory", "--texts-count", "some"], "argument --texts-count: invalid _count value: 'some'"),
-        (["texts"], "--texts"),
+        (["--rounds", "0"], "argument --rounds: 0; at least 1 is expected"),
+        (["--minutes", "0"], "argument --minutes: 0; more than 0 is expected"),
+        (["--threads", "some"], "argument --threads: invalid _count value: 'some'"),
         (["sounds"], "invalid choice: 'sounds'"),
-        ([], "COMMAND"),
+        (["quality"], "WHAT"),
     ],
 )
 def test_wrong_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,3 +160,21 @@ def test_wrong_usage(arguments: list[str], message: str, capsys: pytest.CaptureF
         main(arguments)
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_help_names_every_workload_and_peer(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in (*WORKLOADS, "torch-compile", "openvino-int8"))
+
+
+def test_rows_whose_turn_had_not_come_have_no_status_of_measured(tiny: System) -> None:
+    from bench.record import Case, Rate, Row
+
+    case = Case("t", "t", "t", "texts", 1, 1.0, "a", rows=[Row("a", MEASURED, samples=[[1.0]]), Row("b", MEASURED)])
+    case.rows.append(Row("c", FAILED, "crashed"))
+    case.rates = {"int8": Rate(1.0), "fp32": Rate(1.0, [[1.0]])}
+    session._drop_unmeasured(Report("now", "x", cases=[case]))
+    assert [row.status for row in case.rows] == [MEASURED, SKIPPED, FAILED]
+    assert set(case.rates) == {"fp32"}

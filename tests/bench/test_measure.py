@@ -1,14 +1,13 @@
-"""The benchmark verifies before it times."""
+"""Processes that are timed from their start, and processes that answer in lines."""
 
 from __future__ import annotations
 
-import json
+import sys
 
 import pytest
 
-from bench.__main__ import main
-from bench.measure import PeerError, compare_processes, run_process
-from tests.conftest import System
+from bench.child import Child
+from bench.measure import PeerError, run_process
 
 
 def test_a_process_is_timed_to_its_first_answer_and_its_memory_is_its_own() -> None:
@@ -19,31 +18,36 @@ def test_a_process_is_timed_to_its_first_answer_and_its_memory_is_its_own() -> N
     assert 150e6 < late.peak_bytes - quick.peak_bytes < 260e6
 
 
-def test_runs_are_interleaved_and_counted() -> None:
-    scripts = {"a": ("report([0.5])", []), "b": ("report([0.5 + 1e-7])", [])}
-    samples, difference = compare_processes(scripts, 3, 1e-5)
-    assert [len(each.runs) for each in samples] == [3, 3]
-    assert 0 < difference < 1e-5
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("1 / 0", "ZeroDivisionError"),
+        ("sys.exit(3)", "exit status 3 and said nothing"),
+        ("report([1.0]); sys.exit(3)", "it answered, but then ended with exit status 3"),
+        ("print('hello')", "hello"),
+        ("import time; print('warming up', file=sys.stderr, flush=True); time.sleep(60)", "no answer within 3 s"),
+        ("import time; print('warming up', file=sys.stderr, flush=True); time.sleep(60)", "It said: warming up"),
+    ],
+)
+def test_a_mishap_is_reported_with_its_reason(script: str, reason: str) -> None:
+    with pytest.raises(PeerError, match=reason):
+        run_process(script, [], seconds=3.0)
 
 
-def test_a_wrong_answer_has_no_time() -> None:
-    for wrong in ("report([0.6])", "report([0.5, 0.5])", "report([float('nan')])"):
-        with pytest.raises(PeerError, match=r"differ|numbers"):
-            compare_processes({"a": ("report([0.5])", []), "b": (wrong, [])}, 1, 1e-5)
+def test_much_said_on_standard_error_stops_nobody() -> None:
+    """A pipe that nobody reads would, once it is full."""
+    assert run_process("print('x' * 1_000_000, file=sys.stderr); report([1.0])", []).answer == (1.0,)
 
 
-def test_a_crash_is_reported_with_its_reason() -> None:
-    with pytest.raises(PeerError, match="ZeroDivisionError"):
-        run_process("1 / 0", [])
-
-
-def test_cold_start_of_the_tiny_system(tiny: System, capsys) -> None:
-    arguments = ["cold-start", "--bundle", str(tiny.bundle), "--checkpoint", str(tiny.checkpoint), "--rounds", "1"]
-    assert main(arguments) == 0
-    printed = capsys.readouterr().out
-    assert "× sooner" in printed
-    assert "this engine (cpu, fp32)" in printed
-    assert main([*arguments, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["largest_difference"] <= 1e-5
-    assert main([*arguments, "--provider", "abacus"]) == 1
-    assert "no provider 'abacus'" in capsys.readouterr().err
+def test_a_process_that_died_is_found_when_it_is_asked() -> None:
+    child = Child([sys.executable, "-c", "import sys; print('{}', flush=True); sys.exit('tired')"])
+    try:
+        assert child.receive(20)[1] == {}
+        child.wait(20)
+        child.send({"passes": 1})
+        with pytest.raises(PeerError, match="tired"):
+            child.receive(20)
+        assert child.ended
+    finally:
+        child.stop()
+        child.stop()

@@ -1,153 +1,184 @@
-"""Contestants run in turn, each in a process of its own, and what is wrong has no time."""
+"""Contestants run in turn; what is wrong, absent, crashes or hangs is one row's reason and not the run's end."""
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import subprocess
-import sys
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from bench import turns
-from bench.measure import PeerError
-from bench.turns import Contestant, Times, lowest_cosine, take_turns
-from bench.workloads import Engine
-from export.sentences import SENTENCES
-from tests.conftest import ROOT, System
+from bench import child as child_module
+from bench import turns as turns_module
+from bench.contestants import Entry
+from bench.record import FAILED, MEASURED, SKIPPED, WRONG, Case, Contestant
+from bench.statistics import speedup
+from bench.turns import Limits, Plan, Turns
 
-TEXTS = list(SENTENCES[:6])
-
-
-@pytest.fixture
-def engine(tiny: System) -> Engine:
-    return Engine(tiny.bundle, tiny.checkpoint, "cpu", "fp32")
+FAKE = (str(Path(__file__).with_name("fake_worker.py")),)
+LIMITS = Limits(rounds=3, least_rounds=2, case_seconds=60, open_seconds=20)
 
 
-def contestants(engine: Engine, **ours: Any) -> list[Contestant]:
-    spec = {**engine.spec("engine texts", texts=TEXTS), **ours}
-    return [
-        Contestant("PyTorch", engine.spec("torch fp32 texts", texts=TEXTS)),
-        Contestant("ours", spec, lowest_cosine(0.99999), passes=2),
-    ]
+def entry(name: str, kind: str = "peer", precision: str = "fp32", **fake: Any) -> Entry:
+    return Entry(Contestant(name, name.title(), kind, precision=precision), name, ("texts",), told={"fake": fake})
 
 
-def test_contestants_run_in_turn_after_their_answers_were_compared(engine: Engine) -> None:
+def plan(**changes: Any) -> Plan:
+    case = Case("texts", "texts", "t", "texts", 3, 0.0, "reference")
+    return dataclasses.replace(Plan(case, "texts", {"texts": ["a", "b", "c"]}, 1), **changes)
+
+
+def run(*entries: Entry, limits: Limits = LIMITS, said: list[str] | None = None, **changes: Any) -> Case:
+    progress = (lambda message: None) if said is None else said.append
+    with Turns(
+        "texts",
+        [entry("reference", "reference", seconds=0.2), *entries],
+        {"threads": 1},
+        trained=True,
+        limits=limits,
+        progress=progress,
+        worker=FAKE,
+    ) as turns:
+        return turns.run(plan(**changes))
+
+
+def statuses(case: Case) -> dict[str, str]:
+    return {row.contestant: row.status for row in case.rows}
+
+
+def test_contestants_run_in_turn_after_their_answers_were_compared() -> None:
     said: list[str] = []
-    times = take_turns(contestants(engine), 3, 1, said.append)
+    case = run(entry("ours", seconds=0.1, off=1e-6), said=said)
     assert said == [
-        "preparing PyTorch",
-        "preparing ours",
-        *(f"round {number} of 3: {name}" for number in (1, 2, 3) for name in ("PyTorch", "ours")),
+        "texts: preparing Reference",
+        "texts: preparing Ours",
+        *(f"texts: round {number} of 3" for number in (1, 2, 3)),
     ]
-    assert [(each.name, len(each.seconds)) for each in times] == [("PyTorch", 3), ("ours", 6)]
-    assert all(0 < seconds < 30 for each in times for seconds in each.seconds)
-    assert times[0].answer.shape == times[1].answer.shape == (len(TEXTS), 128)
-    assert not np.array_equal(times[0].answer, times[1].answer), "two implementations"
+    assert statuses(case) == {"reference": MEASURED, "ours": MEASURED}
+    reference, ours = case.rows
+    # A round lasts about a quarter of a second for each: one pass of 0.2 s, two of 0.1 s.
+    assert reference.samples == [[0.2]] * 3
+    assert ours.samples == [[0.1, 0.1]] * 3
+    assert speedup(ours, reference).value == pytest.approx(2.0)
+    assert reference.fidelity is None
+    assert ours.fidelity is not None
+    assert ours.fidelity.max_abs == pytest.approx(1e-6, rel=0.1)
+    assert ours.peak_bytes == [1003], "of the last round"
 
 
-def test_a_wrong_answer_has_no_time(engine: Engine) -> None:
-    said: list[str] = []
-    with pytest.raises(PeerError, match=r"'ours' is not timed: an embedding has cosine -?0\.\d+ with the first"):
-        take_turns(contestants(engine, texts=TEXTS[::-1]), 3, 1, said.append)
-    assert said == ["preparing PyTorch", "preparing ours"]
-    with pytest.raises(PeerError, match=r"'ours' is not timed: its answer has shape \(5, 128\), expected \(6, 128\)"):
-        take_turns(contestants(engine, texts=TEXTS[:5]), 3, 1)
+def test_a_planted_wrong_embedding_has_no_time() -> None:
+    case = run(entry("ours", off=1e-3), entry("short", rows=2), entry("nan", off=float("nan")), entry("right"))
+    assert statuses(case) == {"reference": MEASURED, "ours": WRONG, "short": WRONG, "nan": WRONG, "right": MEASURED}
+    ours = case.row("ours")
+    assert ours is not None
+    assert "differs from the reference's by 0.001" in ours.reason
+    assert ours.fidelity is not None, "how wrong it is, is told"
+    for name in ("ours", "short", "nan"):
+        row = case.row(name)
+        assert row is not None
+        assert row.samples == row.peak_bytes == []
+    assert "shape (2, 8), expected (3, 8)" in case.row("short").reason  # type: ignore[union-attr]
+    assert "not finite" in case.row("nan").reason  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
-    ("wrong", "reason"),
+    ("fake", "reason"),
     [
-        ({"provider": "abacus"}, "no provider 'abacus'"),
-        ({"peer": "mill"}, "KeyError: 'mill'"),
-        ({"texts": []}, "empty"),
+        ({"open": "crash"}, "it crashed at open"),
+        ({"case": "crash"}, "it crashed at case"),
+        ({"round": "crash", "good_rounds": 1}, "it crashed at round"),
+        ({"case": "killed"}, "exit status -9"),
     ],
 )
-def test_a_peer_that_fails_is_named_with_its_reason(engine: Engine, wrong: dict[str, Any], reason: str) -> None:
-    spec = {**engine.spec("engine texts", texts=TEXTS), **wrong}
-    with pytest.raises(PeerError, match=rf"(?s)^'other' failed: .*{reason}"):
-        take_turns([Contestant("other", spec)], 1, 1)
+def test_a_peer_that_crashes_is_one_rows_reason(fake: dict[str, Any], reason: str) -> None:
+    case = run(entry("bad", **fake), entry("good"))
+    assert statuses(case) == {"reference": MEASURED, "bad": FAILED, "good": MEASURED}
+    bad, good = case.rows[1:]
+    assert reason in bad.reason
+    assert bad.samples == []
+    assert len(good.samples) == 3
 
 
-def test_a_peer_that_dies_between_two_passes_is_named(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    started = []
-
-    class Observed(turns._Process):
-        def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments)
-            started.append(self._process)
-
-    def kill(message: str) -> None:
-        if message.startswith("round 2"):
-            started[0].kill()
-            started[0].wait()
-
-    monkeypatch.setattr(turns, "_Process", Observed)
-    with pytest.raises(PeerError, match=r"'ours' failed: .*-9"):
-        take_turns([Contestant("ours", engine.spec("engine texts", texts=TEXTS))], 3, 1, kill)
-    assert all(process.poll() is not None for process in started)
+@pytest.mark.parametrize("when", ["open", "case", "round"])
+def test_a_peer_that_hangs_is_ended(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns_module, "_PATIENCE_SECONDS", 1.0)
+    limits = dataclasses.replace(LIMITS, open_seconds=3.0, pass_factor=1.0)
+    case = run(entry("bad", **{when: "hang"}, good_rounds=0), entry("good"), limits=limits)
+    assert statuses(case) == {"reference": MEASURED, "bad": FAILED, "good": MEASURED}
+    assert "no answer within" in case.rows[1].reason
 
 
-def test_no_process_outlives_the_measurement(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    started = []
+def test_without_the_reference_nothing_is_timed() -> None:
+    with Turns(
+        "texts",
+        [entry("reference", "reference", open="crash"), entry("ours")],
+        {"threads": 1},
+        trained=True,
+        limits=LIMITS,
+        worker=FAKE,
+    ) as turns:
+        case = turns.run(plan())
+    assert statuses(case) == {"reference": FAILED, "ours": WRONG}
+    assert "'reference' gave no answer" in case.rows[1].reason
+
+
+def test_what_is_not_installed_is_skipped_with_the_reason() -> None:
+    absent = dataclasses.replace(entry("absent"), modules=("no_such_module",))
+    case = run(absent)
+    assert statuses(case)["absent"] == SKIPPED
+    assert "not installed: no_such_module" in case.rows[1].reason
+
+
+def test_only_those_named_and_the_baseline_take_part() -> None:
+    case = run(entry("a"), entry("b"), entries=frozenset({"b"}))
+    assert list(statuses(case)) == ["reference", "b"]
+
+
+def test_a_slow_case_has_fewer_rounds_but_never_too_few() -> None:
+    limits = dataclasses.replace(LIMITS, case_seconds=0.0)
+    assert [len(row.samples) for row in run(entry("ours"), limits=limits).rows] == [2, 2]
+
+
+def test_what_was_wrong_in_one_case_may_be_right_in_the_next() -> None:
+    with Turns(
+        "texts",
+        [entry("reference", "reference"), entry("ours", precision="bf16", off=0.05)],
+        {"threads": 1},
+        trained=True,
+        limits=LIMITS,
+        worker=FAKE,
+    ) as turns:
+        assert statuses(turns.run(plan()))["ours"] == WRONG
+        once = dataclasses.replace(plan().case, name="again")
+        assert statuses(turns.run(plan(case=once, given={"texts": ["a"]})))["ours"] == WRONG
+        assert turns._workers[1].status == MEASURED
+
+
+def test_no_process_outlives_the_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[str]] = []
     original = subprocess.Popen
 
-    def observed(*arguments: Any, **options: Any) -> subprocess.Popen:
+    def observed(*arguments: Any, **options: Any) -> subprocess.Popen[str]:
         started.append(original(*arguments, **options))
         return started[-1]
 
     def interrupt(message: str) -> None:
-        if message.startswith("round 1"):
+        if "round 2" in message:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(turns.subprocess, "Popen", observed)
-    with pytest.raises(KeyboardInterrupt):
-        take_turns([Contestant("ours", engine.spec("engine texts", texts=TEXTS))], 1, 1, interrupt)
-    assert len(started) == 1
-    assert started[0].poll() is not None
-
-
-def test_what_libraries_print_is_not_taken_for_a_report(tmp_path) -> None:
-    """From C too, where replacing sys.stdout changes nothing."""
-    code = (
-        "import os, json, sys, numpy\n"
-        "from bench import peers, worker\n"
-        "def peer(spec):\n"
-        "    os.write(1, b'a library says hello\\n'); print('and so does Python')\n"
-        "    return lambda: numpy.ones((1, 2))\n"
-        "peers.PEERS = {'loud': peer}\n"
-        "worker.main({'peer': 'loud', 'answer': sys.argv[1]})\n"
+    monkeypatch.setattr(child_module.subprocess, "Popen", observed)
+    given = plan()
+    turns = Turns(
+        "texts",
+        [entry("reference", "reference"), entry("ours")],
+        {"threads": 1},
+        trained=True,
+        progress=interrupt,
+        worker=FAKE,
     )
-    process = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "answer.npy")],
-        input="\n\n",
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=True,
-    )
-    ready, *passes = [json.loads(line) for line in process.stdout.splitlines()]
-    assert ready == {"ready": True}
-    assert [list(each) for each in passes] == [["seconds"], ["seconds"]]
-    assert "a library says hello" in process.stderr
-    assert "and so does Python" in process.stderr
-
-
-@pytest.mark.parametrize(
-    ("found", "reason"),
-    [
-        ([[1.0, 0.0], [0.0, 5.0]], None),
-        ([[1.0, 0.0], [0.1, 1.0]], "cosine 0.99504"),
-        ([[1.0, 0.0], [0.0, -1.0]], "cosine -1"),
-        ([[1.0, 0.0], [np.nan, 1.0]], "cosine nan"),
-        ([[1.0, 0.0]], "shape"),
-    ],
-)
-def test_the_lowest_cosine_decides(found: list[list[float]], reason: str | None) -> None:
-    wrong = lowest_cosine(0.999)(np.array(found), np.eye(2))
-    assert wrong is None if reason is None else reason in str(wrong)
-
-
-def test_the_median_is_of_all_passes() -> None:
-    assert Times("x", np.empty(0), [3.0, 1.0, 8.0, 2.0]).median == 2.5
+    with pytest.raises(KeyboardInterrupt), turns:
+        turns.run(given)
+    assert len(started) == 2
+    assert all(process.poll() is not None for process in started)
+    assert [len(row.samples) for row in given.case.rows] == [1, 1], "what was measured is kept"

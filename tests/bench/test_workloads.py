@@ -11,17 +11,33 @@ import torch
 from PIL import Image
 from torch import nn
 
-from bench.inputs import SENTENCE_TOKENS, cut, read_texts, sample, short_sentence, write_jpegs
+from bench.contestants import REFERENCE, engines, peers
+from bench.corpus import masked_texts, report_texts, texts_of_length
+from bench.inputs import cut, read_texts, sample, write_jpegs
 from bench.measure import PeerError
-from bench.peers import PEERS, RATE_OPERATIONS
-from bench.report import print_times
-from bench.turns import Contestant, Times
-from bench.workloads import RATE, Engine, Workload, _image_operations, _token_operations, percent_of_rate, texts
+from bench.operations import image_operations, resnet_operations, token_operations
+from bench.peers.rates import RATE_OPERATIONS
+from bench.record import MEASURED, Case, Rate, Row
+from bench.statistics import share_of_rate
+from bench.workloads import QUICK, WHOLE, WORKLOADS, Setting, Size
 from export.families import FAMILIES
 from export.models import BioViLImageModel, CXRBertModel, bert_config
 from export.random_checkpoint import CXR_BERT_CONFIG
+from export.tokenizer import write_tokenizer
+from runtime.bundle import open_bundle
 from runtime.tokenization import Tokenizer
 from tests.conftest import System, tiny_config
+
+SMALL = Size(
+    texts=6, shapes=((1, 16), (3, 20)), files=2, pixels=(1, 2), corpus=(1, 3, 6), starts=1, requests=10, images=2
+)
+
+
+def setting(tiny: System, folder: Path, **changes: object) -> Setting:
+    bundle = open_bundle(tiny.bundle)
+    entries = [*peers(), *engines(bundle, ("texts", "masks", "images", "joint"))]
+    return Setting(**{"bundle": bundle, "entries": entries, "size": SMALL, "threads": 3, "seed": 0, "folder": folder,
+                      **changes})  # fmt: skip
 
 
 def operations(model: nn.Module, *given: torch.Tensor) -> float:
@@ -40,68 +56,97 @@ def operations(model: nn.Module, *given: torch.Tensor) -> float:
     return total
 
 
-def test_the_operations_of_an_image() -> None:
+def test_the_operations_of_an_image(tiny: System) -> None:
     with torch.device("meta"):
         model = BioViLImageModel(FAMILIES["biovil"].image).eval()
-        assert operations(model, torch.empty(1, 3, 480, 480)) == _image_operations()
-    assert 37e9 < _image_operations() < 39e9, "4.1 billion products at 224 × 224, 4.6 times as many pixels"
+        assert operations(model, torch.empty(1, 3, 480, 480)) == resnet_operations()
+    assert 37e9 < resnet_operations() < 39e9, "4.1 billion products at 224 × 224, 4.6 times as many pixels"
+    assert image_operations(open_bundle(tiny.bundle)) == 0.0, "another network"
 
 
 @pytest.mark.parametrize("config", [dict(CXR_BERT_CONFIG), tiny_config()], ids=["base", "tiny"])
-def test_the_operations_of_a_token(config: dict) -> None:
+def test_the_operations_of_a_token(config: dict, tiny: System, tmp_path: Path) -> None:
     with torch.device("meta"):
         encoder = CXRBertModel(bert_config(config)).eval().bert.encoder
         counted = operations(encoder, torch.empty(1, 50, config["hidden_size"]))
-    assert counted == 50 * _token_operations(config)
+
+    class Folder:
+        def path(self, name: str) -> Path:
+            return tmp_path
+
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert counted == 50 * token_operations(Folder())
 
 
-def test_equal_texts_padding_and_packing_are_no_work_done(tiny: System) -> None:
-    engine = Engine(tiny.bundle, tiny.checkpoint, "cpu", "fp32")
-    found = ["No effusion", "1 1 1", "No effusion", "No effusion.", "1 " * 600]
-    workload = texts(engine, found, "x.txt", only_ours=True)
-    tokenizer = Tokenizer(tiny.bundle / "text", 512)
-    given = workload.contestants[0].spec["texts"]
-    lengths = [len(row) for row in tokenizer.encode(given)]
-    assert given[:4] == found[:4]
+def test_equal_texts_are_no_work_done_and_long_ones_are_cut(tiny: System, tmp_path: Path) -> None:
+    found = ("No effusion", "1 1 1", "No effusion", "No effusion.", "1 " * 600)
+    (plan,) = WORKLOADS["texts"].plans(setting(tiny, tmp_path, texts=found, source="x.txt"))
+    lengths = [len(row) for row in Tokenizer(tiny.bundle / "text", 512).encode(plan.given["texts"])]
+    assert plan.given["texts"][:4] == list(found[:4])
     assert 450 < lengths[4] <= 512, "cut, as by a user who must"
-    assert workload.items == 5
-    assert workload.operations == sum((lengths[0], lengths[1], lengths[4])) * _token_operations(tiny_config())
+    assert plan.case.items == 5
+    assert plan.case.operations == sum((lengths[0], lengths[1], lengths[4])) * token_operations(open_bundle(tiny.bundle))
+    assert "5 x.txt" in plan.case.title
 
 
-def test_every_contestant_is_known(tiny: System) -> None:
-    for precision in ("auto", "fp32", "int8"):
-        workload = texts(Engine(tiny.bundle, tiny.checkpoint, "cpu", precision), ["a"], "x", only_ours=False)
-        assert {each.spec["peer"] for each in workload.contestants} < set(PEERS)
-        assert workload.contestants[0].name.startswith("reference")
-        assert all(each.check for each in workload.contestants[1:] if each.name != RATE), "all are compared with it"
-        assert len({each.name for each in workload.contestants}) == len(workload.contestants)
+def test_the_cases(tiny: System, tmp_path: Path) -> None:
+    made = setting(tiny, tmp_path)
+    plans = {
+        plan.case.name: plan for each in WORKLOADS.values() if each.plans for plan in each.plans(made)
+    }
+    assert list(plans) == [
+        "texts", "query", "shapes-1x16", "shapes-3x20", "corpus-1", "corpus-3", "corpus-6", "threads-1", "threads-2",
+        "threads-3", "fill-mask", "pixels-1", "pixels-2", "files", "joint",
+    ]  # fmt: skip
+    tokenizer = made.tokenizer
+    shape = plans["shapes-3x20"]
+    assert [len(row) for row in tokenizer.encode(shape.given["texts"])] == [20] * 3
+    assert shape.case.parameters == {"batch": 3, "tokens": 20}
+    assert len(tokenizer.encode(plans["query"].given["texts"])[0]) == 16
+    assert [plans[f"threads-{count}"].threads for count in (1, 2, 3)] == [1, 2, 3]
+    for name, plan in plans.items():
+        alone = name.startswith(("corpus", "threads"))
+        assert plan.case.baseline == ("engine-cpu-fp32" if alone else REFERENCE.name)
+        assert [plan.runs(entry) for entry in made.entries if entry.name == REFERENCE.name] == [not alone]
+        assert any(plan.runs(entry) for entry in made.entries if entry.opener == "engine")
+    assert np.load(plans["pixels-2"].given["pixels"]).shape == (2, 96, 96)
+    assert len(plans["joint"].given["prompts"]) == 14
 
 
-def timed(name: str, *seconds: float) -> Times:
-    return Times(name, np.empty(0), list(seconds))
+def test_the_sizes_cover_what_is_promised() -> None:
+    assert set(WHOLE.shapes) == {(batch, tokens) for batch in (1, 8, 32) for tokens in (16, 64, 128, 512)}
+    assert set(QUICK.shapes) <= {*WHOLE.shapes}
+    assert WHOLE.pixels == QUICK.pixels == (1, 4, 16)
 
 
 def test_the_share_of_the_rate_is_taken_round_by_round() -> None:
-    workload = Workload("t", (Contestant("a", {}), Contestant(RATE, {})), 1, "texts", operations=RATE_OPERATIONS / 4)
+    case = Case("t", "t", "t", "texts", 1, operations=RATE_OPERATIONS["int8"] / 4, baseline="a")
+    row = Row("a", MEASURED, samples=[[1.0], [1.0], [2.0]])
+    case.rates["int8"] = Rate(RATE_OPERATIONS["int8"], [[1.0], [2.0], [8.0]])
     # A quarter of the product's operations in the same time, in half of it, and in a quarter while all is slow.
-    times = [timed("a", 1.0, 1.0, 2.0), timed(RATE, 1.0, 2.0, 8.0)]
-    assert percent_of_rate(workload, times) == {"a": pytest.approx(0.5)}
-    assert percent_of_rate(workload, times[:1]) == {}
-    nothing = Workload("t", workload.contestants, 1, "texts")
-    assert percent_of_rate(nothing, times) == {}
+    assert share_of_rate(case, row, "int8") == pytest.approx(0.5)
 
 
-def test_the_report(capsys: pytest.CaptureFixture[str]) -> None:
-    workload = Workload("two texts", (), 2, "texts", operations=1.0)
-    times = [timed("slow", 2.0, 4.0, 8.0), timed("quick", 1.0, 1.0, 1.0), timed(RATE, 1.0, 1.0, 1.0)]
-    print_times(workload, times, {"quick": 0.25}, 3)
-    title, slow, quick, rate = capsys.readouterr().out.splitlines()
-    assert title == "two texts; 3 threads, medians of 3 passes in turn"
-    assert "4.0000 s (2.0000–8.0000)" in slow
-    assert "0.5 texts/s" in slow
-    assert "× the first" not in slow
-    assert "4.00 × the first   25.0% of the int8 rate" in quick
-    assert f"{RATE_OPERATIONS / 1e9:,.0f} GFLOP/s" in rate
+def test_texts_are_as_long_as_reports(shared_data: Path, tmp_path: Path) -> None:
+    write_tokenizer(shared_data / "tokenizer", dict(CXR_BERT_CONFIG), tmp_path)
+    tokenizer = Tokenizer(tmp_path, 512)
+    texts = report_texts(300, 1, tokenizer)
+    lengths = [len(row) for row in tokenizer.encode(texts)]
+    assert len(set(texts)) == 300
+    assert 46 < np.mean(lengths) < 54
+    assert 85 < np.quantile(lengths, 0.95) < 115
+    assert texts == report_texts(300, 1, tokenizer) != report_texts(300, 2, tokenizer)
+
+
+def test_texts_of_a_length_in_any_vocabulary(tiny: System) -> None:
+    tokenizer = Tokenizer(tiny.bundle / "text", 512)
+    for tokens, count in ((16, 1), (16, 32), (64, 8), (512, 2)):
+        texts = texts_of_length(tokens, count, tokenizer)
+        assert [len(row) for row in tokenizer.encode(texts)] == [tokens] * count
+        assert len(set(texts)) == count
+    for row in tokenizer.encode(masked_texts(64, 8, tokenizer)):
+        assert (len(row), row.count(tokenizer.mask_token_id)) == (64, 1)
+    assert len(report_texts(5, 0, tokenizer)) == 5, "also where the vocabulary is small"
 
 
 def test_texts_are_read_by_line_and_column(tmp_path: Path) -> None:
@@ -138,10 +183,8 @@ def test_a_sample_keeps_the_order_and_follows_the_seed() -> None:
     assert sample(items, 100, 1) == items
 
 
-def test_a_sentence_of_16_tokens_in_any_vocabulary(tiny: System) -> None:
-    tokenizer = Tokenizer(tiny.bundle / "text", 512)
-    assert len(tokenizer.encode([short_sentence(tokenizer)])[0]) == SENTENCE_TOKENS == 16
-    assert cut("a b c", tokenizer) == "a b c"
+def test_a_text_that_fits_is_not_cut(tiny: System) -> None:
+    assert cut("a b c", Tokenizer(tiny.bundle / "text", 512)) == "a b c"
 
 
 def test_jpegs_differ_and_follow_the_seed(tmp_path: Path) -> None:

@@ -1,0 +1,232 @@
+"""Who is measured: the peers, and every provider × precision of the bundle."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from bench.measure import PeerError
+from bench.record import Contestant
+from runtime.bundle import Bundle
+from runtime.errors import CxrEngineError
+from runtime.precision import choose_precision
+from runtime.providers import PROVIDERS, unavailable_reason
+
+__all__ = ["PARTS", "REFERENCE", "Entry", "choose", "engines", "peers", "peers_python"]
+
+# systems of the workloads → parts of a bundle that they need
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "texts": ("text",),
+    "masks": ("text",),
+    "images": ("image",),
+    "joint": ("text", "image"),
+}
+_REFERENCE = ("torch", "transformers", "health_multimodal")
+_TORCH_TEXTS = ("torch", "transformers")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A contestant with how it is opened.
+
+    Attributes:
+        contestant: what the report says of it.
+        opener: its name in `bench.peers.PEERS`.
+        systems: what it can do: of "texts", "masks", "images", "joint".
+        modules: that must be installed.
+        foreign: whether it runs in the environment of `make peers`.
+        full: measured only where there is no bound on the time.
+        told: what its worker is told beside what all are.
+    """
+
+    contestant: Contestant
+    opener: str
+    systems: tuple[str, ...]
+    modules: tuple[str, ...] = ()
+    foreign: bool = False
+    full: bool = False
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Of the contestant."""
+        return self.contestant.name
+
+    @property
+    def partner(self) -> str:
+        """What it is compared with about masks in a precision whose words are not the reference's."""
+        start, other = ("engine-", "every-token-") if self.opener == "engine" else ("every-token-", "engine-")
+        return self.name.replace(start, other, 1)
+
+    def unavailable(self) -> str:
+        """Why it cannot be measured here, or ""."""
+        if self.foreign:
+            return "" if peers_python() else "it runs in an environment of its own; set it up with: make peers"
+        missing = [module for module in self.modules if importlib.util.find_spec(module) is None]
+        if missing:
+            return f"not installed: {', '.join(missing)}; pip install 'cxr-engine[bench]'"
+        if self.name.startswith("torch-compile") and not any(shutil.which(name) for name in ("g++", "clang++")):
+            return "torch.compile needs a C++ compiler, and there is none"
+        provider = PROVIDERS.get(self.contestant.provider)
+        if provider is not None:
+            return unavailable_reason(provider) or provider.refuses(self.contestant.precision) or ""
+        return ""
+
+
+def peers_python() -> str | None:
+    """The interpreter of the environment that `make peers` sets up, or None."""
+    named = os.environ.get("CXR_PEERS_PYTHON")
+    own = Path(__file__).resolve().parent.parent / ".venv-peers" / "bin" / "python"
+    return named or (str(own) if own.is_file() else None)
+
+
+def _torch(name: str, label: str, precision: str, note: str, **more: Any) -> Entry:
+    contestant = Contestant(name, label, "peer", "tuned", precision=precision, note=note)
+    return Entry(contestant, name, ("texts", "images", "joint"), _REFERENCE, **more)
+
+
+def _plain(name: str, label: str, how: str, precision: str, module: str, **more: Any) -> Entry:
+    contestant = Contestant(name, label, "peer", how, precision=precision, note=_GRAPH)
+    return Entry(contestant, name, ("texts", "images", "joint"), (module, "health_multimodal"), **more)
+
+
+def _openvino_default() -> str:
+    """What OpenVINO computes fp32 graphs in where nothing is said."""
+    openvino = PROVIDERS["openvino"]
+    return "fp32" if openvino.missing() or openvino.bf16_missing() else "bf16"
+
+
+_GRAPH = "the bundle's graph, sorted by length in batches of 32; pixels by the reference's functions"
+
+REFERENCE = Entry(
+    Contestant(
+        "reference",
+        "hi-ml-multimodal (PyTorch fp32)",
+        "reference",
+        "as run",
+        note="texts in file order in batches of 32, with the masked-language head that it computes and throws away; "
+        "images one by one; masks by transformers' pipeline",
+    ),
+    "reference",
+    ("texts", "masks", "images", "joint"),
+    _REFERENCE,
+)
+
+
+def peers() -> tuple[Entry, ...]:
+    """Everything that a user would pick instead, the reference first."""
+    plain = _openvino_default()
+    return (
+        REFERENCE,
+        _torch(
+            "torch-fp32",
+            "PyTorch eager, fp32",
+            "fp32",
+            "the embedding alone, sorted by length, scaled-dot-product attention; images channels last, four at a time",
+        ),
+        _torch("torch-bf16", "PyTorch eager, bf16", "bf16", "the same in bfloat16"),
+        _torch("torch-compile", "torch.compile, fp32", "fp32", "the same, compiled with dynamic shapes"),
+        _torch("torch-compile-bf16", "torch.compile, bf16", "bf16", "the same in bfloat16, compiled", full=True),
+        _plain("onnxruntime", "ONNX Runtime, fp32", "as run", "fp32", "onnxruntime"),
+        _plain("onnxruntime-int8", "ONNX Runtime, int8", "tuned", "int8", "onnxruntime", full=True),
+        _plain("openvino", f"OpenVINO, defaults ({plain} here)", "as run", plain, "openvino"),
+        _plain("openvino-fp32", "OpenVINO, fp32", "tuned", "fp32", "openvino", full=True),
+        _plain("openvino-int8", "OpenVINO, int8", "tuned", "int8", "openvino"),
+    )
+
+
+def engines(bundle: Bundle, systems: Sequence[str]) -> Iterator[Entry]:
+    """This engine on every provider in every precision that the bundle has for it.
+
+    Providers that cannot run here are left out unless they were the only ones: a GPU that is not there is no news.
+    """
+    for provider in PROVIDERS.values():
+        if unavailable_reason(provider):
+            continue
+        for precision in _precisions(bundle, provider.name):
+            able = tuple(
+                system
+                for system in systems
+                if set(PARTS[system]) <= set(bundle.parts())
+                and all(_has(bundle, part, provider.name, precision) for part in PARTS[system])
+            )
+            contestant = Contestant(
+                f"engine-{provider.name}-{precision}",
+                f"this engine, {_LABELS.get(provider.name, provider.name)}, {precision}",
+                "engine",
+                provider=provider.name,
+                precision=precision,
+            )
+            told = {"provider": provider.name, "precision": precision}
+            yield Entry(contestant, "engine", able, told=told)
+            if "images" in able and precision == "int8":
+                fast = replace(
+                    contestant,
+                    name=f"{contestant.name}-fast-decode",
+                    label=f"{contestant.label}, fast_decode",
+                    kind="option",
+                    note="JPEG decoded at a fraction of its size: its pixels are not the reference's",
+                )
+                yield Entry(fast, "engine", ("files",), told={**told, "fast_decode": True})
+            if "masks" in able:
+                everywhere = Contestant(
+                    f"every-token-{provider.name}-{precision}",
+                    f"the same on every token, {_LABELS.get(provider.name, provider.name)}, {precision}",
+                    "option",
+                    provider=provider.name,
+                    precision=precision,
+                    note="this engine's graph asked for the words at every token instead of at the masks",
+                )
+                yield Entry(everywhere, "every-token", ("masks",), told=told)
+
+
+_LABELS = {"cpu": "ONNX Runtime", "openvino": "OpenVINO", "cuda": "CUDA", "tensorrt": "TensorRT"}
+
+
+def _precisions(bundle: Bundle, provider: str) -> list[str]:
+    found = []
+    for part in bundle.parts():
+        for artifact in bundle.artifacts(part, provider):
+            found.append(artifact.precision)
+            if artifact.precision == "fp32":
+                found += sorted(PROVIDERS[provider].from_fp32)
+    return list(dict.fromkeys(precision for precision in found if not PROVIDERS[provider].refuses(precision)))
+
+
+def _has(bundle: Bundle, part: str, provider: str, precision: str) -> bool:
+    try:
+        choose_precision(bundle, part, PROVIDERS[provider], precision)
+    except CxrEngineError:
+        return False
+    return True
+
+
+def choose(entries: Sequence[Entry], names: Sequence[str], full: bool) -> list[Entry]:
+    """Those that are asked for, and always the reference.
+
+    Args:
+        entries: all.
+        names: of contestants, or "engine" for all of this engine's; empty takes all.
+        full: take also those that are left out where time is bound.
+
+    Raises:
+        PeerError: an unknown name; the message lists the known ones.
+    """
+    known = {entry.name for entry in entries} | {"engine"}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise PeerError(f"There is no peer {', '.join(map(repr, unknown))}; there are: {', '.join(sorted(known))}.")
+    if not names:
+        return [entry for entry in entries if full or not entry.full]
+    return [
+        entry
+        for entry in entries
+        if entry is REFERENCE
+        or entry.name in names
+        or (entry.opener in ("engine", "every-token") and ("engine" in names or entry.partner in names))
+    ]

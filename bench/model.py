@@ -1,0 +1,140 @@
+"""The checkpoint and the bundle that are measured; made from random weights where none are given."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.measure import PeerError
+from runtime import __version__
+from runtime.bundle import MANIFEST_NAME, Bundle, open_bundle, sha256_file
+
+__all__ = ["Model", "prepare"]
+
+# Speed does not depend on what int8 was calibrated with, so random weights are calibrated with little.
+_TEXTS, _IMAGES = 64, 32
+_SAID = 2000
+
+_MAKE = """
+import sys
+from pathlib import Path
+from PIL import Image
+from export.families import FAMILIES
+from export.phantom import chest_phantom
+from export.random_checkpoint import write_random_checkpoint
+from export.report_sentences import report_texts
+folder, family, seed, texts, images = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:])
+write_random_checkpoint(folder / "checkpoint", FAMILIES[family], seed)
+found = {}
+for text in report_texts(seed):
+    found[text] = None
+    if len(found) == texts:
+        break
+(folder / "texts.txt").write_text("\\n".join(found) + "\\n", encoding="utf-8")
+(folder / "images").mkdir()
+for index in range(images):
+    Image.fromarray(chest_phantom(560, 600, seed + index)).save(folder / "images" / f"{index:02}.png")
+"""
+
+
+@dataclass(frozen=True)
+class Model:
+    """The same weights twice: for the peers and for this engine."""
+
+    checkpoint: Path
+    bundle: Bundle
+
+    @property
+    def trained(self) -> bool:
+        """Whether its embeddings mean anything."""
+        return self.bundle.manifest.source.kind != "random"
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the bundle's manifest, which has those of all files."""
+        return sha256_file(self.bundle.path(MANIFEST_NAME))
+
+
+def prepare(
+    checkpoint: Path | None,
+    bundle: Path | None,
+    family: str,
+    precisions: str,
+    seed: int,
+    folder: Path,
+    progress: Callable[[str], None],
+) -> Model:
+    """Open what is given and make what is not, in processes of their own, so that nothing of torch stays in this one.
+
+    Args:
+        checkpoint: folder in the hub's layout; None takes random weights.
+        bundle: None exports the checkpoint.
+        family: of `export.families.FAMILIES`.
+        precisions: of the export, separated by commas.
+        seed: of random weights.
+        folder: where to put what is made; what an earlier run with the same family, precisions, seed and version left
+            there is taken again.
+        progress: called with what is going on.
+
+    Raises:
+        PeerError: the checkpoint cannot be exported, or a bundle came without its checkpoint or with another one.
+        BundleError: the bundle cannot be opened.
+    """
+    if bundle is not None:
+        if checkpoint is None:
+            raise PeerError("a bundle needs its checkpoint: without the same weights nothing can be compared")
+        opened = open_bundle(bundle)
+        _check(opened, checkpoint)
+        return Model(checkpoint, opened)
+    if checkpoint is not None:
+        progress(f"exporting {checkpoint}")
+        _export(family, checkpoint, folder / "bundle", precisions, [])
+        return Model(checkpoint, open_bundle(folder / "bundle"))
+    made = folder / f"{family}-{precisions.replace(',', '-')}-seed{seed}-{__version__}"
+    if not (made / "bundle").is_dir():  # it appears when it is complete
+        progress("writing random weights of the real size")
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir(parents=True)
+        _run(["-c", _MAKE, str(made), family, str(seed), str(_TEXTS), str(_IMAGES)], "random weights")
+        progress(f"exporting them in {precisions.replace(',', ', ')} (minutes)")
+        calibration = ["--calibration-text", str(made / "texts.txt"), "--calibration-texts", "32"]
+        if "image" in _parts(family):
+            calibration += ["--calibration-images", str(made / "images"), "--calibration-image-count", "16"]
+        _export(family, made / "checkpoint", made / "bundle", precisions, calibration)
+    return Model(made / "checkpoint", open_bundle(made / "bundle"))
+
+
+def _parts(family: str) -> tuple[str, ...]:
+    from export.families import FAMILIES
+
+    found = FAMILIES.get(family)
+    if found is None:
+        raise PeerError(f"There is no family '{family}'; there are: {', '.join(FAMILIES)}.")
+    return tuple(name for name in ("text", "image") if getattr(found, name) is not None)
+
+
+def _check(bundle: Bundle, checkpoint: Path) -> None:
+    """Digests of the weights: of another checkpoint every answer would be wrong, and say so of the engine."""
+    weights = bundle.manifest.source.weights
+    for name, digest in weights.items():
+        file = checkpoint / name
+        if not file.is_file():
+            raise PeerError(f"{checkpoint} has no {name}, which the bundle {bundle.root} was made of")
+        if sha256_file(file) != digest:
+            raise PeerError(f"{file} is not what the bundle {bundle.root} was made of: its sha256 is another one")
+
+
+def _export(family: str, checkpoint: Path, out: Path, precisions: str, more: list[str]) -> None:
+    wanted = ",".join(dict.fromkeys(["fp32", *precisions.split(",")]))
+    command = ["-m", "export", family, "--checkpoint", str(checkpoint), "--out", str(out), "--precision", wanted]
+    _run([*command, *more], "the checkpoint could not be exported")
+
+
+def _run(arguments: list[str], what: str) -> None:
+    finished = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+    if finished.returncode:
+        raise PeerError(f"{what}: {(finished.stderr or finished.stdout).strip()[-_SAID:]}")

@@ -1,0 +1,72 @@
+"""What every peer is: a function from what a worker is told once to one that prepares a case, and that to its run.
+
+What a worker is told (a JSON object): "threads"; "bundle", "provider", "precision" of this engine; "checkpoint", the
+folder with the same weights.
+
+What a case gives: for texts and masks "texts", strings (with one [MASK] each); for images "images", paths, or "pixels",
+a .npy file of uint8 (N, side, side); for joint "image", a path, and "prompts", a list of label, positive, negative.
+
+What a run answers: texts and images float32 (N, D), unit norm, in the order given; masks float64 (texts, 2 × `TOP`),
+the ids of the best tokens and then their scores; joint float64 (1, labels), the probability of each.
+
+Each peer imports what it needs itself, so that one that is not installed does not stop the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "BATCH",
+    "STRIPPED",
+    "TOP",
+    "Case",
+    "Open",
+    "Prepare",
+    "Run",
+    "Spec",
+    "in_batches",
+    "masks_answer",
+    "sorted_batches",
+]
+
+Spec = Mapping[str, Any]
+Case = Mapping[str, Any]
+Run = Callable[[], NDArray[Any]]
+Prepare = Callable[[Case], Run]
+Open = Callable[[Spec], Prepare]
+
+# What an encoder makes of the rows (or texts) at these places.
+Embed = Callable[[list[int]], NDArray[Any]]
+
+BATCH = 32
+TOP = 5
+# What the reference strips from the end of a text before it is tokenized.
+STRIPPED = "!?."
+
+
+def masks_answer(filled: Sequence[Sequence[Mapping[str, Any]]]) -> NDArray[np.float64]:
+    """The answer about masks, of what a fill-mask pipeline gives."""
+    return np.array([[*(each["token"] for each in one), *(each["score"] for each in one)] for one in filled])
+
+
+def in_batches(count: int, embed: Embed, size: int = BATCH) -> NDArray[Any]:
+    """Embed in the order given."""
+    return np.concatenate([embed(list(range(start, min(count, start + size)))) for start in range(0, count, size)])
+
+
+def sorted_batches(lengths: Sequence[int], embed: Embed, size: int = BATCH) -> NDArray[Any]:
+    """Embed in the order of lengths, so that little is padded; the answer is in the order given."""
+    order = np.argsort(lengths, kind="stable")
+    answer = None
+    for start in range(0, len(order), size):
+        places = order[start : start + size].tolist()
+        found = embed(places)
+        answer = np.empty((len(order), found.shape[1]), found.dtype) if answer is None else answer
+        answer[places] = found
+    assert answer is not None, "at least one"
+    return answer

@@ -1,0 +1,69 @@
+"""This engine, through its public interface alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bench.peers.contract import TOP, Case, Prepare, Spec, masks_answer
+from bench.settled import settled
+
+__all__ = ["ENGINE"]
+
+
+def _load(spec: Spec, *parts: str) -> Any:
+    import runtime
+
+    return runtime.load(
+        spec["bundle"],
+        spec["provider"],
+        spec["precision"],
+        spec["threads"],
+        parts=list(parts),
+        fast_decode=spec.get("fast_decode", False),
+    )
+
+
+def _texts(spec: Spec) -> Prepare:
+    engine = _load(spec, "text")
+    return lambda case: settled(lambda: engine.text.encode(case["texts"]))
+
+
+def _masks(spec: Spec) -> Prepare:
+    engine = _load(spec, "text")
+    return lambda case: settled(lambda: masks_answer(engine.text.fill_mask(case["texts"], TOP)))
+
+
+def _images(spec: Spec) -> Prepare:
+    engine = _load(spec, "image")
+
+    def prepare(case: Case) -> Any:
+        if "images" in case:
+            return settled(lambda: engine.image.encode(case["images"]))
+        pixels = np.load(case["pixels"])
+        return settled(lambda: engine.image.encode_pixels(pixels))
+
+    return prepare
+
+
+def _joint(spec: Spec) -> Prepare:
+    """The labels in another order each time: prompts that were seen before would be taken from the cache."""
+    engine = _load(spec, "text", "image")
+    rng = np.random.default_rng(0)
+
+    def prepare(case: Case) -> Any:
+        prompts = {label: ([positive], [negative]) for label, positive, negative in case["prompts"]}
+
+        def run() -> Any:
+            labels = rng.permutation(list(prompts)).tolist()
+            found = engine.classify(case["image"], {label: prompts[label] for label in labels})
+            return np.array([[found[label] for label in prompts]])
+
+        return settled(run)
+
+    return prepare
+
+
+ENGINE: Mapping[str, Any] = {"texts": _texts, "masks": _masks, "images": _images, "joint": _joint}

@@ -1,0 +1,71 @@
+"""What the machine can do: products of two large matrices in each precision, by OpenVINO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from bench.peers.contract import Case, Prepare, Run, Spec
+
+__all__ = ["RATES", "RATE_OPERATIONS", "open_rate"]
+
+_SIZE = 4096
+# Products in a pass. A processor is faster for the fraction of a second that one product takes than it can stay.
+_PRODUCTS: Mapping[str, int] = {"fp32": 2, "bf16": 4, "int8": 8}
+RATE_OPERATIONS: Mapping[str, float] = {name: 2.0 * _SIZE**3 * count for name, count in _PRODUCTS.items()}
+_HINTS = {"fp32": "f32", "bf16": "bf16"}
+
+
+def open_rate(spec: Spec) -> Prepare:
+    """A peer that multiplies; "precision" says in what."""
+    precision = spec["precision"]
+    model, values = RATES[precision]()
+    import openvino
+
+    options: dict[str, Any] = {"INFERENCE_NUM_THREADS": spec["threads"]}
+    if precision in _HINTS:
+        options["INFERENCE_PRECISION_HINT"] = _HINTS[precision]
+    request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
+
+    def prepare(case: Case) -> Run:
+        return lambda: np.stack([request.infer([values])[0].copy() for _ in range(_PRODUCTS[precision])])
+
+    return prepare
+
+
+def _floats() -> tuple[Any, Any]:
+    import openvino
+    import openvino.opset13 as op
+
+    generator = np.random.default_rng(0)
+    left = op.parameter([_SIZE, _SIZE], np.float32)
+    right = op.constant(generator.standard_normal((_SIZE, _SIZE)).astype(np.float32))
+    # Reduced, so that results cost no time.
+    largest = op.reduce_max(op.matmul(left, right, False, False), np.array([1]), False)
+    return openvino.Model([largest], [left]), generator.standard_normal((_SIZE, _SIZE)).astype(np.float32)
+
+
+def _int8() -> tuple[Any, Any]:
+    import openvino
+    import openvino.opset13 as op
+
+    generator = np.random.default_rng(0)
+    left = op.parameter([_SIZE, _SIZE], np.uint8)
+    right = op.constant(generator.integers(-127, 128, (_SIZE, _SIZE)).astype(np.int8))
+    scales = op.constant(np.full((1, _SIZE), 0.01, np.float32))
+    product = op.matmul(
+        op.multiply(op.convert(left, "f32"), np.float32(0.01)),
+        op.multiply(op.convert(right, "f32"), scales),
+        False,
+        False,
+    )
+    # Rounded to uint8 again and reduced, so that results cost no time.
+    low, high = np.float32(0), np.float32(1000)
+    largest = op.reduce_max(op.fake_quantize(product, low, high, low, high, 256), np.array([1]), False)
+    return openvino.Model([largest], [left]), generator.integers(0, 256, (_SIZE, _SIZE)).astype(np.uint8)
+
+
+# From nothing to a model of one product and what is multiplied.
+RATES: Mapping[str, Callable[[], tuple[Any, Any]]] = {"fp32": _floats, "bf16": _floats, "int8": _int8}

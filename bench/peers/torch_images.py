@@ -1,0 +1,113 @@
+"""Images through PyTorch, on the checkpoint; pixels by the reference package's own loading and transforms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.peers.contract import Case, Open, Prepare, Run, Spec
+
+__all__ = ["IMAGE_BATCH", "TORCH_IMAGES", "load_pixels"]
+
+IMAGE_BATCH = 4
+_WEIGHTS = "biovil_image_resnet50_proj_size_128.pt"
+_RESIZE, _CROP = 512, 480
+
+
+def _reference(spec: Spec) -> Prepare:
+    """The reference package as it runs: files one by one; batches of pixels where they are given."""
+    from health_multimodal.image import ImageInferenceEngine
+
+    model = _model(spec)
+    engine = ImageInferenceEngine(model, _transform())
+
+    def prepare(case: Case) -> Run:
+        if "images" in case:
+            paths = [Path(name) for name in case["images"]]
+            return lambda: np.stack([engine.get_projected_global_embedding(path).numpy() for path in paths])
+        pixels = np.load(case["pixels"])
+        return lambda: _embed(model, pixels, lambda batch: batch)
+
+    return prepare
+
+
+def _tuned(dtype: str, compiled: bool = False) -> Open:
+    """PyTorch as those who know it run it: channels last, files in batches of four."""
+
+    def start(spec: Spec) -> Prepare:
+        import torch
+
+        kind = getattr(torch, dtype)
+        model = _model(spec).to(kind).to(memory_format=torch.channels_last)
+        model = torch.compile(model) if compiled else model
+
+        def into(batch: Any) -> Any:
+            return batch.to(kind).contiguous(memory_format=torch.channels_last)
+
+        return in_files_or_pixels(lambda pixels: _embed(model, pixels, into))
+
+    return start
+
+
+def in_files_or_pixels(embed: Callable[[NDArray[np.uint8]], NDArray[np.float32]]) -> Prepare:
+    """What prepares both kinds of cases, from a function that embeds uint8 (N, side, side)."""
+
+    def prepare(case: Case) -> Run:
+        if "pixels" in case:
+            given = np.load(case["pixels"])
+            return lambda: embed(given)
+        paths = [Path(name) for name in case["images"]]
+        transform = _transform()
+
+        def run() -> NDArray[Any]:
+            batches = (paths[start : start + IMAGE_BATCH] for start in range(0, len(paths), IMAGE_BATCH))
+            return np.concatenate([embed(load_pixels(batch, transform)) for batch in batches])
+
+        return run
+
+    return prepare
+
+
+def load_pixels(paths: list[Path], transform: Any) -> NDArray[np.uint8]:
+    """Files → uint8 (N, side, side), by the reference's functions."""
+    from health_multimodal.image.data.io import load_image
+
+    # It divides by 255; undone without loss.
+    return np.stack([(transform(load_image(path))[0].numpy() * 255).round().astype(np.uint8) for path in paths])
+
+
+def _transform() -> Any:
+    from health_multimodal.image.data.transforms import create_chest_xray_transform_for_inference
+
+    return create_chest_xray_transform_for_inference(_RESIZE, _CROP)
+
+
+def _model(spec: Spec) -> Any:
+    import torch
+    from health_multimodal.image import ImageModel
+
+    torch.set_num_threads(spec["threads"])
+    weights = Path(spec["checkpoint"]) / _WEIGHTS
+    return ImageModel("resnet50", joint_feature_size=128, pretrained_model_path=weights).eval()
+
+
+def _embed(model: Any, pixels: NDArray[np.uint8], into: Callable[[Any], Any]) -> NDArray[np.float32]:
+    import torch
+
+    with torch.inference_mode():
+        batch = into(torch.from_numpy(pixels).float().div(255)[:, None].expand(-1, 3, -1, -1))
+        projected = model(batch).projected_global_embedding
+        return torch.nn.functional.normalize(projected.float(), dim=-1).numpy()
+
+
+TORCH_IMAGES: Mapping[str, Mapping[str, Open]] = {
+    "reference": {"images": _reference},
+    "torch-fp32": {"images": _tuned("float32")},
+    "torch-bf16": {"images": _tuned("bfloat16")},
+    "torch-compile": {"images": _tuned("float32", compiled=True)},
+    "torch-compile-bf16": {"images": _tuned("bfloat16", compiled=True)},
+}

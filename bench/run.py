@@ -1,0 +1,142 @@
+"""`python -m bench run`, which is `python -m bench`: the options of a run, and what it prints."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench.contestants import peers
+from bench.headlines import headlines
+from bench.pages import write_pages
+from bench.record import MEASURED, Report
+from bench.session import Request, measure
+from bench.workloads import WORKLOADS
+from runtime.cores import default_threads
+
+__all__ = ["NAME", "SUMMARY", "add_options", "run"]
+
+NAME = "run"
+SUMMARY = "measure this engine beside what users run today, and write report.html, report.md and report.json"
+
+_INTERRUPTED = 130
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "workloads:\n" + "\n".join(f"  {each.name:11} {each.summary}" for each in WORKLOADS.values())
+    parser.epilog += "\n\npeers:\n" + "\n".join(f"  {entry.name:19} {entry.contestant.label}" for entry in peers())
+    parser.epilog += "\n  engine-PROVIDER-PRECISION, or engine for all of the bundle"
+    parser.add_argument("--checkpoint", type=Path, help="checkpoint folder (default: random weights of the real size)")
+    parser.add_argument("--bundle", type=Path, help="the bundle of that checkpoint (default: it is exported)")
+    parser.add_argument("--family", default="biovil", help="of python -m export --list, for what is exported (biovil)")
+    parser.add_argument("--precision", default="fp32,int8", metavar="LIST", help="of the export (fp32,int8)")
+    parser.add_argument("--workloads", type=_names, default=(), metavar="LIST", help="these alone (default: all)")
+    parser.add_argument(
+        "--peers", type=_names, default=(), metavar="LIST", help="these and the reference (default: all)"
+    )
+    parser.add_argument("--out", type=Path, default=Path("bench-report"), help="folder of the report (bench-report)")
+    parser.add_argument(
+        "--work", type=Path, help="folder for what is made, taken again by later runs (default: none is kept)"
+    )
+    parser.add_argument("--threads", type=_count, default=default_threads(), help="of each contestant (all cores)")
+    parser.add_argument("--rounds", type=_count, default=5, help="counted rounds, at most (5)")
+    parser.add_argument("--seed", type=int, default=0, help="of what is drawn at random (0)")
+    parser.add_argument(
+        "--texts", type=Path, help=".jsonl or .txt (a text a line) as corpus (default: synthetic reports)"
+    )
+    parser.add_argument("--column", default="text", help="of .jsonl (text)")
+    parser.add_argument(
+        "--full", action="store_true", help="all shapes and peers, larger corpora, without a bound on the time"
+    )
+    parser.add_argument(
+        "--minutes", type=_minutes, help="begin no further case after so long; the report is then partial"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure, write, and print the first table."""
+    work = options.work or Path(tempfile.mkdtemp(prefix="cxr-bench-"))
+    work.mkdir(parents=True, exist_ok=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    request = Request(
+        checkpoint=options.checkpoint,
+        bundle=options.bundle,
+        family=options.family,
+        precisions=options.precision,
+        seed=options.seed,
+        workloads=options.workloads,
+        peers=options.peers,
+        threads=options.threads,
+        rounds=options.rounds,
+        full=options.full,
+        minutes=options.minutes,
+        texts=options.texts,
+        column=options.column,
+        command=_command(options),
+    )
+    began = time.monotonic()
+
+    def progress(message: str) -> None:
+        print(f"[{time.monotonic() - began:5.0f} s] {message}", file=sys.stderr, flush=True)
+
+    try:
+        report = measure(request, work, options.out, progress)
+    finally:
+        if options.work is None:
+            shutil.rmtree(work, ignore_errors=True)
+    pages = write_pages(report, options.out)
+    _print(report, options.out / "report.html" if pages else options.out)
+    return _INTERRUPTED if report.partial == "interrupted" else 0
+
+
+def _print(report: Report, page: Path) -> None:
+    for each in headlines(report):
+        ours, theirs = (report.contestant(name).label for name in (each.ours, each.theirs))
+        ratio = each.ratio
+        print(f"{each.question}: {ratio.value:.2f} × ({ratio.low:.2f}–{ratio.high:.2f}), {ours} against {theirs}")
+    for case in report.cases:
+        for row in case.rows:
+            if row.status != MEASURED:
+                last = row.reason.strip().splitlines()[-1:] or [""]
+                print(f"{case.name}: {report.contestant(row.contestant).label}: {row.status}: {last[0]}")
+    if report.partial:
+        print(f"PARTIAL: {report.partial}")
+    print(f"Report: {page}  ({report.seconds:.0f} s)")
+
+
+def _command(options: argparse.Namespace) -> str:
+    """What was typed, as far as it says what is measured: without the folders, which are the machine's."""
+    parts = ["python -m bench"]
+    parts += ["--full"] if options.full else []
+    for name in ("checkpoint", "bundle", "texts"):
+        if getattr(options, name):
+            parts.append(f"--{name} {shlex.quote(getattr(options, name).name)}")
+    for name in ("workloads", "peers"):
+        if getattr(options, name):
+            parts.append(f"--{name} {shlex.quote(','.join(getattr(options, name)))}")
+    parts += [f"--precision {options.precision}"] if options.bundle is None else []
+    return " ".join([*parts, f"--threads {options.threads} --rounds {options.rounds} --seed {options.seed}"])
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value}; at least 1 is expected")
+    return value
+
+
+def _minutes(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text}; more than 0 is expected")
+    return value

@@ -1,0 +1,275 @@
+"""The run: `python -m bench` measures every workload through every contestant and writes one report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from bench.cold_start import cold_start_case, measure_cold_starts
+from bench.contestants import PARTS, Entry, choose, engines, peers, peers_python
+from bench.headlines import fastest, headlines
+from bench.inputs import read_texts, sample
+from bench.loadgen import short_runs
+from bench.machine import describe_machine, load_average, versions
+from bench.measure import PeerError
+from bench.memory import measure_memory, memory_case
+from bench.model import Model, prepare
+from bench.record import MEASURED, SKIPPED, LoadGenRun, Report, write_json
+from bench.turns import Limits, Plan, Turns
+from bench.workloads import QUICK, WHOLE, WORKLOADS, Setting
+from runtime.bundle import Bundle
+from runtime.termination import Terminated, terminable
+
+__all__ = ["Request", "measure"]
+
+Progress = Callable[[str], None]
+_SYSTEMS = ("texts", "masks", "images", "joint")
+_RATES = ("fp32", "bf16", "int8")
+# Of a run of LoadGen, where time is bound and where it is not.
+_LOADGEN_SECONDS = (5.0, 30.0)
+# With more of a corpus's texts than any case uses, none of them has to be read again.
+_MOST_TEXTS = 4096
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be measured.
+
+    Attributes:
+        checkpoint: see `bench.model.prepare`; so are `bundle`, `family`, `precisions` and `seed`.
+        workloads: names; empty takes all that the bundle has the parts for.
+        peers: names of contestants; empty takes all.
+        threads: of each.
+        rounds: counted, at most.
+        full: without a bound on the time.
+        minutes: after which no further case is begun; None is no bound.
+        texts: a file of the user's, or None.
+        column: of it.
+        command: what to type to repeat the run.
+    """
+
+    checkpoint: Path | None
+    bundle: Path | None
+    family: str
+    precisions: str
+    seed: int
+    workloads: tuple[str, ...]
+    peers: tuple[str, ...]
+    threads: int
+    rounds: int
+    full: bool
+    minutes: float | None
+    texts: Path | None
+    column: str
+    command: str
+
+
+def measure(request: Request, work: Path, out: Path, progress: Progress) -> Report:
+    """Measure, and write report.json after every case, so that nothing is lost.
+
+    Args:
+        request: what.
+        work: folder for what is made on the way.
+        out: folder of the report.
+        progress: called with what is going on.
+
+    Returns:
+        The report; `partial` says why it is not whole, if so: an interrupt or SIGTERM ends it, and does not raise.
+
+    Raises:
+        PeerError, CxrEngineError, OSError: nothing can be measured at all.
+    """
+    began = time.monotonic()
+    _check_workloads(request.workloads)
+    texts = _texts(request)
+    choose(peers(), [name for name in request.peers if not name.startswith(("engine", "every-token"))], True)
+    report = Report(datetime.now(timezone.utc).isoformat(timespec="seconds"), request.command)
+    with terminable():
+        try:
+            model = prepare(
+                request.checkpoint,
+                request.bundle,
+                request.family,
+                request.precisions,
+                request.seed,
+                work,
+                progress,
+            )
+            prepared = time.monotonic()
+            setting = _setting(request, model.bundle, texts, work)
+            _describe(report, request, model, setting)
+            for step in _steps(request, model, setting, report, progress):
+                if request.minutes is not None and time.monotonic() - prepared > request.minutes * 60:
+                    report.partial = f"the time was up ({request.minutes:g} minutes)"
+                    break
+                step()
+                _write(report, out, began)
+        except (KeyboardInterrupt, Terminated):
+            if not report.model:
+                raise  # nothing was measured yet
+            report.partial = "interrupted"
+            _drop_unmeasured(report)
+    report.machine["load after"] = load_average()
+    _write(report, out, began)
+    return report
+
+
+def _drop_unmeasured(report: Report) -> None:
+    """Rows whose turn had not come."""
+    for case in report.cases:
+        for row in case.rows:
+            if row.status == MEASURED and not row.samples and not row.resident_bytes:
+                row.status, row.reason = SKIPPED, "the run was interrupted before its turn came"
+        for precision in [name for name, rate in case.rates.items() if not rate.samples]:
+            del case.rates[precision]
+
+
+def _write(report: Report, out: Path, began: float) -> None:
+    report.seconds = time.monotonic() - began
+    write_json(report, out / "report.json", headlines=[asdict(each) for each in headlines(report)])
+
+
+def _steps(
+    request: Request, model: Model, setting: Setting, report: Report, progress: Progress
+) -> Iterator[Callable[[], None]]:
+    """What is to be done, in order; each adds to the report as it goes."""
+    wanted = [
+        workload
+        for workload in WORKLOADS.values()
+        if (not request.workloads or workload.name in request.workloads)
+        and set(workload.parts) <= set(model.bundle.parts())
+    ]
+    limits = Limits(rounds=request.rounds, case_seconds=3600.0 if request.full else 45.0)
+    plans = [plan for workload in wanted if workload.plans for plan in workload.plans(setting)]
+    groups = dict.fromkeys((plan.system, plan.threads) for plan in plans)
+    for system, threads in groups:
+        spec = {
+            "bundle": str(model.bundle.root),
+            "checkpoint": str(model.checkpoint.resolve()),
+            "threads": threads,
+        }
+        rates = _RATES if threads == setting.threads else ()
+        with Turns(
+            system, setting.entries, spec, trained=model.trained, rates=rates, limits=limits, progress=progress
+        ) as turns:
+            for plan in plans:
+                if (plan.system, plan.threads) == (system, threads):
+                    yield lambda plan=plan, turns=turns: _run(report, plan, turns)
+    names = {workload.name for workload in wanted}
+    if "cold-start" in names:
+        yield lambda: _cold_start(report, model, setting, progress)
+    if "memory" in names:
+        yield lambda: _memory(report, setting, progress)
+    if "loadgen" in names:
+        yield lambda: _loadgen(report, setting, progress)
+    if "manners" in names:
+        yield lambda: _manners(report, setting)
+
+
+def _run(report: Report, plan: Plan, turns: Turns) -> None:
+    report.cases.append(plan.case)
+    turns.run(plan)
+
+
+def _cold_start(report: Report, model: Model, setting: Setting, progress: Progress) -> None:
+    report.cases.append(cold_start_case())
+    measure_cold_starts(report.cases[-1], setting.entries, model, setting.size.starts, progress)
+
+
+def _memory(report: Report, setting: Setting, progress: Progress) -> None:
+    size = setting.size
+    report.cases.append(memory_case(size.requests, size.images))
+    measure_memory(
+        report.cases[-1], _quickest(setting), setting.bundle, setting.threads, size.requests, size.images, progress
+    )
+
+
+def _loadgen(report: Report, setting: Setting, progress: Progress) -> None:
+    """Of this engine what came out fastest on texts, or the last that the bundle has."""
+    entries = _quickest(setting)
+    case = report.case("texts")
+    best = case and fastest(report, case, ("engine",))
+    chosen = next((entry for entry in entries if best and entry.name == best.contestant), entries[-1])
+    seconds = _LOADGEN_SECONDS[setting.size is WHOLE]
+    progress(f"loadgen: {chosen.contestant.label}")
+    try:
+        for run in short_runs(setting.bundle.root, chosen.contestant, setting.threads, seconds, seed=setting.seed):
+            progress(f"loadgen: {run.system} {run.scenario} {run.mode} is done")
+            report.loadgen.append(run)
+    except PeerError as error:
+        failed = LoadGenRun("all", "all", "performance", chosen.name, "none", 0.0, "", False, str(error))
+        report.loadgen.append(failed)
+
+
+def _manners(report: Report, setting: Setting) -> None:
+    from bench.manners import check_manners
+
+    report.manners.extend(check_manners(setting.bundle.root, peers_python()))
+
+
+def _quickest(setting: Setting) -> list[Entry]:
+    """One precision on each engine: the last that the bundle has for all its parts, which is what people take."""
+    systems = {system for system, parts in PARTS.items() if set(parts) <= set(setting.bundle.parts())} - {"masks"}
+    return list(
+        {
+            entry.contestant.provider: entry
+            for entry in setting.entries
+            if entry.opener == "engine" and systems <= set(entry.systems)
+        }.values()
+    )
+
+
+def _setting(request: Request, bundle: Bundle, texts: tuple[str, ...], work: Path) -> Setting:
+    entries = [*peers(), *engines(bundle, _SYSTEMS)]
+    folder = work / "inputs"
+    folder.mkdir(parents=True, exist_ok=True)
+    return Setting(
+        bundle,
+        choose(entries, request.peers, request.full),
+        WHOLE if request.full else QUICK,
+        request.threads,
+        request.seed,
+        folder,
+        texts,
+        request.texts.name if request.texts else "synthetic reports",
+    )
+
+
+def _texts(request: Request) -> tuple[str, ...]:
+    if request.texts is None:
+        return ()
+    return tuple(sample(read_texts(request.texts, request.column), _MOST_TEXTS, request.seed))
+
+
+def _check_workloads(names: Sequence[str]) -> None:
+    unknown = [name for name in names if name not in WORKLOADS]
+    if unknown:
+        raise PeerError(f"There is no workload {', '.join(map(repr, unknown))}; there are: {', '.join(WORKLOADS)}.")
+
+
+def _describe(report: Report, request: Request, model: Model, setting: Setting) -> None:
+    manifest = model.bundle.manifest
+    report.settings = {
+        "threads": request.threads,
+        "rounds": request.rounds,
+        "seed": request.seed,
+        "full": request.full,
+        "texts": setting.source if setting.texts else f"synthetic reports, seed {request.seed}",
+    }
+    report.machine = describe_machine()
+    report.versions = versions()
+    source = manifest.source
+    report.model = {
+        "family": manifest.family,
+        "source": f"random weights, seed {source.seed}" if source.kind == "random" else source.name,
+        "digest": model.digest,
+        "weights": dict(source.weights),
+        "trained": model.trained,
+        "precisions": {
+            part: sorted({each.precision for each in model.bundle.artifacts(part)}) for part in model.bundle.parts()
+        },
+    }
+    report.contestants = [entry.contestant for entry in setting.entries]
