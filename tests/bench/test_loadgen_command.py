@@ -42,7 +42,7 @@ def test_every_scenario_in_both_modes_of_both_systems(
     tiny: System, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ("--bundle", str(tiny.bundle), "--seconds", "0.2", "--threads", "1", "--provider", "cpu")
-    assert start(*options, "--logs", str(tmp_path), "--bound-ms", "5000", "--json") == 0
+    assert start(*options, "--logs", str(tmp_path), "--target-qps", "40", "--json") == 0
     runs = [LoadGenRun(**each) for each in json.loads(capsys.readouterr().out)]
     assert [(each.system, each.mode, each.scenario) for each in runs] == [
         (system, mode, scenario)
