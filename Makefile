@@ -1,8 +1,9 @@
-# make demo · make test · make lint · make bench · make clean
+# make demo · make test · make lint · make bench · make peers · make micro · make clean
 # Each sets up what it needs in .venv. Choose another Python with PYTHON=python3.12.
 
 PYTHON ?= python3
 VENV := .venv
+PEERS := .venv-peers
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -11,7 +12,11 @@ IMAGE ?=
 CHECKPOINT ?=
 PHRASE ?=
 
-.PHONY: demo test lint bench clean
+# make bench FULL=1: all shapes and peers, without a bound on the time. OPTIONS="--peers engine,torch-bf16" go to it.
+FULL ?=
+OPTIONS ?=
+
+.PHONY: demo test lint bench peers micro clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m export.demo $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") $(if $(IMAGE),--image "$(IMAGE)") $(if $(PHRASE),--phrase "$(PHRASE)")
@@ -24,11 +29,17 @@ lint: $(VENV)/.lint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.test
-	$(BIN)/python -m bench cold-start
+# Peers that cannot live beside transformers 5 take part once `make peers` has set up their environment.
+bench: $(VENV)/.bench
+	$(BIN)/python -m bench --work .cache/bench --out bench-report $(if $(FULL),--full --precision "fp32,int8,int8-dynamic",--minutes 13) $(OPTIONS)
+
+peers: $(PEERS)/.peers
+
+micro: $(VENV)/.test
+	$(BIN)/python -m pytest bench/micro --benchmark-only --benchmark-group-by=group
 
 clean:
-	rm -rf $(VENV) .cache demo build *.egg-info
+	rm -rf $(VENV) $(PEERS) .cache demo bench-report build *.egg-info
 
 $(VENV)/bin/python:
 	$(PYTHON) -c "import sys; sys.exit(None if (3, 10) <= sys.version_info[:2] else 'Python 3.10 or newer is needed; try make PYTHON=python3.11')"
@@ -43,6 +54,17 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing everything the tests need (torch is large) …"
 	$(PIP) -e '.[test]'
+	@touch $@
+
+$(VENV)/.bench: pyproject.toml | $(VENV)/bin/python
+	@echo "Installing the engine and what it is measured beside (torch is large) …"
+	$(PIP) -e '.[bench]'
+	@touch $@
+
+$(PEERS)/.peers: bench/peers-requirements.txt pyproject.toml | $(VENV)/bin/python
+	@echo "Installing the peers that need transformers 4 (torch is large) …"
+	$(BIN)/python -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,openvino]' -r $<
 	@touch $@
 
 $(VENV)/.lint: pyproject.toml | $(VENV)/bin/python

@@ -95,6 +95,12 @@ def _plain(name: str, label: str, how: str, precision: str, module: str, **more:
     return Entry(contestant, name, ("texts", "images", "joint"), (module, "health_multimodal"), **more)
 
 
+def _foreign(name: str, label: str, precision: str, *systems: str, full: bool = False) -> Entry:
+    """Of the environment of `make peers`; the last three open the bundle's text folder."""
+    contestant = Contestant(name, label, "peer", "as run", precision=precision)
+    return Entry(contestant, name, systems, foreign=True, full=full)
+
+
 def _openvino_default() -> str:
     """What OpenVINO computes fp32 graphs in where nothing is said."""
     openvino = PROVIDERS["openvino"]
@@ -137,6 +143,11 @@ def peers() -> tuple[Entry, ...]:
         _plain("openvino", f"OpenVINO, defaults ({plain} here)", "as run", plain, "openvino"),
         _plain("openvino-fp32", "OpenVINO, fp32", "tuned", "fp32", "openvino", full=True),
         _plain("openvino-int8", "OpenVINO, int8", "tuned", "int8", "openvino"),
+        _foreign("reference-engine", "hi-ml-multimodal's own text engine (transformers 4)", "fp32", "texts", full=True),
+        _foreign("optimum", "optimum-onnx, its own export, fp32", "fp32", "texts", "masks"),
+        _foreign("sentence-transformers-onnx", "sentence-transformers, ONNX, fp32", "fp32", "texts"),
+        _foreign("sentence-transformers-openvino", f"sentence-transformers, OpenVINO ({plain} here)", plain, "texts"),
+        _foreign("fastembed", "fastembed, fp32", "fp32", "texts"),
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import subprocess
 import time
 from importlib import metadata
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 from runtime.cores import find_cores, memory_limit
 from runtime.processor import first_gpu, processor_features, processor_name
 
-__all__ = ["describe_machine", "load_average", "versions"]
+__all__ = ["describe_machine", "load_average", "versions", "versions_elsewhere"]
 
 _DISTRIBUTIONS = (
     "cxr-engine",
@@ -27,6 +29,19 @@ _DISTRIBUTIONS = (
     "onnx",
     "mlcommons-loadgen",
 )
+_PEERS = ("transformers", "optimum-onnx", "optimum-intel", "sentence-transformers", "fastembed", "onnxruntime")
+_VERSIONS = """
+import json, platform, sys
+from importlib import metadata
+found = {"python": platform.python_version()}
+for name in json.loads(sys.argv[1]):
+    try:
+        found[name] = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        pass
+print(json.dumps(found))
+"""
+_SECONDS = 60
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 _MEMORY = Path("/proc/meminfo")
 
@@ -66,6 +81,17 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def versions_elsewhere(python: str | None) -> dict[str, str]:
+    """Those of the peers' environment, as "NAME (peers)"; nothing where there is none."""
+    if python is None:
+        return {}
+    finished = subprocess.run(
+        [python, "-c", _VERSIONS, json.dumps(_PEERS)], capture_output=True, text=True, check=False, timeout=_SECONDS
+    )
+    found = json.loads(finished.stdout) if finished.returncode == 0 else {}
+    return {f"{name} (peers)": version for name, version in found.items()}
 
 
 def _memory() -> str:

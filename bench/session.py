@@ -13,7 +13,8 @@ from bench.contestants import PARTS, Entry, choose, engines, peers, peers_python
 from bench.headlines import fastest, headlines
 from bench.inputs import read_texts, sample
 from bench.loadgen import short_runs
-from bench.machine import describe_machine, load_average, versions
+from bench.machine import describe_machine, load_average, versions, versions_elsewhere
+from bench.manners import check_manners
 from bench.measure import PeerError
 from bench.memory import measure_memory, memory_case
 from bench.model import Model, prepare
@@ -205,8 +206,6 @@ def _loadgen(report: Report, setting: Setting, progress: Progress) -> None:
 
 
 def _manners(report: Report, setting: Setting) -> None:
-    from bench.manners import check_manners
-
     report.manners.extend(check_manners(setting.bundle.root, peers_python()))
 
 
@@ -260,7 +259,7 @@ def _describe(report: Report, request: Request, model: Model, setting: Setting) 
         "texts": setting.source if setting.texts else f"synthetic reports, seed {request.seed}",
     }
     report.machine = describe_machine()
-    report.versions = versions()
+    report.versions = {**versions(), **versions_elsewhere(peers_python())}
     source = manifest.source
     report.model = {
         "family": manifest.family,

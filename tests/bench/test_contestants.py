@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench.contestants import REFERENCE, Entry, choose, engines, peers
-from bench.corpus import masked_texts, report_texts, texts_of_length
+from bench.corpus import masked_texts, report_texts
 from bench.gates import judge
 from bench.measure import PeerError
 from bench.peers import PEERS
