@@ -7,19 +7,19 @@ weights all precisions read from one file. Nothing is quantized again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import onnx
-import torch
 from onnx import helper, numpy_helper
 from onnx.external_data_helper import ExternalDataInfo, set_external_data, uses_external_data
 
-from export.graph import GraphSpec, export_graph
+from export.graph import GraphSpec
 from export.models import CXRBertModel
 from export.packing import LAST_HIDDEN_STATE, PACKED_INPUTS, keep_needed, rename, write_face
-from export.rewrites import MaskedLanguageHead
 from runtime.bundle import FILL_MASK
 from runtime.manifest import Artifact
 
@@ -33,51 +33,74 @@ _DATA = "fill_mask.onnx_data"
 _EXTERNAL_BYTES = 1024
 
 
+# The head's nodes (transformers' `BertOnlyMLMHead`): operator, inputs, output, attributes. Written out, not exported by
+# torch, which takes longer for it than everything else that is made of it.
+_Node = tuple[str, tuple[str, ...], str, Mapping[str, Any]]
+_NODES: tuple[_Node, ...] = (
+    # As a matrix, so that the products are Gemm, which reads the decoder's table as the embeddings have it.
+    ("Reshape", (LAST_HIDDEN_STATE, "matrix"), "states", {}),
+    ("Gemm", ("states", "dense.weight", "dense.bias"), "dense", {"transB": 1}),
+    # GELU, which opset 18 has not, in the spelling that engines know and fuse.
+    ("Div", ("dense", "root_of_2"), "scaled", {}),
+    ("Erf", ("scaled",), "erf", {}),
+    ("Add", ("erf", "one"), "erf_from_0", {}),
+    ("Mul", ("half", "erf_from_0"), "share", {}),
+    ("Mul", ("dense", "share"), "gelu", {}),
+    ("LayerNormalization", ("gelu", "norm.weight", "norm.bias"), "normalized", {"axis": -1}),
+    ("Gemm", ("normalized", "decoder.weight", "decoder.bias"), "scores", {"transB": 1}),
+    ("Shape", (LAST_HIDDEN_STATE,), "places", {"end": 2}),
+    ("Concat", ("places", "vocab_size"), "shape", {"axis": 0}),
+    # allowzero: there may be no masks.
+    ("Reshape", ("scores", "shape"), _LOGITS, {"allowzero": 1}),
+)
+
+
 @dataclass(frozen=True)
 class Head:
-    """The exported masked-language head: its graph, with references to its weights, and the size of the vocabulary."""
+    """The masked-language head: its graph, with references to its weights, and the size of the vocabulary."""
 
-    model: onnx.ModelProto
+    graph: onnx.GraphProto
     vocab_size: int
 
 
 def export_head(model: CXRBertModel, folder: Path, shared: Path | None = None) -> Head:
-    """Export the masked-language head; its weights go to a file of their own.
+    """Write the weights of the masked-language head to a file of their own, and its graph to go behind an encoder.
 
     Args:
-        model: the reference, in evaluation mode.
+        model: the reference, with GELU as its activation.
         folder: where to write them.
         shared: a graph in the folder of which weights with the same bytes are read instead of written again: the
             decoder's table is that of the word embeddings.
-
-    Raises:
-        GraphError: torch cannot export it.
     """
     hidden, vocab_size = model.config.hidden_size, model.config.vocab_size
-    spec = GraphSpec(
-        inputs={LAST_HIDDEN_STATE: ("rows", "masks", hidden)},
-        outputs={_LOGITS: ("rows", "masks", vocab_size)},
-        limits={"rows": None, "masks": None},
-        external_data=_DATA,
+    transform, decoder = model.cls.predictions.transform, model.cls.predictions.decoder
+    layers = {"dense": transform.dense, "norm": transform.LayerNorm, "decoder": decoder}
+    tensors = {
+        f"{layer}.{name}": parameter.detach().numpy()
+        for layer, module in layers.items()
+        for name, parameter in module.named_parameters()
+    }
+    tensors |= {name: np.float32(value) for name, value in (("root_of_2", 2**0.5), ("one", 1), ("half", 0.5))}
+    tensors |= {"matrix": np.array([-1, hidden]), "vocab_size": np.array([vocab_size])}
+    outer = (LAST_HIDDEN_STATE, _LOGITS)
+    graph = onnx.GraphProto(name="head")
+    for operator, inputs, output, attributes in _NODES:
+        if operator == "LayerNormalization":
+            attributes = {**attributes, "epsilon": transform.LayerNorm.eps}
+        names = [[name if name in outer else _PREFIX + name for name in each] for each in (inputs, (output,))]
+        graph.node.append(helper.make_node(operator, *names, name=_PREFIX + output, **attributes))
+    graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(array), _PREFIX + name) for name, array in tensors.items()
     )
-    path = folder / ".head.onnx"
-    export_graph(MaskedLanguageHead(model).eval().requires_grad_(False), (torch.zeros(2, 3, hidden),), spec, path)
-    head = onnx.load(str(path))
-    path.unlink()
-    (folder / _DATA).unlink()
     if shared is not None:
-        _share(head, shared)
-    tensors = {tensor.name: _PREFIX + tensor.name for tensor in head.graph.initializer}
-    tensors |= {name: _PREFIX + name for node in head.graph.node for name in node.output if name != _LOGITS}
-    rename(head.graph, tensors)
-    for tensor in head.graph.initializer:
-        tensor.name = tensors[tensor.name]
-    for node in head.graph.node:
-        node.name = _PREFIX + node.name
-    onnx.save(head, str(path), save_as_external_data=True, location=_DATA, size_threshold=_EXTERNAL_BYTES)
-    head = onnx.load(str(path), load_external_data=False)
+        _share(graph, shared)
+    path = folder / ".head.onnx"
+    onnx.save(
+        helper.make_model(graph), str(path), save_as_external_data=True, location=_DATA, size_threshold=_EXTERNAL_BYTES
+    )
+    graph = onnx.load(str(path), load_external_data=False).graph
     path.unlink()
-    return Head(head, vocab_size)
+    return Head(graph, vocab_size)
 
 
 def fill_mask_artifact(packed: Artifact, bundle: Path, head: Head, longest: int) -> Artifact:
@@ -105,8 +128,8 @@ def fill_mask_artifact(packed: Artifact, bundle: Path, head: Head, longest: int)
     rename(model.graph, {PACKED_INPUTS[-1]: _MASK_POSITIONS})
     if not any(_MASK_POSITIONS in node.input for node in model.graph.node):
         _gather(model.graph)
-    model.graph.initializer.extend(head.model.graph.initializer)
-    nodes = [*model.graph.node, *head.model.graph.node]
+    model.graph.initializer.extend(head.graph.initializer)
+    nodes = [*model.graph.node, *head.graph.node]
     info = write_face(model, nodes, bundle / file, spec)
     return replace(
         packed,
@@ -129,10 +152,10 @@ def _gather(graph: onnx.GraphProto) -> None:
     graph.node.append(helper.make_node("GatherND", [states, index], [LAST_HIDDEN_STATE], batch_dims=1))
 
 
-def _share(head: onnx.ModelProto, source: Path) -> None:
+def _share(head: onnx.GraphProto, source: Path) -> None:
     """Let tensors of the head refer to those of another graph that hold the same bytes."""
     found = onnx.load(str(source), load_external_data=False).graph.initializer
-    for tensor in head.graph.initializer:
+    for tensor in head.initializer:
         for other in found:
             if not uses_external_data(other) or (tensor.dims, tensor.data_type) != (other.dims, other.data_type):
                 continue

@@ -25,7 +25,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from export.models import BioViLImageModel, CXRBertModel
 
-__all__ = ["ImageEmbeddingGraph", "MaskedLanguageHead", "PackedTextGraph", "TextEmbeddingGraph"]
+__all__ = ["ImageEmbeddingGraph", "PackedTextGraph", "TextEmbeddingGraph"]
 
 # exp() of anything this far below the largest score is 0 in float32; unlike float32's minimum it fits float16.
 _MASKED = -10000.0
@@ -166,20 +166,6 @@ class PackedTextGraph(nn.Module):
         """See `TextEmbeddingGraph`: text_embeds, cls_projected_embedding, last_hidden_state."""
         states, owned = self.encoder.states(input_ids, position_ids, segment_ids, cls_positions)
         return *self.encoder.embeddings(states, owned), states
-
-
-class MaskedLanguageHead(nn.Module):
-    """The last layer's states of masked tokens → scores of the vocabulary (transformers' `BertOnlyMLMHead`)."""
-
-    def __init__(self, model: CXRBertModel) -> None:
-        super().__init__()
-        self.predictions = model.cls.predictions
-
-    def forward(self, last_hidden_state: torch.Tensor) -> torch.Tensor:
-        """float32 (rows, masks, D) → logits float32 (rows, masks, vocabulary)."""
-        # As a matrix, so that the products are Gemm, which reads the decoder's table as the embeddings have it.
-        logits = self.predictions(last_hidden_state.flatten(0, 1))
-        return logits.unflatten(0, last_hidden_state.shape[:2])
 
 
 def _mask(visible: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
