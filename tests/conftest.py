@@ -16,6 +16,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # Reference models, tokenizers and hub clients must never reach for the network.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Read when torch is first imported: its threads sleep where they would otherwise spin, which takes several times as
+# long on processors that other work shares, ONNX Runtime's and OpenVINO's threads of the same process included.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(scope="session")
