@@ -151,7 +151,8 @@ class Bout:
         settings = loadgen_settings(scenario, ACCURACY, self.asked, pace, pace.rate)
         most = self._drive(scenario, settings, folder)
         indices, found = read_answers(folder)
-        verdict = judge(found, self.expected(indices), self.precision, random_weights=self.random_weights)
+        expected = self.expected(indices)
+        verdict = judge(self.system.unit, found, expected, self.precision, random_weights=self.random_weights)
         missing = set(range(self.asked.judged)) - set(indices)
         gate = f"{verdict.gate}; {len(missing)} samples were not answered" if missing else verdict.gate
         return LoadGenRun(

@@ -36,7 +36,7 @@ class System:
     """A part of a bundle as LoadGen sees it.
 
     Attributes:
-        unit: what samples are, for people.
+        unit: what samples are.
         samples: in the library.
         judged: of them, in accuracy mode of a short run.
         bulk: in one call of Offline.

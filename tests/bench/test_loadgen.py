@@ -115,7 +115,7 @@ def test_performance_is_what_loadgen_measured_of_the_public_encode(prepared: Bou
 def test_accuracy_compares_every_answer_with_the_fp32_graph(prepared: Bout, scenario: str) -> None:
     found = prepared.run(scenario, "accuracy")
     assert found.passed is True
-    assert found.gate == "max abs ≤ 1e-5"
+    assert found.gate == "largest difference ≤ 1e-05"
     assert found.fidelity is not None
     assert found.fidelity.max_abs <= 1e-5
     assert found.settings["samples"] == JUDGED

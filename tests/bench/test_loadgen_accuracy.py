@@ -44,29 +44,29 @@ def one(cosine: float) -> NDArray[np.float32]:
     ],
 )
 def test_trained_weights_are_judged(precision: str, found: NDArray[np.float32], passed: bool) -> None:
-    assert judge(found, EXACT, precision, random_weights=False).passed is passed
+    assert judge("texts", found, EXACT, precision, random_weights=False).passed is passed
 
 
 def test_random_weights_are_not_judged_where_they_say_nothing() -> None:
     for precision in ("int8", "bf16"):
-        verdict = judge(one(0.5), EXACT, precision, random_weights=True)
+        verdict = judge("texts", one(0.5), EXACT, precision, random_weights=True)
         assert verdict.passed is None
         assert verdict.gate.endswith("not asked of random weights")
         assert verdict.fidelity is not None
         assert verdict.fidelity.min_cosine == pytest.approx(0.5)
         assert verdict.fidelity.mean_cosine == pytest.approx(1 - 0.5 / len(EXACT))
-    assert judge(EXACT + np.float32(2e-5), EXACT, "fp32", random_weights=True).passed is False
+    assert judge("texts", EXACT + np.float32(2e-5), EXACT, "fp32", random_weights=True).passed is False
 
 
 def test_no_weights_excuse_what_is_no_embedding() -> None:
     broken = EXACT.copy()
     broken[3, 4] = np.nan
-    verdict = judge(broken, EXACT, "int8", random_weights=True)
+    verdict = judge("texts", broken, EXACT, "int8", random_weights=True)
     assert verdict.passed is False
-    assert "not finite" in verdict.gate
+    assert verdict.gate == "mean cosine ≥ 0.99; its answer holds numbers that are not finite"
     assert verdict.fidelity is None
-    assert judge(EXACT[:, :64], EXACT, "int8", random_weights=True).passed is False
-    zeros = judge(np.zeros_like(EXACT), EXACT, "int8", random_weights=False)
+    assert judge("texts", EXACT[:, :64], EXACT, "int8", random_weights=True).passed is False
+    zeros = judge("texts", np.zeros_like(EXACT), EXACT, "int8", random_weights=False)
     assert zeros.passed is False
     assert zeros.fidelity is not None
     assert zeros.fidelity.mean_cosine == 0

@@ -161,7 +161,7 @@ WRONG = LoadGenRun(
     "",
     settings={"samples": 64.0},
     fidelity=Fidelity(0.4, -0.2, 0.7),
-    gate="max abs ≤ 1e-5",
+    gate="largest difference ≤ 1e-05",
     passed=False,
 )
 
@@ -176,7 +176,9 @@ def test_an_invalid_run_is_shown_and_fails_only_official_ones(planted: Any, caps
 
 def test_wrong_answers_are_shown_and_fail(planted: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert planted([WRONG]) == 1
-    assert "accuracy FAILED: mean cosine 0.40000, min -0.20000, max abs 7.0e-01; max abs" in capsys.readouterr().out
+    assert (
+        "accuracy FAILED: mean cosine 0.40000, min -0.20000, max abs 7.0e-01; largest diff" in capsys.readouterr().out
+    )
     assert planted([replace(WRONG, passed=None)]) == 0
     assert "accuracy reported only" in capsys.readouterr().out
     assert planted([replace(WRONG, passed=True)]) == 0
