@@ -40,10 +40,7 @@ def latency(report: Report) -> Figure | str:
     found = timed(report, case) if case else []
     if not found:
         return _why("query", case)
-    rows = [
-        Spread(each.contestant.label, each.colour, each.passes, seconds_text(float(np.median(each.passes))))
-        for each in found
-    ]
+    rows = [Spread(each.contestant.label, each.colour, each.passes, seconds_text(each.seconds.value)) for each in found]
     return sheet([spreads(rows, "time of a query (logarithmic)")])
 
 

@@ -65,7 +65,7 @@ def bars(rows: Sequence[Bar], axis: str, least_end: float = 0.0) -> Panel:
         end = max([least_end, *(row.high if row.high is not None else row.value for row in rows)])
         for y, row in _named(axes, rows):
             axes.barh(y + 0.2, row.value, 0.22, color=marker(row.kind))
-            if row.low is not None and row.high is not None:
+            if row.low is not None and row.high is not None and row.low < row.high:
                 axes.plot((row.low, row.high), (y + 0.2, y + 0.2), color=marker("ink"), linewidth=1.4)
                 for x in (row.low, row.high):
                     axes.plot((x, x), (y + 0.12, y + 0.28), color=marker("ink"), linewidth=1.4)

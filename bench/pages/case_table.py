@@ -45,7 +45,7 @@ def _seconds_cell(report: Report, entry: Entry) -> Cell | None:
     if not entry.timed:
         return None
     found = entry.seconds
-    return Cell(seconds_text(found.value), found.value, seconds_interval(found), strong=True)
+    return Cell(seconds_text(found.value), found.value, seconds_interval(found) or "one pass", strong=True)
 
 
 def _quantile(share: float) -> Callable[[Report, Entry], Cell | None]:

@@ -16,12 +16,14 @@ from bench.record import Report
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
     from matplotlib.transforms import Bbox
 
 __all__ = ["fidelity", "pareto"]
 
 # Nearer than numbers in single precision can tell.
 _LEAST = 1e-7
+_NAME = 34  # letters
 _SHAPES = {"fp32": "o", "bf16": "s", "fp16": "s", "int8": "^"}
 # Where a name may stand, from its point: right or left, beside it, higher or lower, then further away.
 _PLACES = tuple(
@@ -74,7 +76,7 @@ def pareto(points: Sequence[Point]) -> list[Point]:
 def _draw(axes: Axes, points: Sequence[Point]) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
-    left, right = _LEAST / 1.6, max(10 * max(point.error for point in points), 1e-2)
+    left, right = _LEAST / 1.6, max(10 * max(point.error for point in points), 2e-2)
     low, high = min(point.rate for point in points) / 1.35, max(point.rate for point in points) * 1.35
     axes.set_xlim(left, right)
     axes.set_ylim(low, high)
@@ -108,38 +110,67 @@ def _draw(axes: Axes, points: Sequence[Point]) -> None:
 
 
 def _names(axes: Axes, points: Sequence[Point], front: Sequence[Point]) -> None:
-    """A name beside every point, where it touches nothing else; what matters most comes first."""
-    from matplotlib.transforms import Bbox
-
+    """A name beside every point, where it hides none and touches no other name, rather off the front; what finds no
+    place has none. What matters most comes first.
+    """
     box = axes.get_window_extent()
     at = {id(point): axes.transData.transform((point.error, point.rate)) for point in points}
-    taken: list[Bbox] = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in at.values()]
-    edges = [at[id(point)] for point in front] + [(box.x1, at[id(front[-1])][1])]
-    for (x, y), (next_x, next_y) in itertools.pairwise(edges):
-        taken.append(Bbox([(x, y - 1), (next_x, y + 1)]))
-        taken.append(Bbox([(next_x - 1, y), (next_x + 1, next_y)]))
-    renderer = axes.figure.canvas.get_renderer()
+    lines = _front_boxes([at[id(point)] for point in front], box.x1)
+    named: list[Bbox] = []
     order = {"engine": 0, "reference": 1}
     for point in sorted(points, key=lambda each: (order.get(each.kind, 2), -each.rate)):
-        x, y = at[id(point)]
-        for dx, dy, align in _PLACES:
-            text = axes.annotate(
-                shortened(point.label, 30),
-                (point.error, point.rate),
-                (dx, dy),
-                textcoords="offset pixels",
-                ha=align,
-                va="center",
-                fontsize=10.5,
-                color=name_colour(point.kind),
-                fontweight="bold" if point.kind == "engine" else "normal",
-                arrowprops={"arrowstyle": "-", "color": marker("line"), "shrinkA": 0, "shrinkB": 4}
-                if abs(dx) > 17
-                else None,
-            )
-            extent: Bbox = text.get_window_extent(renderer)
-            inside = extent.x0 >= box.x0 and extent.x1 <= box.x1 + 6 and extent.y0 >= box.y0 and extent.y1 <= box.y1
-            if inside and not any(extent.overlaps(other) for other in taken):
-                taken.append(extent)
-                break
+        # Wide: a name right beside another's point would be taken for that one's.
+        others = [_around(*place, 14, 4) for key, place in at.items() if key != id(point)]
+        found: list[tuple[int, tuple[float, float, str], Bbox]] = []
+        for rank, place in enumerate(_PLACES):
+            text, extent = _name(axes, point, place)
             text.remove()
+            inside = extent.x0 >= box.x0 and extent.x1 <= box.x1 + 6 and extent.y0 >= box.y0 and extent.y1 <= box.y1
+            if inside and not any(extent.overlaps(other) for other in [*others, *named]):
+                crossed = any(extent.overlaps(line) for line in lines)
+                found.append((rank + 2 * crossed, place, extent))
+        if found:
+            _, place, extent = min(found, key=lambda each: each[0])
+            _name(axes, point, place)
+            named.append(extent)
+
+
+def _name(axes: Axes, point: Point, place: tuple[float, float, str]) -> tuple[Annotation, Bbox]:
+    from matplotlib.text import Text
+
+    dx, dy, align = place
+    pointer = {"arrowstyle": "-", "color": marker("line"), "shrinkA": 0, "shrinkB": 4}
+    text = axes.annotate(
+        shortened(point.label, _NAME),
+        (point.error, point.rate),
+        (dx, dy),
+        textcoords="offset pixels",
+        ha=align,
+        va="center",
+        fontsize=10.5,
+        color=name_colour(point.kind),
+        fontweight="bold" if point.kind == "engine" else "normal",
+        arrowprops=pointer if abs(dx) > 17 else None,
+        # The front goes on behind it.
+        bbox={"facecolor": marker("paper"), "edgecolor": "none", "pad": 0.5},
+        zorder=2.5,
+    )
+    renderer = axes.figure.canvas.get_renderer()
+    text.update_positions(renderer)
+    return text, Text.get_window_extent(text, renderer)  # an annotation's own holds its pointer too
+
+
+def _front_boxes(corners: Sequence[tuple[float, float]], end: float) -> list[Bbox]:
+    from matplotlib.transforms import Bbox
+
+    found = []
+    for (x, y), (next_x, next_y) in itertools.pairwise([*corners, (end, corners[-1][1])]):
+        found.append(Bbox([(x, y - 1), (next_x, y + 1)]))
+        found.append(Bbox([(next_x - 1, y), (next_x + 1, next_y)]))
+    return found
+
+
+def _around(x: float, y: float, wide: float, high: float) -> Bbox:
+    from matplotlib.transforms import Bbox
+
+    return Bbox.from_extents(x - wide, y - high, x + wide, y + high)

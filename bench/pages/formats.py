@@ -49,7 +49,8 @@ def seconds_text(value: float) -> str:
 def seconds_interval(interval: Interval) -> str:
     """The ends alone, in the unit of the figure: 9.81–10.02 ms."""
     unit, factor = _second_unit(interval.value)
-    return f"{interval_text(interval.times(factor))}{_SPACE}{unit}"
+    ends = interval_text(interval.times(factor))
+    return f"{ends}{_SPACE}{unit}" if ends else ""
 
 
 def _second_unit(value: float) -> tuple[str, float]:
@@ -84,7 +85,9 @@ def difference_text(value: float) -> str:
 
 
 def interval_text(interval: Interval) -> str:
-    """The ends alone: 9.81–10.02."""
+    """The ends alone: 9.81–10.02; "" where one sample has no spread, as no interval is no narrow interval."""
+    if interval.low == interval.high:
+        return ""
     return f"{number_text(interval.low)}–{number_text(interval.high)}"
 
 

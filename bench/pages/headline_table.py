@@ -55,7 +55,8 @@ def _against(headline: Headline | None, known: dict[str, str], why: str) -> Cell
         return Cell(NOTHING, small=why)
     ratio = headline.ratio
     other = f"{plain(known.get(headline.theirs, headline.theirs))}, {seconds_text(headline.their_seconds.value)}"
-    text = f"{ratio_text(ratio.value)} ({interval_text(ratio)})"
+    ends = interval_text(ratio)
+    text = f"{ratio_text(ratio.value)} ({ends})" if ends else ratio_text(ratio.value)
     return Cell(text, ratio.value, other, tone="good" if ratio.low > 1 else "", strong=True)
 
 

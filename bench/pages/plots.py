@@ -67,7 +67,7 @@ PLOTS: tuple[Plot, ...] = (
         "latency",
         "Latency of one short query",
         "Left is better. Of all passes of all rounds: the box is the middle half, the bar in it the median, the dot "
-        "the 90th percentile, the diamond the 99th; the line begins at the 1st. The figure is the median.",
+        "the 90th percentile, the diamond the 99th; the line begins at the 1st. The figure is the table's median.",
         bar_figures.latency,
     ),
     Plot("files", "Throughput: JPEG files", _BARS, bar_figures.files),

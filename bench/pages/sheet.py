@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.pages.formats import shortened
 from bench.pages.theme import marker
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ __all__ = ["WIDTH", "Panel", "log_ticks", "plain_ticks", "sheet"]
 
 WIDTH = 480
 _EDGE = 8
+_LETTERS = 60  # of a title
 _TITLE = 26
 _FOOT = 42
 
@@ -63,7 +65,9 @@ def sheet(panels: Sequence[Panel]) -> Figure:
         panel.draw(axes)
         if panel.title:
             y = 1 - (top + _TITLE - 12) / height
-            figure.text(_EDGE / WIDTH, y, panel.title, fontsize=12, fontweight="bold", va="baseline")
+            figure.text(
+                _EDGE / WIDTH, y, shortened(panel.title, _LETTERS), fontsize=12, fontweight="bold", va="baseline"
+            )
         if panel.above:
             y = 1 - (top + head - 9) / height
             figure.text(_EDGE / WIDTH, y, panel.above, fontsize=11, color=marker("muted"), va="baseline")

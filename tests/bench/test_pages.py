@@ -18,7 +18,7 @@ from bench.pages import command, write_pages
 from bench.pages.bar_figures import roofline, texts
 from bench.pages.case_table import case_table
 from bench.pages.entries import timed
-from bench.pages.fidelity_figure import Point, pareto
+from bench.pages.fidelity_figure import Point, fidelity, pareto
 from bench.pages.formats import bytes_text, number_text, percent_text, plain, ratio_text, seconds_text, shortened
 from bench.pages.headline_table import headline_table
 from bench.pages.markdown import markdown_table
@@ -29,6 +29,7 @@ from tests.bench.a_report import NASTY, a_report
 
 pytest.importorskip("jinja2", reason="the report's pages need jinja2")
 pytest.importorskip("matplotlib", reason="the report's pages need matplotlib")
+from matplotlib.text import Text
 
 _NUMBER = r"\b(?:nan|inf(?:inity)?)\b"
 
@@ -195,6 +196,19 @@ def test_a_row_without_a_time_has_its_status_and_reason_and_no_figure(pages, pag
     assert "mean cosine 0.91231, least 0.42000" in page.text  # how wrong it was
 
 
+def test_one_pass_has_no_interval():
+    report = a_report(cases=["texts"], rounds=1)
+    for row in report.cases[0].rows:
+        row.samples = row.samples[:1]
+    cells = case_table(report, report.cases[0]).lines[1].cells
+    assert cells[2].small == "one pass"
+    assert cells[5].small == ""
+    assert cells[6].small == ""
+    assert re.fullmatch(r"[\d.]+×", headline_table(report).lines[0].cells[3].text)
+    with drawing("texts"):
+        assert not texts(report).axes[0].lines
+
+
 def test_headlines_give_ratio_interval_and_both_times():
     report = a_report(cases=["texts", "cold-start"])
     table = headline_table(report)
@@ -239,6 +253,32 @@ def test_the_front_is_what_no_other_beats_in_both():
             if other.error <= point.error and other.rate >= point.rate
         )
         assert beaten != ((point.error, point.rate) in {(each.error, each.rate) for each in front})
+
+
+def test_names_beside_points_touch_no_other_and_those_of_this_engine_are_there():
+    report = a_report(cases=["texts"])
+    with drawing("fidelity"):
+        axes = fidelity(report).axes[0]
+    named = {text.get_text(): text for text in axes.texts if text.get_text()}
+    labels = {each.name: each.label for each in report.contestants}
+    shown = {labels[row.contestant] for row in report.case("texts").rows if row.status == MEASURED}
+    assert {label for label in shown if label.startswith("this engine")} | {"hi-ml-multimodal"} <= set(named) <= shown
+    boxes = [Text.get_window_extent(text) for text in named.values()]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+
+
+@pytest.mark.parametrize("error", [0.0, 3e-4, 1.2e-3, 0.4])
+def test_no_number_of_the_fidelity_axis_is_cut_off(error):
+    report = a_report(cases=["texts"])
+    for row in report.cases[0].rows:
+        row.fidelity = row.fidelity and Fidelity(1 - error, 1 - error, error)
+    with drawing("fidelity"):
+        figure = fidelity(report)
+        figure.canvas.draw()
+        for text in figure.axes[0].get_xticklabels():
+            box = text.get_window_extent()
+            assert box.x0 >= 0
+            assert box.x1 <= figure.bbox.width
 
 
 def test_what_was_not_run_is_left_out_with_a_line_that_says_why(tmp_path):
