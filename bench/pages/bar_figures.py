@@ -10,7 +10,7 @@ from bench.pages.bars import Bar, Spread, bars, spreads
 from bench.pages.entries import Entry, cases_of, timed
 from bench.pages.formats import bytes_text, number_text, percent_text, seconds_text
 from bench.pages.sheet import Panel, sheet
-from bench.record import Case, Report
+from bench.record import Case, LoadGenRun, Report
 from bench.statistics import share_of_rate
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def cold_start(report: Report) -> Figure | str:
 
 
 def loadgen(report: Report) -> Figure | str:
-    """Spread of the latencies of LoadGen's queries; offline there is one query, which has none."""
+    """Spread of the latencies of LoadGen's queries; not of Offline's, which has one."""
     names = {each.name: each.label for each in report.contestants}
     panels = []
     for system in dict.fromkeys(run.system for run in report.loadgen):
@@ -103,12 +103,18 @@ def loadgen(report: Report) -> Figure | str:
                 f"p90 {seconds_text(float(np.quantile(run.latencies, 0.9, method='higher')))}",
             )
             for run in report.loadgen
-            if run.system == system and run.mode == "performance" and len(run.latencies) > 1 and min(run.latencies) > 0
+            if run.system == system and _has_spread(run)
         ]
         if rows:
             panel = spreads(rows, "latency of a query (logarithmic)")
             panels.append(Panel(panel.height, panel.draw, f"{system.capitalize()} system"))
     return sheet(panels) if panels else "LoadGen was not run"
+
+
+def _has_spread(run: LoadGenRun) -> bool:
+    """Offline all samples are asked for at once: how long each waited says nothing."""
+    performance = run.mode == "performance" and run.scenario != "Offline"
+    return performance and len(run.latencies) > 1 and min(run.latencies) > 0
 
 
 def _pixels(report: Report) -> Case | None:

@@ -113,7 +113,7 @@ PLOTS: tuple[Plot, ...] = (
     Plot(
         "loadgen",
         "MLPerf LoadGen: latencies",
-        "Left is better; boxes as above. Runs that LoadGen calls invalid are grey. Offline has a single query and is "
+        "Left is better; boxes as above. Runs that LoadGen calls invalid are grey. Offline asks all at once and is "
         "not shown.",
         bar_figures.loadgen,
     ),
