@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bench import compare
+from bench import compare, manners
 from bench import run as bench_run
 from bench.loadgen import command as loadgen
 from bench.measure import PeerError
@@ -16,7 +16,7 @@ from runtime.commands import Command
 from runtime.errors import CxrEngineError
 from runtime.termination import Terminated
 
-_COMMANDS: tuple[Command, ...] = (bench_run, compare, report, loadgen)
+_COMMANDS: tuple[Command, ...] = (bench_run, compare, report, loadgen, manners)
 _INTERRUPTED = 130
 _TERMINATED = 143
 

@@ -88,7 +88,7 @@ def measure_cold_starts(
         elif expected is None:
             row.status, row.reason = WRONG, f"'{case.baseline}' gave no answer to compare its own with"
         else:
-            judgement = judge("texts", answer, expected, entry.contestant.precision, model.trained)
+            judgement = judge("texts", answer, expected, entry.contestant.precision)
             row.fidelity = judgement.fidelity
             if judgement.wrong:
                 row.status, row.reason = WRONG, judgement.wrong

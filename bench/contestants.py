@@ -87,7 +87,9 @@ def peers_python() -> str | None:
 
 def _torch(name: str, label: str, precision: str, note: str, **more: Any) -> Entry:
     contestant = Contestant(name, label, "peer", "tuned", precision=precision, note=note)
-    return Entry(contestant, name, ("texts", "images", "joint"), _REFERENCE, **more)
+    # Compiling takes minutes, and of an image with prompts it would be done again.
+    systems = ("texts", "images") if name.startswith("torch-compile") else ("texts", "images", "joint")
+    return Entry(contestant, name, systems, _REFERENCE, **more)
 
 
 def _plain(name: str, label: str, how: str, precision: str, module: str, **more: Any) -> Entry:

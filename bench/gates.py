@@ -42,8 +42,7 @@ class Judgement:
     wrong: str
 
 
-# Those of the exports. bf16 of random weights is not faithful, only recognizable: they amplify its rounding where
-# trained ones do not, so that a bundle of random weights has a bound of its own there.
+# Those of the exports.
 _INT8 = Gate(mean_cosine=0.99)
 GATES: Mapping[str, Gate] = MappingProxyType(
     {
@@ -54,17 +53,16 @@ GATES: Mapping[str, Gate] = MappingProxyType(
         "int8-dynamic": _INT8,
     }
 )
-_RANDOM_BF16 = Gate(min_cosine=0.98)
 
 
-def gate(precision: str, trained: bool) -> Gate:
+def gate(precision: str) -> Gate:
     """What a precision must hold; one that is not known is judged as int8."""
-    return _RANDOM_BF16 if precision == "bf16" and not trained else GATES.get(precision, _INT8)
+    return GATES.get(precision, _INT8)
 
 
-def describe_gate(precision: str, trained: bool) -> str:
+def describe_gate(precision: str) -> str:
     """In words."""
-    asked = gate(precision, trained)
+    asked = gate(precision)
     parts = (
         ("largest difference ≤ {:g}", asked.max_abs),
         ("mean cosine ≥ {:g}", asked.mean_cosine),
@@ -73,7 +71,7 @@ def describe_gate(precision: str, trained: bool) -> str:
     return ", ".join(text.format(bound) for text, bound in parts if bound is not None)
 
 
-def judge(system: str, found: Array, expected: Array, precision: str, trained: bool) -> Judgement:
+def judge(system: str, found: Array, expected: Array, precision: str) -> Judgement:
     """Compare an answer with the reference's.
 
     Args:
@@ -81,18 +79,17 @@ def judge(system: str, found: Array, expected: Array, precision: str, trained: b
         found: the answer.
         expected: the reference's answer.
         precision: what it was computed in.
-        trained: whether the weights are.
     """
     if found.shape != expected.shape:
         return Judgement(None, f"its answer has shape {found.shape}, expected {expected.shape}")
     if not np.isfinite(found).all():
         return Judgement(None, "its answer holds numbers that are not finite")
-    return _JUDGES[system](found.astype(np.float64), expected.astype(np.float64), precision, trained)
+    return _JUDGES[system](found.astype(np.float64), expected.astype(np.float64), precision)
 
 
-def _embeddings(found: Array, expected: Array, precision: str, trained: bool) -> Judgement:
+def _embeddings(found: Array, expected: Array, precision: str) -> Judgement:
     fidelity = _fidelity(found, expected)
-    asked = gate(precision, trained)
+    asked = gate(precision)
     if asked.max_abs is not None and fidelity.max_abs > asked.max_abs:
         wrong = f"an embedding differs from the reference's by {fidelity.max_abs:.3g}, at most {asked.max_abs:g}"
     elif asked.mean_cosine is not None and fidelity.mean_cosine < asked.mean_cosine:
@@ -104,7 +101,7 @@ def _embeddings(found: Array, expected: Array, precision: str, trained: bool) ->
     return Judgement(fidelity, f"{wrong} is allowed in {precision}")
 
 
-def _masks(found: Array, expected: Array, precision: str, trained: bool) -> Judgement:
+def _masks(found: Array, expected: Array, precision: str) -> Judgement:
     """The same words in the same order, scores within 1e-5: of fp32 the reference's, of others those of a partner."""
     half = found.shape[1] // 2
     fidelity = _fidelity(found[:, half:], expected[:, half:])
@@ -115,12 +112,12 @@ def _masks(found: Array, expected: Array, precision: str, trained: bool) -> Judg
     return Judgement(fidelity, "")
 
 
-def _probabilities(found: Array, expected: Array, precision: str, trained: bool) -> Judgement:
+def _probabilities(found: Array, expected: Array, precision: str) -> Judgement:
     """Embeddings with a cosine of c are √(2 − 2c) apart, and no cosine with a third changes by more; a probability is
     the logistic function, of slope 1/4, of the difference of two.
     """
     fidelity = _fidelity(found, expected)
-    asked = gate(precision, trained)
+    asked = gate(precision)
     cosine = asked.min_cosine if asked.min_cosine is not None else asked.mean_cosine
     bound = _EXACT if cosine is None else float(np.sqrt(2 - 2 * cosine)) / 4
     if fidelity.max_abs > bound:
@@ -135,7 +132,7 @@ def _fidelity(found: Array, expected: Array) -> Fidelity:
     return Fidelity(float(cosines.mean()), float(cosines.min()), float(np.abs(found - expected).max()))
 
 
-_JUDGES: Mapping[str, Callable[[Array, Array, str, bool], Judgement]] = {
+_JUDGES: Mapping[str, Callable[[Array, Array, str], Judgement]] = {
     "texts": _embeddings,
     "images": _embeddings,
     "masks": _masks,

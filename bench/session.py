@@ -153,9 +153,7 @@ def _steps(
             "threads": threads,
         }
         rates = _RATES if threads == setting.threads else ()
-        with Turns(
-            system, setting.entries, spec, trained=model.trained, rates=rates, limits=limits, progress=progress
-        ) as turns:
+        with Turns(system, setting.entries, spec, rates=rates, limits=limits, progress=progress) as turns:
             for plan in plans:
                 if (plan.system, plan.threads) == (system, threads):
                     yield lambda plan=plan, turns=turns: _run(report, plan, turns)

@@ -29,6 +29,8 @@ __all__ = ["Limits", "Plan", "Turns"]
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 # A round of a contestant takes about so long, in as many passes as fit; slow ones take one.
 _ROUND_SECONDS, _MOST_PASSES = 0.25, 20
+# Threads of the one before still spin for some milliseconds.
+_PAUSE_SECONDS = 0.05
 # That a round may take in any case: the machine may be busy.
 _PATIENCE_SECONDS = 60.0
 
@@ -103,7 +105,6 @@ class Turns:
         entries: Sequence[Entry],
         spec: Mapping[str, Any],
         *,
-        trained: bool,
         rates: Sequence[str] = (),
         limits: Limits = Limits(),
         progress: Callable[[str], None] = lambda message: None,
@@ -115,7 +116,6 @@ class Turns:
             system: what all plans ask for.
             entries: contestants, the reference first.
             spec: what every worker is told: "bundle", "checkpoint", "threads".
-            trained: whether the weights are.
             rates: precisions whose matrix products run beside them.
             limits: bounds on each case.
             progress: called with what is going on.
@@ -124,7 +124,6 @@ class Turns:
         self._worker = tuple(worker)
         self._system = system
         self._spec = dict(spec)
-        self._trained = trained
         self._limits = limits
         self._progress = progress
         self._workers = [_Worker(entry) for entry in entries]
@@ -228,7 +227,7 @@ class Turns:
             if other is None:
                 worker.fail(f"'{plan.case.baseline}' gave no answer to compare its own with", WRONG)
                 continue
-            judgement = judge(plan.system, answer, other, entry.contestant.precision, self._trained)
+            judgement = judge(plan.system, answer, other, entry.contestant.precision)
             self._fidelity[entry.name] = judgement.fidelity
             if judgement.wrong:
                 worker.fail(judgement.wrong, WRONG)
@@ -243,6 +242,7 @@ class Turns:
                 passes = 1
                 if row is not None:
                     passes = int(np.clip(_ROUND_SECONDS / max(worker.seconds, 1e-6), 1, _MOST_PASSES))
+                time.sleep(_PAUSE_SECONDS)
                 try:
                     assert worker.child is not None
                     worker.child.send({"passes": passes})

@@ -38,8 +38,8 @@ def judge(
         precision: that `found` is judged as.
         random_weights: the bundle has any.
     """
-    judgement = gates.judge(unit, found, expected, precision, trained=True)
-    gate = gates.describe_gate(precision, trained=True)
+    judgement = gates.judge(unit, found, expected, precision)
+    gate = gates.describe_gate(precision)
     if judgement.fidelity is None:
         return Verdict(None, f"{gate}; {judgement.wrong}", False)
     if random_weights and precision not in _OF_RANDOM:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from bench.peers.contract import Open
 from bench.peers.engine import ENGINE
+from bench.peers.foreign import FOREIGN
 from bench.peers.joint import joint
 from bench.peers.masks import open_every_token
 from bench.peers.plain import PLAIN
@@ -19,7 +20,7 @@ __all__ = ["PEERS"]
 
 def _peers() -> dict[str, dict[str, Open]]:
     found: dict[str, dict[str, Open]] = {}
-    for table in (TORCH_TEXTS, TORCH_IMAGES, PLAIN):
+    for table in (TORCH_TEXTS, TORCH_IMAGES, PLAIN, FOREIGN):
         for name, systems in table.items():
             found.setdefault(name, {}).update(systems)
     for systems in found.values():

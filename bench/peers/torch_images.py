@@ -98,7 +98,8 @@ def _model(spec: Spec) -> Any:
 def _embed(model: Any, pixels: NDArray[np.uint8], into: Callable[[Any], Any]) -> NDArray[np.float32]:
     import torch
 
-    with torch.inference_mode():
+    # Not inference_mode, which torch.compile refuses for this model's loaded weights.
+    with torch.no_grad():
         batch = into(torch.from_numpy(pixels).float().div(255)[:, None].expand(-1, 3, -1, -1))
         projected = model(batch).projected_global_embedding
         return torch.nn.functional.normalize(projected.float(), dim=-1).numpy()

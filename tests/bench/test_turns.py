@@ -35,7 +35,6 @@ def run(*entries: Entry, limits: Limits = LIMITS, said: list[str] | None = None,
         "texts",
         [entry("reference", "reference", seconds=0.2), *entries],
         {"threads": 1},
-        trained=True,
         limits=limits,
         progress=progress,
         worker=FAKE,
@@ -114,7 +113,6 @@ def test_without_the_reference_nothing_is_timed() -> None:
         "texts",
         [entry("reference", "reference", open="crash"), entry("ours")],
         {"threads": 1},
-        trained=True,
         limits=LIMITS,
         worker=FAKE,
     ) as turns:
@@ -145,7 +143,6 @@ def test_what_was_wrong_in_one_case_may_be_right_in_the_next() -> None:
         "texts",
         [entry("reference", "reference"), entry("ours", precision="bf16", off=0.05)],
         {"threads": 1},
-        trained=True,
         limits=LIMITS,
         worker=FAKE,
     ) as turns:
@@ -173,7 +170,6 @@ def test_no_process_outlives_the_measurement(monkeypatch: pytest.MonkeyPatch) ->
         "texts",
         [entry("reference", "reference"), entry("ours")],
         {"threads": 1},
-        trained=True,
         progress=interrupt,
         worker=FAKE,
     )
