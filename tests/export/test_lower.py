@@ -123,8 +123,13 @@ def test_query_key_and_value_share_one_quantizer(lowered):
     assert len(read) < len(products) - len(read)
 
 
-def test_verify_finds_what_the_export_recorded(lowered):
-    report = json.loads(run_module("export", "verify", str(lowered[0]), "--json").stdout)
+@pytest.fixture(scope="module")
+def report(lowered) -> dict:
+    """What the command line says of every artifact on every engine."""
+    return json.loads(run_module("export", "verify", str(lowered[0]), "--json").stdout)
+
+
+def test_verify_finds_what_the_export_recorded(lowered, report):
     assert report["missed"] == []
     artifacts = report["artifacts"]
     assert {each["file"] for each in artifacts} == {
@@ -138,21 +143,20 @@ def test_verify_finds_what_the_export_recorded(lowered):
         )
 
 
-def test_verify_compares_what_the_runtime_runs(lowered):
+def test_verify_compares_what_the_runtime_runs(report):
     """Every artifact's twin that takes several texts a row, on each engine that packs; images have none."""
-    found = verify_bundle(lowered[0])
-    packed = {(each.file, each.found.precision, each.found.provider) for each in found if each.packed}
+    twins = [each for each in report["artifacts"] if each["packed"]]
+    packed = {(each["file"], each["found"]["precision"], each["found"]["provider"]) for each in twins}
     files = {"model.onnx": "fp32", "model_int8.onnx": "int8", "model_int8_dynamic.onnx": "int8-dynamic"}
     expected = {(f"text/onnx/{file}", files[file], name) for file in files for name in ("cpu", "openvino")}
     if PROVIDERS["openvino"].refuses("bf16") is None:
         expected.add(("text/onnx/model.onnx", "bf16", "openvino"))
     assert packed == expected
-    for each in found:
-        if each.packed:
-            assert each.packed.gates, "gated"
-            assert each.packed.provider == each.found.provider
-            assert each.packed.figures["min_cosine"] > 0.999
-    assert not [line for each in found for line in each.missed]
+    for each in twins:
+        assert each["packed"]["gates"], "gated"
+        assert each["packed"]["provider"] == each["found"]["provider"]
+        assert each["packed"]["figures"]["min_cosine"] > 0.999
+    assert report["missed"] == []
 
 
 def test_verify_fails_where_a_packed_graph_is_another(lowered, tmp_path, capsys):
@@ -188,10 +192,11 @@ def test_verify_takes_other_data_and_one_engine(lowered, tmp_path):
     assert all(each.found.data != recorded for each in found if each.part == "text")
 
 
-def test_verify_of_an_engine_that_cannot_run_is_an_error_not_a_pass(lowered):
-    process = run_module("export", "verify", str(lowered[0]), "--provider", "cuda", expect=1)
-    assert "ProviderError: Provider 'cuda' was asked for" in process.stderr
-    assert "holds here" not in process.stdout
+def test_verify_of_an_engine_that_cannot_run_is_an_error_not_a_pass(lowered, capsys):
+    assert command_line.main(["verify", str(lowered[0]), "--provider", "cuda"]) == 1
+    printed, complaint = capsys.readouterr()
+    assert "ProviderError: Provider 'cuda' was asked for" in complaint
+    assert "holds here" not in printed
 
 
 def test_a_graph_that_an_engine_cannot_open_is_an_error_not_a_gap(lowered, tmp_path, monkeypatch):
@@ -209,17 +214,23 @@ def test_a_graph_that_an_engine_cannot_open_is_an_error_not_a_gap(lowered, tmp_p
         verify_bundle(lowered[0], provider="openvino")
 
 
-def test_a_part_without_the_precision_keeps_fp32(tiny_checkpoint, tmp_path):
-    """int8-dynamic is of texts only."""
-    out = tmp_path / "bundle"
+@pytest.fixture(scope="module")
+def dynamic(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
+    """A bundle whose text part has no fp32, which was not asked for."""
+    out = tmp_path_factory.mktemp("dynamic") / "bundle"
     lowering = Lowering(("int8-dynamic",))
-    manifest = export_bundle(tiny_family(), str(tiny_checkpoint), out, lowering=lowering, calibration=SMALL)
+    return out, export_bundle(tiny_family(), str(tiny_checkpoint), out, lowering=lowering, calibration=SMALL)
+
+
+def test_a_part_without_the_precision_keeps_fp32(dynamic):
+    """int8-dynamic is of texts only."""
+    out, manifest = dynamic
     assert [artifact.precision for artifact in plain(manifest.text)] == ["int8-dynamic"]
     assert [artifact.precision for artifact in manifest.image.artifacts] == ["fp32"]
     assert runtime.load(out, provider="cpu").precision == {"text": "int8-dynamic", "image": "fp32"}
 
 
-def test_verify_fails_where_a_gate_no_longer_holds(lowered, tmp_path):
+def test_verify_fails_where_a_gate_no_longer_holds(lowered, tmp_path, capsys):
     copy = Path(shutil.copytree(lowered[0], tmp_path / "bundle"))
 
     def demand(manifest: dict) -> None:
@@ -228,22 +239,21 @@ def test_verify_fails_where_a_gate_no_longer_holds(lowered, tmp_path):
                 record["gates"] = {"neighbour_agreement": 1.5}
 
     edit_json(copy / "manifest.json", demand)
-    process = run_module("export", "verify", str(copy), "--provider", "cpu", expect=1)
-    assert "neighbour_agreement is" in process.stdout
-    assert "at least 1.5 is required" in process.stdout
+    assert verify_main([str(copy), "--provider", "cpu"]) == 1
+    printed = capsys.readouterr().out
+    assert "neighbour_agreement is" in printed
+    assert "at least 1.5 is required" in printed
 
 
-def test_a_bundle_without_fp32_runs_but_has_nothing_to_compare_with(tiny_checkpoint, tmp_path):
-    out = tmp_path / "bundle"
-    family = tiny_family("cxr-bert-specialized")
-    manifest = export_bundle(family, str(tiny_checkpoint), out, lowering=Lowering(("int8",)), calibration=SMALL)
-    assert [artifact.precision for artifact in plain(manifest.text)] == ["int8"]
+def test_a_part_without_fp32_runs_but_has_nothing_to_compare_with(dynamic, capsys):
+    out, _ = dynamic
     assert not (out / "text" / "onnx" / "model.onnx_data").exists()
-    assert runtime.load(out, provider="cpu").precision == {"text": "int8"}
-    assert len(runtime.load(out, provider="cpu").text.fill_mask("Small [MASK]")) == 5, "the head has weights of its own"
-    process = run_module("export", "verify", str(out), expect=1)
-    assert "no text artifact in fp32 to compare with" in process.stderr
-    with pytest.raises(runtime.BundleError, match="int8"):
+    engine = runtime.load(out, provider="cpu", parts=["text"])
+    assert engine.precision == {"text": "int8-dynamic"}
+    assert len(engine.text.fill_mask("Small [MASK]")) == 5, "the head has weights of its own"
+    assert command_line.main(["verify", str(out)]) == 1
+    assert "no text artifact in fp32 to compare with" in capsys.readouterr().err
+    with pytest.raises(runtime.BundleError, match="int8-dynamic"):
         runtime.load(out, provider="cpu", precision="fp16")
 
 

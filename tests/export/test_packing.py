@@ -72,11 +72,16 @@ def test_together_alone_and_the_reference_are_the_same(
     assert np.abs(together - engine.text.encode(TEXTS[::-1])[::-1]).max() <= 1e-5
 
 
+@pytest.fixture(scope="module")
+def mean_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("mean") / "bundle"
+    export_bundle(replace(FAMILY, name="mean", text=TextModel(pooling="mean")), str(tiny_checkpoint), out)
+    return out
+
+
 @pytest.mark.parametrize("provider", PROVIDERS_THAT_PACK)
-def test_mean_pooling_averages_a_texts_own_tokens(tiny_checkpoint: Path, tmp_path: Path, provider: str) -> None:
-    family = replace(FAMILY, name="mean", text=TextModel(pooling="mean"))
-    export_bundle(family, str(tiny_checkpoint), tmp_path / "bundle")
-    found = runtime.load(tmp_path / "bundle", provider=provider, precision="fp32").text.encode(TEXTS)
+def test_mean_pooling_averages_a_texts_own_tokens(mean_bundle: Path, tiny_checkpoint: Path, provider: str) -> None:
+    found = runtime.load(mean_bundle, provider=provider, precision="fp32").text.encode(TEXTS)
     assert np.abs(found - reference(tiny_checkpoint, TEXTS, "mean")).max() <= 1e-5
     assert np.abs(found - reference(tiny_checkpoint, TEXTS)).max() > 1e-2, "it is another pooling"
 
