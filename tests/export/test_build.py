@@ -160,7 +160,7 @@ def test_safetensors_give_the_same_bundle(tmp_path: Path, tiny: System) -> None:
 
 
 def test_existing_places(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    family = tiny_family("cxr-bert-specialized")
+    family = tiny_family("biovil-image")
     out = tmp_path / "deep" / "bundle"
     export_bundle(family, str(tiny_checkpoint), out)
     with pytest.raises(DestinationError, match=r"already exists.*--force"):
@@ -214,13 +214,13 @@ def test_symbolic_links_are_refused_before_the_work(tiny_copy: Path) -> None:
 
 
 def test_a_failed_replacement_keeps_the_old_bundle(tiny_checkpoint: Path, tmp_path: Path, monkeypatch) -> None:
-    family = tiny_family("cxr-bert-specialized")
+    family = tiny_family("biovil-image")
     out = tmp_path / "bundle"
     export_bundle(family, str(tiny_checkpoint), out)
     monkeypatch.setattr(parity, "GATES", {"fp32": {"max_abs": -1.0}})
     with pytest.raises(GateError):
         export_bundle(family, str(tiny_checkpoint), out, force=True)
-    assert runtime.load(out).text.encode("x").shape == (1, 128)
+    assert runtime.load(out).image.encode(np.eye(90)).shape == (1, 128)
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
@@ -274,7 +274,7 @@ def test_an_export_that_is_killed_leaves_no_bundle_and_the_next_one_cleans_up(
     # One that belongs to a running process stays.
     running = tmp_path / f".bundle.partial~{socket.gethostname()}~{os.getppid()}~00000000"
     running.mkdir()
-    export_bundle(tiny_family("cxr-bert-specialized"), str(tiny_checkpoint), tmp_path / "bundle")
+    export_bundle(tiny_family("biovil-image"), str(tiny_checkpoint), tmp_path / "bundle")
     assert sorted(path.name for path in tmp_path.iterdir()) == [running.name, "bundle"]
 
 
