@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,22 @@ import pytest
 
 import runtime
 from export.build import CalibrationSources, export_bundle
-from export.lower import Lowering
+from export.calibration import text_data
+from export.fidelity import embed_texts
+from export.lower import Lowering, working_engines
+from export.packing import plain_spec
+from export.progress import Steps
+from export.sentences import TRIPLETS
+from export.text_part import text_judge
+from runtime.providers import PROVIDERS, default_threads
+from runtime.session import SessionOptions
+from runtime.tokenization import Tokenizer
 from tests.conftest import ROOT
 from tests.minilm import MINILM, minilm_folder, write_minilm
 
 _NOTES = Path(os.environ.get("CXR_TEST_DATA", ROOT.parent / "shared" / "data"))
 NOTES = _NOTES / "reports" / "mts_dialog_section_text.jsonl"
+SOURCES = CalibrationSources(text=NOTES if NOTES.is_file() else None, texts_held_out=200)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +42,7 @@ def bundle(checkpoint: Path):
         str(checkpoint),
         out,
         lowering=Lowering(("fp32", "bf16", "int8", "int8-dynamic")),
-        calibration=CalibrationSources(text=NOTES if NOTES.is_file() else None, texts_held_out=200),
+        calibration=SOURCES,
     )
     return out, manifest
 
@@ -61,27 +72,45 @@ def test_trained_weights_keep_their_meaning(bundle, precision, least):
         assert record.figures["triplets_kept"] == 1
 
 
-def test_rounding_to_nearest_without_outlier_channels_is_worse(bundle, monkeypatch):
+def test_rounding_to_nearest_without_outlier_channels_is_worse(bundle, monkeypatch, tmp_path):
     """The negative control: what makes the recipe good is in the recipe, not in the model."""
-    from export import int8, parity, rounding, text_recipes
+    from export import int8, rounding, text_recipes
 
     monkeypatch.setattr(
         int8, "round_weights", lambda weight, scales, moments: rounding.round_to_nearest(weight, scales)
     )
     monkeypatch.setattr(text_recipes, "_OUTLIER_SHARE", 2.0)
-    # So coarse a graph may also miss the gate of its packed twin (0.9979 was seen), which is not the question here.
-    monkeypatch.setitem(parity.GATES, "packed int8", {})
-    checkpoint = bundle[0].parent / "checkpoint"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text_recipes, "_FLOAT_SHARES", (1 / 8,))
-        manifest = export_bundle(
-            MINILM,
-            str(checkpoint),
-            bundle[0].parent / "naive",
-            lowering=Lowering(("int8",), enforced=False),
-            calibration=CalibrationSources(text=NOTES if NOTES.is_file() else None, texts_held_out=200),
-        )
-    naive = _artifact(manifest, "int8").fidelity
-    good = _artifact(bundle[1], "int8").fidelity
-    for left, right in zip(naive, good, strict=True):
+    out, manifest = bundle
+    # Of the fp32 graph alone, which is known to be right; nothing else of an export is the question here.
+    source = out / "text/onnx/model.onnx"
+    for name in ("model.onnx", "model.onnx_data"):
+        shutil.copyfile(source.with_name(name), tmp_path / name)
+    tokenizer = Tokenizer(out / "text", manifest.text.max_length)
+    data = text_data(SOURCES.text, tokenizer, held_out=SOURCES.texts_held_out, note=print)
+    triplets = tokenizer.encode([sentence for triplet in TRIPLETS for sentence in triplet])
+    session = PROVIDERS["cpu"].open(source, SessionOptions(threads=default_threads(), precision="fp32"))
+    expected = embed_texts(session, [*data.held_out, *triplets], tokenizer.pad_token_id)
+    held_out = len(data.held_out)
+    judge = text_judge(
+        expected[:held_out],
+        expected[held_out:],
+        list(data.held_out),
+        tokenizer,
+        1 + max(max(row) for row in data.held_out),
+        data.record.held_out_sha256,
+        working_engines(source),
+    )
+    size, longest = manifest.text.embedding_size, manifest.text.max_length
+    (naive,) = text_recipes.int8_artifacts(
+        tmp_path / "model.onnx",
+        plain_spec(size, longest),
+        judge,
+        data,
+        tokenizer,
+        Lowering(("int8",), enforced=False),
+        Steps(),
+    )
+    assert data.record.held_out_sha256 == manifest.calibration["text"].held_out_sha256
+    good = _artifact(manifest, "int8").fidelity
+    for left, right in zip(naive.fidelity, good, strict=True):
         assert 1 - left.figures["mean_cosine"] > 1.5 * (1 - right.figures["mean_cosine"])
