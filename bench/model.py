@@ -90,6 +90,7 @@ def prepare(
         opened = open_bundle(bundle)
         _check(opened, checkpoint)
         return Model(checkpoint, opened)
+    parts = _parts(family)
     if checkpoint is not None:
         progress(f"exporting {checkpoint}")
         _export(family, checkpoint, folder / "bundle", precisions, [])
@@ -102,7 +103,7 @@ def prepare(
         _run(["-c", _MAKE, str(made), family, str(seed), str(_TEXTS), str(_IMAGES)], "random weights")
         progress(f"exporting them in {precisions.replace(',', ', ')} (minutes)")
         calibration = ["--calibration-text", str(made / "texts.txt"), "--calibration-texts", "32"]
-        if "image" in _parts(family):
+        if "image" in parts:
             calibration += ["--calibration-images", str(made / "images"), "--calibration-image-count", "16"]
         _export(family, made / "checkpoint", made / "bundle", precisions, calibration)
     return Model(made / "checkpoint", open_bundle(made / "bundle"))
