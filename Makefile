@@ -15,6 +15,8 @@ PHRASE ?=
 # make bench FULL=1: all shapes and peers, without a bound on the time. OPTIONS="--peers engine,torch-bf16" go to it.
 FULL ?=
 OPTIONS ?=
+# Apart, since a comma ends an argument of make's functions.
+ALL := --full --precision fp32,int8,int8-dynamic
 
 .PHONY: demo test lint bench peers micro clean
 
@@ -31,7 +33,7 @@ lint: $(VENV)/.lint
 
 # Peers that cannot live beside transformers 5 take part once `make peers` has set up their environment.
 bench: $(VENV)/.bench
-	$(BIN)/python -m bench --work .cache/bench --out bench-report $(if $(FULL),--full --precision "fp32,int8,int8-dynamic",--minutes 13) $(OPTIONS)
+	$(BIN)/python -m bench --work .cache/bench --out bench-report $(if $(FULL),$(ALL),--minutes 13) $(OPTIONS)
 
 peers: $(PEERS)/.peers
 
