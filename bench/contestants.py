@@ -40,7 +40,9 @@ class Entry:
         systems: what it can do: of "texts", "masks", "images", "joint".
         modules: that must be installed.
         foreign: whether it runs in the environment of `make peers`.
-        full: measured only where there is no bound on the time.
+        full: measured only where there is no bound on the time, or where it is asked for by name.
+        seldom: where time is bound, takes part in the chief cases alone.
+        left_out: why it is not measured, or "".
         told: what its worker is told beside what all are.
     """
 
@@ -50,6 +52,8 @@ class Entry:
     modules: tuple[str, ...] = ()
     foreign: bool = False
     full: bool = False
+    seldom: bool = False
+    left_out: str = ""
     told: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -65,6 +69,8 @@ class Entry:
 
     def unavailable(self) -> str:
         """Why it cannot be measured here, or ""."""
+        if self.left_out:
+            return self.left_out
         if self.foreign:
             return "" if peers_python() else "it runs in an environment of its own; set it up with: make peers"
         missing = [module for module in self.modules if importlib.util.find_spec(module) is None]
@@ -138,8 +144,22 @@ def peers() -> tuple[Entry, ...]:
             "the embedding alone, sorted by length, scaled-dot-product attention; images channels last, four at a time",
         ),
         _torch("torch-bf16", "PyTorch eager, bf16", "bf16", "the same in bfloat16"),
-        _torch("torch-compile", "torch.compile, fp32", "fp32", "the same, compiled with dynamic shapes"),
-        _torch("torch-compile-bf16", "torch.compile, bf16", "bf16", "the same in bfloat16, compiled", full=True),
+        _torch(
+            "torch-compile",
+            "torch.compile, fp32",
+            "fp32",
+            "the same, compiled with dynamic shapes",
+            full=True,
+            seldom=True,
+        ),
+        _torch(
+            "torch-compile-bf16",
+            "torch.compile, bf16",
+            "bf16",
+            "the same in bfloat16, compiled",
+            full=True,
+            seldom=True,
+        ),
         _plain("onnxruntime", "ONNX Runtime, fp32", "as run", "fp32", "onnxruntime"),
         _plain("onnxruntime-int8", "ONNX Runtime, int8", "tuned", "int8", "onnxruntime", full=True),
         _plain("openvino", f"OpenVINO, defaults ({plain} here)", "as run", plain, "openvino"),
@@ -176,7 +196,7 @@ def engines(bundle: Bundle, systems: Sequence[str]) -> Iterator[Entry]:
                 precision=precision,
             )
             told = {"provider": provider.name, "precision": precision}
-            yield Entry(contestant, "engine", able, told=told)
+            yield Entry(contestant, "engine", able, seldom=precision == "bf16", told=told)
             if "images" in able and precision == "int8":
                 fast = replace(
                     contestant,
@@ -195,7 +215,8 @@ def engines(bundle: Bundle, systems: Sequence[str]) -> Iterator[Entry]:
                     precision=precision,
                     note="this engine's graph asked for the words at every token instead of at the masks",
                 )
-                yield Entry(everywhere, "every-token", ("masks",), told=told)
+                # In other precisions it is what the words are compared with.
+                yield Entry(everywhere, "every-token", ("masks",), seldom=precision in ("fp32", "bf16"), told=told)
 
 
 _LABELS = {"cpu": "ONNX Runtime", "openvino": "OpenVINO", "cuda": "CUDA", "tensorrt": "TensorRT"}
@@ -225,7 +246,7 @@ def choose(entries: Sequence[Entry], names: Sequence[str], full: bool) -> list[E
     Args:
         entries: all.
         names: of contestants, or "engine" for all of this engine's; empty takes all.
-        full: take also those that are left out where time is bound.
+        full: time is not bound: all are measured, in every case.
 
     Raises:
         PeerError: an unknown name; the message lists the known ones.
@@ -234,12 +255,18 @@ def choose(entries: Sequence[Entry], names: Sequence[str], full: bool) -> list[E
     unknown = [name for name in names if name not in known]
     if unknown:
         raise PeerError(f"There is no peer {', '.join(map(repr, unknown))}; there are: {', '.join(sorted(known))}.")
+    if full:
+        entries = [replace(entry, seldom=False) for entry in entries]
     if not names:
-        return [entry for entry in entries if full or not entry.full]
+        left_out = "left out where time is bound; it is measured with --full, or with --peers {}"
+        return [
+            replace(entry, seldom=True, left_out=left_out.format(entry.name)) if entry.full and not full else entry
+            for entry in entries
+        ]
     return [
         entry
         for entry in entries
-        if entry is REFERENCE
+        if entry.name == REFERENCE.name
         or entry.name in names
         or (entry.opener in ("engine", "every-token") and ("engine" in names or entry.partner in names))
     ]

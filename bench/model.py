@@ -16,7 +16,7 @@ from runtime.bundle import MANIFEST_NAME, Bundle, open_bundle, sha256_file
 __all__ = ["Model", "prepare"]
 
 # Speed does not depend on what int8 was calibrated with, so random weights are calibrated with little.
-_TEXTS, _IMAGES = 64, 32
+_TEXTS, _IMAGES = 48, 24
 _SAID = 2000
 
 _MAKE = """

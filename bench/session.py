@@ -30,7 +30,7 @@ Progress = Callable[[str], None]
 _SYSTEMS = ("texts", "masks", "images", "joint")
 _RATES = ("fp32", "bf16", "int8")
 # Of a run of LoadGen, where time is bound and where it is not.
-_LOADGEN_SECONDS = (5.0, 30.0)
+_LOADGEN_SECONDS = (3.0, 30.0)
 # With more of a corpus's texts than any case uses, none of them has to be read again.
 _MOST_TEXTS = 4096
 
@@ -143,7 +143,7 @@ def _steps(
         if (not request.workloads or workload.name in request.workloads)
         and set(workload.parts) <= set(model.bundle.parts())
     ]
-    limits = Limits(rounds=request.rounds, case_seconds=3600.0 if request.full else 45.0)
+    limits = Limits(rounds=request.rounds, case_seconds=3600.0 if request.full else 30.0)
     plans = [plan for workload in wanted if workload.plans for plan in workload.plans(setting)]
     groups = dict.fromkeys((plan.system, plan.threads) for plan in plans)
     for system, threads in groups:

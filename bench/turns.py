@@ -64,6 +64,7 @@ class Plan:
         system: of `bench.peers`: "texts", "images", "masks" or "joint".
         given: what `bench.peers.contract` says a case gives.
         entries: names of those that run it beside the baseline; None is all.
+        chief: lets contestants take part that are measured seldom.
         kind: "files" lets contestants take part that are for files alone.
         threads: of each.
     """
@@ -73,11 +74,14 @@ class Plan:
     given: Mapping[str, Any]
     threads: int
     entries: frozenset[str] | None = None
+    chief: bool = False
     kind: str = ""
 
     def runs(self, entry: Entry) -> bool:
         """Whether a contestant takes part."""
         able = self.system in entry.systems or (self.kind != "" and self.kind in entry.systems)
+        if entry.seldom and not self.chief:
+            return False
         return able and (self.entries is None or entry.name in self.entries or entry.name == self.case.baseline)
 
 

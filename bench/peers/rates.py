@@ -13,7 +13,7 @@ __all__ = ["RATES", "RATE_OPERATIONS", "open_rate"]
 
 _SIZE = 4096
 # Products in a pass. A processor is faster for the fraction of a second that one product takes than it can stay.
-_PRODUCTS: Mapping[str, int] = {"fp32": 2, "bf16": 4, "int8": 8}
+_PRODUCTS: Mapping[str, int] = {"fp32": 1, "bf16": 2, "int8": 4}
 RATE_OPERATIONS: Mapping[str, float] = {name: 2.0 * _SIZE**3 * count for name, count in _PRODUCTS.items()}
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 

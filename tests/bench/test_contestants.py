@@ -63,8 +63,12 @@ def test_choosing(tiny: System) -> None:
     found = entries(tiny)
     assert {entry.name for entry in choose(found, ["torch-bf16"], full=False)} == {"reference", "torch-bf16"}
     assert "torch-compile-bf16" in {entry.name for entry in choose(found, ["torch-compile-bf16"], full=False)}
-    assert {entry.full for entry in choose(found, [], full=False)} == {False}
-    assert choose(found, [], full=True) == found
+    bound = {entry.name: entry for entry in choose(found, [], full=False)}
+    assert bound["torch-compile"].unavailable().endswith("with --full, or with --peers torch-compile")
+    assert bound["torch-compile"].seldom
+    assert not bound["torch-bf16"].left_out
+    assert not any(entry.left_out or entry.seldom for entry in choose(found, [], full=True))
+    assert not any(entry.left_out for entry in choose(found, ["torch-compile"], full=False))
     ours = {entry.name for entry in choose(found, ["engine-cpu-fp32"], full=False)}
     assert ours == {"reference", "engine-cpu-fp32", "every-token-cpu-fp32"}, "what words are compared with comes along"
     assert ours <= {entry.name for entry in choose(found, ["engine"], full=False)}
