@@ -104,8 +104,8 @@ def _plain(name: str, label: str, how: str, precision: str, module: str, **more:
 
 
 def _foreign(name: str, label: str, precision: str, *systems: str, full: bool = False) -> Entry:
-    """Of the environment of `make peers`; the last three open the bundle's text folder."""
-    contestant = Contestant(name, label, "peer", "as run", precision=precision)
+    """Of the environment of `make peers`."""
+    contestant = Contestant(name, label, "peer", "as run", precision=precision, note=_FOREIGN_NOTES.get(name, _OPENED))
     return Entry(contestant, name, systems, foreign=True, full=full)
 
 
@@ -116,6 +116,13 @@ def _openvino_default() -> str:
 
 
 _GRAPH = "the bundle's graph, sorted by length in batches of 32; pixels by the reference's functions"
+
+_OPENED = "opens the bundle's text folder, so with this project's rewrites; transformers 4"
+_FOREIGN_NOTES = {
+    "reference-engine": "TextInferenceEngine, as the package documents it; transformers 4",
+    "optimum": "its own export of the checkpoint's BERT, the projection head in PyTorch; transformers 4",
+    "fastembed": "opens the bundle's text folder, so with this project's rewrites; file order, batches of its own size",
+}
 
 REFERENCE = Entry(
     Contestant(
