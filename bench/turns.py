@@ -27,8 +27,8 @@ __all__ = ["Limits", "Plan", "Turns"]
 
 # PyTorch, OpenMP and OpenVINO alike; each peer also sets its own.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-# A round of a contestant takes about so long, in as many passes as fit; slow ones take one.
-_ROUND_SECONDS, _MOST_PASSES = 0.25, 20
+# A round of a contestant takes about so long, or this share of the slowest one's pass, in as many passes as fit.
+_ROUND_SECONDS, _ROUND_SHARE, _MOST_PASSES = 0.25, 0.15, 20
 # Threads of the one before still spin for some milliseconds.
 _PAUSE_SECONDS = 0.05
 # That a round may take in any case: the machine may be busy.
@@ -238,6 +238,8 @@ class Turns:
 
     def _time(self, case: Case, timed: list[tuple[_Worker, list[list[float]], Row | None]]) -> None:
         began = time.perf_counter()
+        slowest = max((worker.seconds for worker, _, _ in timed), default=0.0)
+        wanted = max(_ROUND_SECONDS, _ROUND_SHARE * slowest)
         for number in range(self._limits.rounds):
             if number >= self._limits.least_rounds and time.perf_counter() - began > self._limits.case_seconds:
                 break
@@ -245,7 +247,7 @@ class Turns:
             for worker, samples, row in list(timed):
                 passes = 1
                 if row is not None:
-                    passes = int(np.clip(_ROUND_SECONDS / max(worker.seconds, 1e-6), 1, _MOST_PASSES))
+                    passes = int(np.clip(wanted / max(worker.seconds, 1e-6), 1, _MOST_PASSES))
                 time.sleep(_PAUSE_SECONDS)
                 try:
                     assert worker.child is not None

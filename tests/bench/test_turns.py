@@ -66,6 +66,11 @@ def test_contestants_run_in_turn_after_their_answers_were_compared() -> None:
     assert ours.peak_bytes == [1003], "of the last round"
 
 
+def test_beside_slow_ones_the_quick_take_more_passes() -> None:
+    case = run(entry("slow", seconds=10.0), entry("quick", seconds=0.3))
+    assert [len(row.samples[0]) for row in case.rows] == [7, 1, 5], "a round of 1.5 s"
+
+
 def test_a_planted_wrong_embedding_has_no_time() -> None:
     case = run(entry("ours", off=1e-3), entry("short", rows=2), entry("nan", off=float("nan")), entry("right"))
     assert statuses(case) == {"reference": MEASURED, "ours": WRONG, "short": WRONG, "nan": WRONG, "right": MEASURED}
