@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 import re
 import statistics
 import xml.etree.ElementTree as ElementTree
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
-from bench.measure import PeerError
-from bench.pages import command, write_pages
+from bench.pages import write_pages
 from bench.pages.bar_figures import roofline, texts
 from bench.pages.case_table import case_table
 from bench.pages.entries import timed
@@ -24,33 +20,13 @@ from bench.pages.headline_table import headline_table
 from bench.pages.markdown import markdown_table
 from bench.pages.plots import PLOTS
 from bench.pages.theme import COLOURS, drawing
-from bench.record import MEASURED, Fidelity, Report, Row, write_json
+from bench.record import MEASURED, Fidelity
+from tests.bench.a_page import NUMBER, Page
 from tests.bench.a_report import NASTY, a_report
 
 pytest.importorskip("jinja2", reason="the report's pages need jinja2")
 pytest.importorskip("matplotlib", reason="the report's pages need matplotlib")
 from matplotlib.text import Text
-
-_NUMBER = r"\b(?:nan|inf(?:inity)?)\b"
-
-
-class Page(HTMLParser):
-    """What a browser makes of the page: elements with their attributes, and its text."""
-
-    def __init__(self, content: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(content)
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        self.text += data
-
-    def ids(self) -> list[str]:
-        return [str(attributes["id"]) for _, attributes in self.elements if "id" in attributes]
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +112,7 @@ def test_plots_are_well_formed_keep_their_text_and_take_every_colour_from_the_sc
         assert "prefers-color-scheme: dark" in content
         assert root.findall(".//{*}text"), file.name
         assert root.find("{*}metadata") is None
-        assert not re.search(_NUMBER, body, re.IGNORECASE)
+        assert not re.search(NUMBER, body, re.IGNORECASE)
     drawn = "".join(ElementTree.parse(folder / "plots" / "texts.svg").getroot().itertext())
     for entry in timed(report, report.case("texts")):
         assert entry.contestant.label in drawn
@@ -281,55 +257,6 @@ def test_no_number_of_the_fidelity_axis_is_cut_off(error):
             assert box.x1 <= figure.bbox.width
 
 
-def test_what_was_not_run_is_left_out_with_a_line_that_says_why(tmp_path):
-    before = tmp_path / "plots" / "texts.svg"
-    before.parent.mkdir()
-    before.write_text("<svg/>", encoding="utf-8")
-    empty = Report("2026-01-02T03:04:05+00:00", "python -m bench")
-    files = write_pages(empty, tmp_path)
-    assert [file.name for file in files] == ["report.html", "report.md"]
-    assert not list((tmp_path / "plots").iterdir())  # those of the report before
-    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
-    assert page.text.count("is left out: ") == len(PLOTS)
-    assert "None of the first questions was measured." in page.text
-    markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert markdown.count("Left out: ") == len(PLOTS)
-    assert "](plots/" not in markdown
-
-
-def test_rows_that_all_failed_are_a_reason_and_not_a_plot(tmp_path):
-    report = a_report(cases=["texts", "query", "pixels-4", "threads-1"])
-    for case in report.cases:
-        case.rows = [Row(row.contestant, "failed", "it crashed") for row in case.rows]
-    assert [file.name for file in write_pages(report, tmp_path)][:2] == ["report.html", "report.md"]
-    text = Page((tmp_path / "report.html").read_text(encoding="utf-8")).text
-    assert "nothing was timed in “texts”" in text
-    assert text.count("it crashed") == sum(len(case.rows) for case in report.cases)
-
-
-@pytest.mark.parametrize("damage", ["no rounds", "one round", "no baseline", "equal", "far apart"])
-def test_odd_samples_break_nothing(damage, tmp_path):
-    report = a_report(cases=["texts", "query", "shapes-1x16"], rounds=1 if damage == "one round" else 2)
-    for case in report.cases:
-        for number, row in enumerate(case.rows):
-            if row.status != MEASURED:
-                continue
-            if damage == "no rounds" and case.name != "texts":
-                row.samples = []
-            elif damage == "no baseline" and row.contestant == case.baseline:
-                row.status, row.reason, row.samples = "failed", "killed", []
-            elif damage == "equal":
-                row.samples, row.fidelity = [[0.5, 0.5]] * 2, Fidelity(1.0000001, 1.0, 0.0)
-            elif damage == "far apart":
-                row.samples = [[10.0 ** (number - 8)]] * 2
-    if damage == "no rounds":
-        report.cases.pop(1)  # the headline of a query has no figure without a round
-    write_pages(report, tmp_path)
-    for file in tmp_path.rglob("*.*"):
-        content = file.read_text(encoding="utf-8")
-        assert not re.search(_NUMBER, re.sub(r"<script>.*?</script>", "", content, flags=re.DOTALL), re.IGNORECASE)
-
-
 def test_markup_in_labels_and_reasons_stays_text(page, pages):
     assert sum(tag == "script" for tag, _ in page.elements) == 1
     assert plain(NASTY).strip() in page.text  # a reason whole, with its lines
@@ -341,59 +268,3 @@ def test_markup_in_labels_and_reasons_stays_text(page, pages):
     for block in re.split(r"\n\n+", markdown):
         if block.startswith("| "):
             assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1, block[:80]
-
-
-def test_a_nasty_label_can_be_drawn_and_a_nasty_command_told(tmp_path):
-    report = a_report(cases=["texts"])
-    report.contestants[1] = report.contestants[1].__class__("torch-fp32", NASTY, "peer")
-    report.command = "python -m bench --texts '```<b>'"
-    report.machine["<i>"] = "</main>"
-    write_pages(report, tmp_path)
-    drawn = "".join(ElementTree.parse(tmp_path / "plots" / "texts.svg").getroot().itertext())
-    assert "<script>alert('x')</script> & \"quoted\"" in drawn
-    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
-    assert report.command in page.text
-    assert sum(tag == "main" for tag, _ in page.elements) == 1
-    assert "\n``````sh\n" in (tmp_path / "report.md").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize(("trained", "partial"), [(True, ""), (False, "the time was up")])
-def test_what_has_to_be_known_first_is_said_first(trained, partial, tmp_path):
-    write_pages(a_report(cases=[], trained=trained, partial=partial), tmp_path)
-    for name in ("report.html", "report.md"):
-        content = (tmp_path / name).read_text(encoding="utf-8")
-        before = content[: content.index("How many times as fast")]
-        assert ("Random weights." in before) is not trained
-        assert ("the time was up" in before) is bool(partial)
-        assert "2 January 2026, 03:04 UTC" in before
-        assert "a made-up processor" in before
-
-
-def test_the_command_writes_the_pages_of_a_json_again(tmp_path, capsys):
-    report = a_report(cases=["query"])
-    write_pages(report, tmp_path)
-    write_json(report, tmp_path / "report.json")
-    parser = argparse.ArgumentParser()
-    command.add_options(parser)
-    command.run(parser.parse_args([str(tmp_path / "report.json"), "--out", str(tmp_path / "new" / "folder")]))
-    assert (tmp_path / "new/folder/report.html").read_bytes() == (tmp_path / "report.html").read_bytes()
-    assert str(tmp_path / "new/folder/report.html") in capsys.readouterr().out.splitlines()
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{}", json.dumps({"schema_version": 99})])
-def test_the_command_refuses_what_is_no_report(content, tmp_path):
-    file = tmp_path / "other.json"
-    file.write_text(content, encoding="utf-8")
-    parser = argparse.ArgumentParser()
-    command.add_options(parser)
-    with pytest.raises(PeerError, match=r"other\.json"):
-        command.run(parser.parse_args([str(file)]))
-    assert [each.name for each in tmp_path.iterdir()] == ["other.json"]
-
-
-@pytest.mark.parametrize("module", ["jinja2", "matplotlib"])
-def test_a_missing_library_is_named_with_what_installs_it(module, monkeypatch, tmp_path):
-    monkeypatch.setitem(__import__("sys").modules, module, None)
-    with pytest.raises(PeerError, match=rf"{module} is not installed.*pip install"):
-        write_pages(a_report(cases=[]), tmp_path)
-    assert not list(tmp_path.iterdir())
