@@ -10,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench.arguments import count, names, positive
 from bench.contestants import peers
 from bench.headlines import headlines
 from bench.pages import write_pages
@@ -36,16 +37,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", type=Path, help="the bundle of that checkpoint (default: it is exported)")
     parser.add_argument("--family", default="biovil", help="of python -m export --list, for what is exported (biovil)")
     parser.add_argument("--precision", default="fp32,int8", metavar="LIST", help="of the export (fp32,int8)")
-    parser.add_argument("--workloads", type=_names, default=(), metavar="LIST", help="these alone (default: all)")
+    parser.add_argument("--workloads", type=names, default=(), metavar="LIST", help="these alone (default: all)")
     parser.add_argument(
-        "--peers", type=_names, default=(), metavar="LIST", help="these and the reference (default: all)"
+        "--peers", type=names, default=(), metavar="LIST", help="these and the reference (default: all)"
     )
     parser.add_argument("--out", type=Path, default=Path("bench-report"), help="folder of the report (bench-report)")
     parser.add_argument(
         "--work", type=Path, help="folder for what is made, taken again by later runs (default: none is kept)"
     )
-    parser.add_argument("--threads", type=_count, default=default_threads(), help="of each contestant (all cores)")
-    parser.add_argument("--rounds", type=_count, default=5, help="counted rounds, at most (5)")
+    parser.add_argument("--threads", type=count, default=default_threads(), help="of each contestant (all cores)")
+    parser.add_argument("--rounds", type=count, default=5, help="counted rounds, at most (5)")
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn at random (0)")
     parser.add_argument(
         "--texts", type=Path, help=".jsonl or .txt (a text a line) as corpus (default: synthetic reports)"
@@ -55,7 +56,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--full", action="store_true", help="all shapes and peers, larger corpora, without a bound on the time"
     )
     parser.add_argument(
-        "--minutes", type=_minutes, help="begin no further case after so long; the report is then partial"
+        "--minutes", type=positive, help="begin no further case after so long; the report is then partial"
     )
 
 
@@ -122,21 +123,3 @@ def _command(options: argparse.Namespace) -> str:
             parts.append(f"--{name} {shlex.quote(','.join(getattr(options, name)))}")
     parts += [f"--precision {options.precision}"] if options.bundle is None else []
     return " ".join([*parts, f"--threads {options.threads} --rounds {options.rounds} --seed {options.seed}"])
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value}; at least 1 is expected")
-    return value
-
-
-def _minutes(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text}; more than 0 is expected")
-    return value

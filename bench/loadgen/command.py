@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from bench.arguments import count, positive
 from bench.loadgen.processes import check_installed, loadgen_runs
 from bench.loadgen.scenarios import ACCURACY, MODES, SCENARIOS, chosen
 from bench.loadgen.spec import Spec
@@ -32,17 +33,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", default="both", choices=[*MODES, "both"], help="what to run (both)")
     parser.add_argument("--provider", default="auto", help="engine, as for runtime.load (auto)")
     parser.add_argument("--precision", default="auto", help="as for runtime.load (auto)")
-    parser.add_argument("--threads", type=_count, default=default_threads(), help="of the engine (all cores)")
-    parser.add_argument("--seconds", type=_positive, default=5.0, help="of a short performance run (5)")
+    parser.add_argument("--threads", type=count, default=default_threads(), help="of the engine (all cores)")
+    parser.add_argument("--seconds", type=positive, default=5.0, help="of a short performance run (5)")
     parser.add_argument(
         "--official",
         action="store_true",
         help="the rules' durations (600 s), counts and seeds; accuracy of the whole library",
     )
     parser.add_argument(
-        "--target-qps", type=_positive, help="Server's mean rate of arrivals (found: half of Offline's, then lower)"
+        "--target-qps", type=positive, help="Server's mean rate of arrivals (found: half of Offline's, then lower)"
     )
-    parser.add_argument("--bound-ms", type=_positive, help=f"on Server's 99th percentile, in milliseconds ({bounds})")
+    parser.add_argument("--bound-ms", type=positive, help=f"on Server's 99th percentile, in milliseconds ({bounds})")
     parser.add_argument("--seed", type=int, default=0, help="of the samples and of LoadGen's choices (0)")
     parser.add_argument("--logs", type=Path, metavar="DIR", help="keep LoadGen's logs there")
     parser.add_argument("--json", action="store_true", help="print JSON with the latencies of all queries")
@@ -130,17 +131,3 @@ def _accuracy(run: LoadGenRun) -> str:
         exact = run.fidelity
         figures = f"mean cosine {exact.mean_cosine:.5f}, min {exact.min_cosine:.5f}, max abs {exact.max_abs:.1e}; "
     return f"accuracy {verdict}: {figures}{run.gate} ({int(run.settings['samples'])} samples)"
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value}; at least 1 is expected")
-    return value
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{value}; a number above 0 is expected")
-    return value

@@ -144,8 +144,8 @@ def test_an_interrupt_still_writes_what_was_measured(tiny: System, tmp_path: Pat
     ("arguments", "message"),
     [
         (["--rounds", "0"], "argument --rounds: 0; at least 1 is expected"),
-        (["--minutes", "0"], "argument --minutes: 0; more than 0 is expected"),
-        (["--threads", "some"], "argument --threads: invalid _count value: 'some'"),
+        (["--minutes", "0"], "argument --minutes: 0; a number above 0 is expected"),
+        (["--threads", "some"], "argument --threads: invalid count value: 'some'"),
         (["sounds"], "invalid choice: 'sounds'"),
         (["quality"], "WHAT"),
     ],
