@@ -84,11 +84,11 @@ class Entry:
         return ""
 
 
-def peers_python() -> str | None:
+def peers_python() -> Path | None:
     """The interpreter of the environment that `make peers` sets up, or None."""
     named = os.environ.get("CXR_PEERS_PYTHON")
     own = Path(__file__).resolve().parent.parent / ".venv-peers" / "bin" / "python"
-    return named or (str(own) if own.is_file() else None)
+    return Path(named) if named else own if own.is_file() else None
 
 
 def _torch(name: str, label: str, precision: str, note: str, **more: Any) -> Entry:

@@ -83,9 +83,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def versions_elsewhere(python: str | None) -> dict[str, str]:
+def versions_elsewhere(python: Path | None) -> dict[str, str]:
     """Those of the peers' environment, as "NAME (peers)"; nothing where there is none."""
-    if python is None:
+    if python is None or not python.is_file():
         return {}
     finished = subprocess.run(
         [python, "-c", _VERSIONS, json.dumps(_PEERS)], capture_output=True, text=True, check=False, timeout=_SECONDS

@@ -15,8 +15,10 @@ from runtime.bundle import MANIFEST_NAME, Bundle, open_bundle, sha256_file
 
 __all__ = ["Model", "prepare"]
 
-# Speed does not depend on what int8 was calibrated with, so random weights are calibrated with little.
-_TEXTS, _IMAGES = 48, 24
+# Speed does not depend on what int8 was calibrated with, but with less than this its answers can be far off: with 32
+# texts the cosine of a single sentence was 0.976, with 300 it is 0.999. Of texts and images, those that calibrate and
+# those that judge.
+_TEXTS, _IMAGES = (128, 32), (48, 16)
 _SAID = 2000
 
 _MAKE = """
@@ -100,11 +102,11 @@ def prepare(
         progress("writing random weights of the real size")
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir(parents=True)
-        _run(["-c", _MAKE, str(made), family, str(seed), str(_TEXTS), str(_IMAGES)], "random weights")
+        _run(["-c", _MAKE, str(made), family, str(seed), str(sum(_TEXTS)), str(sum(_IMAGES))], "random weights")
         progress(f"exporting them in {precisions.replace(',', ', ')} (minutes)")
-        calibration = ["--calibration-text", str(made / "texts.txt"), "--calibration-texts", "32"]
+        calibration = ["--calibration-text", str(made / "texts.txt"), "--calibration-texts", str(_TEXTS[0])]
         if "image" in parts:
-            calibration += ["--calibration-images", str(made / "images"), "--calibration-image-count", "16"]
+            calibration += ["--calibration-images", str(made / "images"), "--calibration-image-count", str(_IMAGES[0])]
         _export(family, made / "checkpoint", made / "bundle", precisions, calibration)
     return Model(made / "checkpoint", open_bundle(made / "bundle"))
 

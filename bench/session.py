@@ -18,10 +18,11 @@ from bench.manners import check_manners
 from bench.measure import PeerError
 from bench.memory import measure_memory, memory_case
 from bench.model import Model, prepare
-from bench.record import MEASURED, SKIPPED, LoadGenRun, Report, write_json
+from bench.record import MEASURED, SKIPPED, LoadGenRun, Manner, Report, write_json
 from bench.turns import Limits, Plan, Turns
 from bench.workloads import QUICK, WHOLE, WORKLOADS, Setting
 from runtime.bundle import Bundle
+from runtime.errors import CxrEngineError
 from runtime.termination import Terminated, terminable
 
 __all__ = ["Request", "measure"]
@@ -204,7 +205,10 @@ def _loadgen(report: Report, setting: Setting, progress: Progress) -> None:
 
 
 def _manners(report: Report, setting: Setting) -> None:
-    report.manners.extend(check_manners(setting.bundle.root, peers_python()))
+    try:
+        report.manners.extend(check_manners(setting.bundle.root, peers_python()))
+    except (PeerError, CxrEngineError, OSError) as error:
+        report.manners.append(Manner("all tools", "", None, reason=str(error)))
 
 
 def _quickest(setting: Setting) -> list[Entry]:

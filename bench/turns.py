@@ -198,7 +198,7 @@ class Turns:
             worker.child.send({"case": str(file), "answer": str(answer)})
             worker.seconds = worker.child.receive(self._limits.open_seconds)[1]["seconds"]
             worker.answer = np.load(answer)
-        except PeerError as error:
+        except (PeerError, OSError) as error:  # an interpreter that is not there, too
             worker.fail(str(error))
 
     def _start(self, entry: Entry) -> Child:
@@ -212,7 +212,7 @@ class Turns:
         # No name of a contestant goes into the path: they are the user's to choose.
         file = self._folder / f"spec-{len(list(self._folder.glob('spec-*')))}.json"
         file.write_text(json.dumps(spec), encoding="utf-8")
-        python = (peers_python() or sys.executable) if entry.foreign else sys.executable
+        python = str((entry.foreign and peers_python()) or sys.executable)
         threads = str(self._spec["threads"])
         return Child([python, *self._worker, str(file)], dict.fromkeys(_THREAD_VARIABLES, threads))
 

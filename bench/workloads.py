@@ -13,7 +13,6 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.contestants import REFERENCE, Entry
 from bench.corpus import masked_texts, report_texts, texts_of_length
@@ -21,10 +20,10 @@ from bench.inputs import cut, write_jpegs
 from bench.operations import image_operations, token_operations
 from bench.record import Case
 from bench.turns import Plan
+from export.phantom import chest_phantom
 from runtime.bundle import Bundle
 from runtime.prompt_sets import prompt_set
 from runtime.tokenization import Tokenizer
-from runtime.workload import random_pixels
 
 __all__ = ["QUICK", "WHOLE", "WORKLOADS", "Setting", "Size", "Workload"]
 
@@ -121,12 +120,11 @@ class Setting:
         return image_operations(self.bundle)
 
     def write_pixels(self, count: int) -> str:
-        """A file of noise in the shape of prepared images."""
-        part = self.bundle.image_part()
-        file = self.folder / f"pixels-{count}.npy"
+        """A file of phantoms in the shape of prepared images."""
+        side = self.bundle.image_part().crop
+        file = self.folder / f"phantoms-{count}-{self.seed}.npy"
         if not file.exists():
-            pixels: NDArray[np.uint8] = random_pixels(count, part.crop)
-            np.save(file, pixels)
+            np.save(file, np.stack([chest_phantom(side, side, self.seed + index) for index in range(count)]))
         return str(file)
 
     @cached_property

@@ -36,9 +36,12 @@ def statuses(report: Report, case: str) -> dict[str, str]:
     return {row.contestant: row.status for row in found.rows}
 
 
-def test_a_run_writes_one_report(tiny: System, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    workloads = "texts,query,corpus,cold-start,memory"
-    peers = "onnxruntime,engine-cpu-fp32"
+def test_a_run_writes_one_report(
+    tiny: System, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXR_PEERS_PYTHON", str(tmp_path / "absent"))
+    workloads = "texts,query,corpus,cold-start,memory,manners"
+    peers = "onnxruntime,engine-cpu-fp32,fastembed"
     assert main(of(tiny, tmp_path, "--workloads", workloads, "--peers", peers)) == 0
     printed = capsys.readouterr()
     report = read_report(tmp_path / "report.json")
@@ -46,6 +49,9 @@ def test_a_run_writes_one_report(tiny: System, tmp_path: Path, capsys: pytest.Ca
     assert report.partial == ""
     texts = statuses(report, "texts")
     assert texts["reference"] == texts["onnxruntime"] == texts["engine-cpu-fp32"] == MEASURED
+    assert texts["fastembed"] == FAILED
+    assert [manner.opens for manner in report.manners] == [None]
+    assert "there is no Python at" in report.manners[0].reason
     assert statuses(report, "corpus-3") == {"engine-cpu-fp32": MEASURED}
     assert statuses(report, "cold-start") == {
         "reference": MEASURED, "onnxruntime": MEASURED, "engine-cpu-fp32": MEASURED,
