@@ -64,7 +64,8 @@ class Headline:
 
 def headlines(report: Report) -> list[Headline]:
     """For each question whose case was measured: this engine's fastest against the reference and against the fastest
-    other; and the same for this engine's fastest in fp32, whose answers are PyTorch's.
+    other; and this engine's fastest in fp32, whose answers are PyTorch's, against the reference and the fastest other
+    in fp32. Where one contestant is both, it is named once.
     """
     found = []
     for question in QUESTIONS:
@@ -73,9 +74,13 @@ def headlines(report: Report) -> list[Headline]:
             continue
         baseline = case.row(case.baseline)
         reference = baseline if baseline and _timed(baseline) else None
-        other = fastest(report, case, ("reference", "peer"))
-        engines = (fastest(report, case, ("engine",)), fastest(report, case, ("engine",), "fp32"))
-        for ours in {row.contestant: row for row in engines if row}.values():
+        named: set[str] = set()
+        for precision in ("", "fp32"):
+            ours = fastest(report, case, ("engine",), precision)
+            other = fastest(report, case, ("reference", "peer"), precision)
+            if ours is None or ours.contestant in named:
+                continue
+            named.add(ours.contestant)
             if reference is not None:
                 found.append(_headline(question, ours, reference, "the reference"))
             if other is not None and other is not reference:

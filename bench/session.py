@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -103,12 +104,14 @@ def measure(request: Request, work: Path, out: Path, progress: Progress) -> Repo
             prepared = time.monotonic()
             setting = _setting(request, model.bundle, texts, work)
             _describe(report, request, model, setting)
-            for step in _steps(request, model, setting, report, progress):
-                if request.minutes is not None and time.monotonic() - prepared > request.minutes * 60:
-                    report.partial = f"the time was up ({request.minutes:g} minutes)"
-                    break
-                step()
-                _write(report, out, began)
+            # Closed at once, so that no process outlives the run.
+            with closing(_steps(request, model, setting, report, progress)) as steps:
+                for step in steps:
+                    if request.minutes is not None and time.monotonic() - prepared > request.minutes * 60:
+                        report.partial = f"the time was up ({request.minutes:g} minutes)"
+                        break
+                    step()
+                    _write(report, out, began)
         except (KeyboardInterrupt, Terminated):
             if not report.model:
                 raise  # nothing was measured yet
@@ -136,7 +139,7 @@ def _write(report: Report, out: Path, began: float) -> None:
 
 def _steps(
     request: Request, model: Model, setting: Setting, report: Report, progress: Progress
-) -> Iterator[Callable[[], None]]:
+) -> Generator[Callable[[], None], None, None]:
     """What is to be done, in order; each adds to the report as it goes."""
     wanted = [
         workload

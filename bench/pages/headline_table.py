@@ -44,7 +44,8 @@ def headline_table(report: Report) -> Table:
         Column("Memory", True, "our process's peak memory, of the reference's (else the other's)"),
     )
     note = (
-        "For each question this engine's fastest, and its fastest in fp32, whose answers are PyTorch's. "
+        "For each question this engine's fastest beside the fastest other, and its fastest in fp32, whose answers are "
+        "PyTorch's, beside the fastest other in fp32. "
         "4× is a quarter of the time. In parentheses the 95 % interval."
     )
     return Table("headlines", "How many times as fast", columns, tuple(lines), note)
