@@ -18,7 +18,7 @@ __all__ = ["Model", "prepare"]
 # Speed does not depend on what int8 was calibrated with, but with less than this its answers can be far off: with 32
 # texts the cosine of a single sentence was 0.976, with 300 it is 0.999. Of texts and images, those that calibrate and
 # those that judge.
-_TEXTS, _IMAGES = (128, 32), (48, 16)
+_TEXTS, _IMAGES = (128, 32), (16, 8)
 _SAID = 2000
 
 _MAKE = """
