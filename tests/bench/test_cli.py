@@ -122,8 +122,16 @@ def test_when_the_time_is_up_the_report_is_partial(
 
 def test_an_interrupt_still_writes_what_was_measured(tiny: System, tmp_path: Path) -> None:
     """Ctrl-C goes to the terminal's whole group of processes; the workers are not in it."""
-    code = "import sys; from bench import session, workloads; from tests.bench.test_cli import SMALL; " \
-           "session.QUICK = SMALL; from bench.__main__ import main; sys.exit(main(sys.argv[1:]))"  # fmt: skip
+    # A job that a script put into the background ignores SIGINT, and so would what this test starts.
+    code = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from bench import session
+from bench.__main__ import main
+from tests.bench.test_cli import SMALL
+session.QUICK = SMALL
+sys.exit(main(sys.argv[1:]))
+"""
     arguments = of(tiny, tmp_path, "--workloads", "query,shapes,texts", "--peers", "engine-cpu-fp32", "--rounds", "999")
     with subprocess.Popen(
         [sys.executable, "-c", code, *arguments], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True

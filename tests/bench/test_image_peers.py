@@ -44,7 +44,8 @@ def test_images_and_probabilities(full: System, tmp_path: Path) -> None:
             assert judgement.wrong == "", (name, case)
     assert [len(answer) for answer in expected.values()] == [3, 2, 1]
     swapped = expected["images"][::-1]
-    assert judge("images", swapped, expected["images"], "int8").wrong, "a negative control"
+    # Phantoms through random weights are alike: their mean cosine is within int8's gate.
+    assert judge("images", swapped, expected["images"], "bf16").wrong, "a negative control"
 
 
 def answered(full: System, entry: Entry, system: str, given: dict[str, object]) -> np.ndarray:
