@@ -104,7 +104,9 @@ def prepare(
         made.mkdir(parents=True)
         _run(["-c", _MAKE, str(made), family, str(seed), str(sum(_TEXTS)), str(sum(_IMAGES))], "random weights")
         progress(f"exporting them in {precisions.replace(',', ', ')} (minutes)")
-        calibration = ["--calibration-text", str(made / "texts.txt"), "--calibration-texts", str(_TEXTS[0])]
+        calibration = []
+        if "text" in parts:
+            calibration += ["--calibration-text", str(made / "texts.txt"), "--calibration-texts", str(_TEXTS[0])]
         if "image" in parts:
             calibration += ["--calibration-images", str(made / "images"), "--calibration-image-count", str(_IMAGES[0])]
         _export(family, made / "checkpoint", made / "bundle", precisions, calibration)
