@@ -16,30 +16,16 @@ from runtime.bundle import MANIFEST_NAME, Bundle, open_bundle, sha256_file
 __all__ = ["Model", "prepare"]
 
 # Speed does not depend on what int8 was calibrated with, but with less than this its answers can be far off: with 32
-# texts the cosine of a single sentence was 0.976, with 300 it is 0.999. Of texts and images, those that calibrate and
-# those that judge.
-_TEXTS, _IMAGES = (128, 32), (16, 8)
+# texts the cosine of a single sentence was 0.976, with 300 it is 0.999. To calibrate with, and to judge by.
+_TEXTS, _IMAGES = (64, 16), (16, 8)
 _SAID = 2000
 
 _MAKE = """
 import sys
 from pathlib import Path
-from PIL import Image
 from export.families import FAMILIES
-from export.phantom import chest_phantom
 from export.random_checkpoint import write_random_checkpoint
-from export.report_sentences import report_texts
-folder, family, seed, texts, images = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:])
-write_random_checkpoint(folder / "checkpoint", FAMILIES[family], seed)
-found = {}
-for text in report_texts(seed):
-    found[text] = None
-    if len(found) == texts:
-        break
-(folder / "texts.txt").write_text("\\n".join(found) + "\\n", encoding="utf-8")
-(folder / "images").mkdir()
-for index in range(images):
-    Image.fromarray(chest_phantom(560, 600, seed + index)).save(folder / "images" / f"{index:02}.png")
+write_random_checkpoint(Path(sys.argv[1]), FAMILIES[sys.argv[2]], int(sys.argv[3]))
 """
 
 
@@ -92,34 +78,38 @@ def prepare(
         opened = open_bundle(bundle)
         _check(opened, checkpoint)
         return Model(checkpoint, opened)
-    parts = _parts(family)
+    _check_family(family)
     if checkpoint is not None:
         progress(f"exporting {checkpoint}")
-        _export(family, checkpoint, folder / "bundle", precisions, [])
+        _export(family, checkpoint, folder / "bundle", precisions, [], progress)
         return Model(checkpoint, open_bundle(folder / "bundle"))
     made = folder / f"{family}-{precisions.replace(',', '-')}-seed{seed}-{__version__}"
     if not (made / "bundle").is_dir():  # it appears when it is complete
         progress("writing random weights of the real size")
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir(parents=True)
-        _run(["-c", _MAKE, str(made), family, str(seed), str(sum(_TEXTS)), str(sum(_IMAGES))], "random weights")
+        _run(["-c", _MAKE, str(made / "checkpoint"), family, str(seed)], "random weights", progress)
         progress(f"exporting them in {precisions.replace(',', ', ')} (minutes)")
-        calibration = []
-        if "text" in parts:
-            calibration += ["--calibration-text", str(made / "texts.txt"), "--calibration-texts", str(_TEXTS[0])]
-        if "image" in parts:
-            calibration += ["--calibration-images", str(made / "images"), "--calibration-image-count", str(_IMAGES[0])]
-        _export(family, made / "checkpoint", made / "bundle", precisions, calibration)
+        _export(family, made / "checkpoint", made / "bundle", precisions, _less_data(), progress)
     return Model(made / "checkpoint", open_bundle(made / "bundle"))
 
 
-def _parts(family: str) -> tuple[str, ...]:
+def _check_family(family: str) -> None:
     from export.families import FAMILIES
 
-    found = FAMILIES.get(family)
-    if found is None:
+    if family not in FAMILIES:
         raise PeerError(f"There is no family '{family}'; there are: {', '.join(FAMILIES)}.")
-    return tuple(name for name in ("text", "image") if getattr(found, name) is not None)
+
+
+def _less_data() -> list[str]:
+    """Options of an export that takes less time than one for use."""
+    named = {
+        "--calibration-texts": _TEXTS[0],
+        "--held-out-texts": _TEXTS[1],
+        "--calibration-image-count": _IMAGES[0],
+        "--held-out-image-count": _IMAGES[1],
+    }
+    return [word for option, count in named.items() for word in (option, str(count))]
 
 
 def _check(bundle: Bundle, checkpoint: Path) -> None:
@@ -133,13 +123,28 @@ def _check(bundle: Bundle, checkpoint: Path) -> None:
             raise PeerError(f"{file} is not what the bundle {bundle.root} was made of: its sha256 is another one")
 
 
-def _export(family: str, checkpoint: Path, out: Path, precisions: str, more: list[str]) -> None:
+def _export(
+    family: str, checkpoint: Path, out: Path, precisions: str, more: list[str], progress: Callable[[str], None]
+) -> None:
     wanted = ",".join(dict.fromkeys(["fp32", *precisions.split(",")]))
     command = ["-m", "export", family, "--checkpoint", str(checkpoint), "--out", str(out), "--precision", wanted]
-    _run([*command, *more], "the checkpoint could not be exported")
+    _run([*command, *more], "the checkpoint could not be exported", progress)
 
 
-def _run(arguments: list[str], what: str) -> None:
-    finished = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
-    if finished.returncode:
-        raise PeerError(f"{what}: {(finished.stderr or finished.stdout).strip()[-_SAID:]}")
+def _run(arguments: list[str], what: str, progress: Callable[[str], None]) -> None:
+    """Run Python to its end; what it begins ("[3] … …") goes to `progress`."""
+    said = ""
+    with subprocess.Popen(
+        [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        try:
+            for line in process.stdout or ():
+                if not line.startswith("["):
+                    said = (said + line)[-_SAID:]
+                elif line.endswith("…\n"):
+                    progress(f"  {line.strip()}")
+        except BaseException:
+            process.terminate()  # an export that is told to stop removes what it began
+            raise
+    if process.returncode:
+        raise PeerError(f"{what}: {said.strip()}")

@@ -25,6 +25,8 @@ NAME = "run"
 SUMMARY = "measure this engine beside what users run today, and write report.html, report.md and report.json"
 
 _INTERRUPTED = 130
+# Cases named in a line.
+_SHOWN = 3
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -101,14 +103,23 @@ def _print(report: Report, page: Path) -> None:
         ours, theirs = (report.contestant(name).label for name in (each.ours, each.theirs))
         ratio = each.ratio
         print(f"{each.question}: {ratio.value:.2f} × ({ratio.low:.2f}–{ratio.high:.2f}), {ours} against {theirs}")
+    for (name, status, reason), cases in _unmeasured(report).items():
+        more = f" and {len(cases) - _SHOWN} more" if len(cases) > _SHOWN else ""
+        print(f"{report.contestant(name).label}: {status} in {', '.join(cases[:_SHOWN])}{more}: {reason}")
+    if report.partial:
+        print(f"PARTIAL: {report.partial}")
+    print(f"Report: {page}  ({report.seconds:.0f} s)")
+
+
+def _unmeasured(report: Report) -> dict[tuple[str, str, str], list[str]]:
+    """Contestant, status and the end of the reason → names of cases."""
+    found: dict[tuple[str, str, str], list[str]] = {}
     for case in report.cases:
         for row in case.rows:
             if row.status != MEASURED:
                 last = row.reason.strip().splitlines()[-1:] or [""]
-                print(f"{case.name}: {report.contestant(row.contestant).label}: {row.status}: {last[0]}")
-    if report.partial:
-        print(f"PARTIAL: {report.partial}")
-    print(f"Report: {page}  ({report.seconds:.0f} s)")
+                found.setdefault((row.contestant, row.status, last[0]), []).append(case.name)
+    return found
 
 
 def _command(options: argparse.Namespace) -> str:

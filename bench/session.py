@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 from bench.cold_start import cold_start_case, measure_cold_starts
 from bench.contestants import PARTS, Entry, choose, engines, peers, peers_python
-from bench.headlines import fastest, headlines
+from bench.headlines import QUESTIONS, fastest, headlines
 from bench.inputs import read_texts, sample
 from bench.loadgen import short_runs
 from bench.machine import describe_machine, load_average, versions, versions_elsewhere
@@ -147,8 +147,14 @@ def _steps(
         if (not request.workloads or workload.name in request.workloads)
         and set(workload.parts) <= set(model.bundle.parts())
     ]
-    limits = Limits(rounds=request.rounds, case_seconds=3600.0 if request.full else 30.0)
-    plans = [plan for workload in wanted if workload.plans for plan in workload.plans(setting)]
+    limits = Limits(rounds=request.rounds, case_seconds=3600.0 if request.full else 15.0)
+    asked = {question.case for question in QUESTIONS}
+    plans = [
+        replace(plan, every_round=plan.case.name in asked)
+        for workload in wanted
+        if workload.plans
+        for plan in workload.plans(setting)
+    ]
     groups = dict.fromkeys((plan.system, plan.threads) for plan in plans)
     for system, threads in groups:
         spec = {

@@ -31,6 +31,8 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _ROUND_SECONDS, _ROUND_SHARE, _MOST_PASSES = 0.25, 0.15, 20
 # Threads of the one before still spin for some milliseconds.
 _PAUSE_SECONDS = 0.05
+# Of a contestant that opens, after which it is left alone: each may be a long wait.
+_MOST_FAILURES = 2
 # That a round may take in any case: the machine may be busy.
 _PATIENCE_SECONDS = 60.0
 
@@ -40,9 +42,9 @@ class Limits:
     """Bounds on a case.
 
     Attributes:
-        rounds: counted, at most.
+        rounds: counted, at most; and exactly so many of a case that a headline is taken from.
         least_rounds: counted, at least, however long they take.
-        case_seconds: after which no more than the least rounds are begun.
+        case_seconds: after which no more than the least rounds of other cases are begun.
         open_seconds: within which a contestant must have opened its model, and within which it must have computed a
             case for the first time, which may compile.
         pass_factor: how many times as long as the first one a pass may take before it counts as hung.
@@ -67,6 +69,7 @@ class Plan:
         chief: lets contestants take part that are measured seldom.
         kind: "files" lets contestants take part that are for files alone.
         threads: of each.
+        every_round: all rounds that are wanted are run, however long they take.
     """
 
     case: Case
@@ -76,6 +79,7 @@ class Plan:
     entries: frozenset[str] | None = None
     chief: bool = False
     kind: str = ""
+    every_round: bool = False
 
     def runs(self, entry: Entry) -> bool:
         """Whether a contestant takes part."""
@@ -87,17 +91,35 @@ class Plan:
 
 @dataclass
 class _Worker:
-    """A contestant's process, opened when it is first needed; `fault` is why it has no figures."""
+    """A contestant's process, started when it is first needed; `fault` is why it has no figures."""
 
     entry: Entry
     status: str = MEASURED
     fault: str = ""
     child: Child | None = None
+    opened: bool = False
     seconds: float = 0.0
     answer: NDArray[Any] | None = None
 
+    failures: int = 0
+
     def fail(self, reason: str, status: str = FAILED) -> None:
         self.status, self.fault = status, reason
+        self.failures += status == FAILED
+
+    def end_case(self) -> None:
+        """What was wrong in this case may be right in the next; what crashed or hung once is started again."""
+        if self.status == WRONG:
+            self.status, self.fault = MEASURED, ""
+        elif self.status == FAILED and self.opened and self.failures < _MOST_FAILURES:
+            self.stop()
+            self.status, self.fault = MEASURED, ""
+
+    def stop(self) -> None:
+        """End the process, if there is one."""
+        if self.child is not None:
+            self.child.stop()
+        self.child, self.opened = None, False
 
 
 class Turns:
@@ -142,8 +164,7 @@ class Turns:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for worker in (*self._workers, *self._rates.values()):
-            if worker.child is not None:
-                worker.child.stop()
+            worker.stop()
         self._stack.close()
 
     def run(self, plan: Plan) -> Case:
@@ -156,13 +177,12 @@ class Turns:
         case = plan.case
         file = self._folder / f"{case.name}.json"
         file.write_text(json.dumps(plan.given), encoding="utf-8")
-        workers = [worker for worker in self._workers if plan.runs(worker.entry)]
-        if case.operations:
-            workers += self._rates.values()
-        for worker in workers:
-            self._progress(f"{case.name}: preparing {worker.entry.contestant.label}")
-            self._prepare(worker, file)
-        self._judge(plan, [worker for worker in workers if worker.entry.opener != "rate"])
+        contestants = [worker for worker in self._workers if plan.runs(worker.entry)]
+        rates = list(self._rates.values()) if case.operations else []
+        # A product is the same in every case.
+        self._prepare([*contestants, *(rate for rate in rates if rate.child is None)], file, case.name)
+        self._judge(plan, contestants)
+        workers = [*contestants, *rates]
         timed = []
         for worker in workers:
             samples: list[list[float]] = []
@@ -176,29 +196,44 @@ class Turns:
             case.rows.append(row)
             if worker.status == MEASURED:
                 timed.append((worker, samples, row))
-        self._time(case, timed)
+        self._time(case, timed, self._limits.rounds if plan.every_round else self._limits.least_rounds)
         for worker in workers:
-            if worker.status == WRONG:  # in this case; the next may be right
-                worker.status, worker.fault = MEASURED, ""
+            worker.end_case()
         return case
 
-    def _prepare(self, worker: _Worker, file: Path) -> None:
-        """Open, if it is not, and compute the case for the first time."""
-        if worker.status != MEASURED:
+    def _prepare(self, workers: Sequence[_Worker], file: Path, name: str) -> None:
+        """Compute the case for the first time; what is not open is opened, the next one meanwhile."""
+        for index, worker in enumerate(workers):
+            self._progress(f"{name}: preparing {worker.entry.contestant.label}")
+            for each in workers[index : index + 2]:
+                self._begin(each)
+            if worker.status == MEASURED:
+                self._compute(worker, file)
+
+    def _begin(self, worker: _Worker) -> None:
+        """Start the process, if there is none yet."""
+        if worker.status != MEASURED or worker.child is not None:
+            return
+        missing = worker.entry.unavailable()
+        if missing:
+            worker.fail(missing, SKIPPED)
             return
         try:
-            if worker.child is None:
-                missing = worker.entry.unavailable()
-                if missing:
-                    worker.fail(missing, SKIPPED)
-                    return
-                worker.child = self._start(worker.entry)
+            worker.child = self._start(worker.entry)
+        except OSError as error:  # an interpreter that is not there
+            worker.fail(str(error))
+
+    def _compute(self, worker: _Worker, file: Path) -> None:
+        assert worker.child is not None
+        try:
+            if not worker.opened:
                 worker.child.receive(self._limits.open_seconds)
+                worker.opened = True
             answer = self._folder / "answer.npy"
             worker.child.send({"case": str(file), "answer": str(answer)})
             worker.seconds = worker.child.receive(self._limits.open_seconds)[1]["seconds"]
             worker.answer = np.load(answer)
-        except (PeerError, OSError) as error:  # an interpreter that is not there, too
+        except (PeerError, OSError) as error:
             worker.fail(str(error))
 
     def _start(self, entry: Entry) -> Child:
@@ -236,12 +271,12 @@ class Turns:
             if judgement.wrong:
                 worker.fail(judgement.wrong, WRONG)
 
-    def _time(self, case: Case, timed: list[tuple[_Worker, list[list[float]], Row | None]]) -> None:
+    def _time(self, case: Case, timed: list[tuple[_Worker, list[list[float]], Row | None]], least_rounds: int) -> None:
         began = time.perf_counter()
         slowest = max((worker.seconds for worker, _, _ in timed), default=0.0)
         wanted = max(_ROUND_SECONDS, _ROUND_SHARE * slowest)
         for number in range(self._limits.rounds):
-            if number >= self._limits.least_rounds and time.perf_counter() - began > self._limits.case_seconds:
+            if number >= least_rounds and time.perf_counter() - began > self._limits.case_seconds:
                 break
             self._progress(f"{case.name}: round {number + 1} of {self._limits.rounds}")
             for worker, samples, row in list(timed):

@@ -29,6 +29,7 @@ __all__ = ["QUICK", "WHOLE", "WORKLOADS", "Setting", "Size", "Workload"]
 
 QUERY_TOKENS = 16
 _MASK_TOKENS, _MASK_TEXTS = 64, 8
+_THREADS_TEXTS = 16
 # Of prepared images; what is measured seldom takes part in it.
 _CHIEF_BATCH = 4
 
@@ -60,7 +61,7 @@ class Size:
 
 QUICK = Size(
     texts=48,
-    shapes=((1, 16), (8, 16), (32, 16), (1, 64), (8, 64), (8, 128)),
+    shapes=((8, 16), (1, 64), (8, 64), (8, 128)),
     files=4,
     pixels=(1, 4),
     corpus=(1, 4, 16, 64),
@@ -215,7 +216,7 @@ def _corpus(setting: Setting) -> Iterator[Plan]:
 
 
 def _threads(setting: Setting) -> Iterator[Plan]:
-    texts = _corpus_texts(setting, 32)
+    texts = _corpus_texts(setting, _THREADS_TEXTS)
     for threads in dict.fromkeys([*(2**power for power in range(12) if 2**power < setting.threads), setting.threads]):
         if setting.own_fp32:
             title = f"{len(texts)} {setting.source} with {threads} {'thread' if threads == 1 else 'threads'}"

@@ -62,7 +62,9 @@ def main(arguments: list[str] | None = None) -> int:
                 column=options.calibration_column,
                 images=options.calibration_images,
                 texts=options.calibration_texts,
+                texts_held_out=options.held_out_texts,
                 images_count=options.calibration_image_count,
+                images_held_out=options.held_out_image_count,
                 seed=options.seed,
             ),
         )
@@ -130,9 +132,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--calibration-texts", type=_count, default=300, metavar="N", help="texts to calibrate with (300)"
     )
+    parser.add_argument(
+        "--held-out-texts", type=_count, default=300, metavar="N", help="texts to judge by, at least 16 (300)"
+    )
     parser.add_argument("--calibration-images", type=Path, metavar="DIR", help="your images for int8")
     parser.add_argument(
         "--calibration-image-count", type=_count, default=96, metavar="N", help="images to calibrate with (96)"
+    )
+    parser.add_argument(
+        "--held-out-image-count", type=_count, default=64, metavar="N", help="images to judge by, at least 8 (64)"
     )
     parser.add_argument("--force", action="store_true", help="replace an existing bundle")
     parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")

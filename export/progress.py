@@ -40,9 +40,9 @@ class Steps:
 
                 yield advance
         else:
-            self.console.print(f"{label} …", markup=False, highlight=False)
+            self.note(f"{label} …")
             yield lambda share: None
-        self.console.print(f"{label}: {time.monotonic() - started:.1f} s", markup=False, highlight=False)
+        self.note(f"{label}: {time.monotonic() - started:.1f} s")
 
     @contextmanager
     def substep(self, what: str) -> Iterator[None]:
@@ -52,5 +52,5 @@ class Steps:
         self.note(f"  {what}: {time.monotonic() - started:.1f} s")
 
     def note(self, text: str) -> None:
-        """Print a remark between steps."""
+        """Print a line, however long."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)

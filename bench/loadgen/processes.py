@@ -71,11 +71,10 @@ def run_loadgen(
             message ends with what it said.
     """
     (found,) = loadgen_runs(
-        Spec(
-            bundle=str(bundle),
-            contestant=contestant.name,
-            provider=contestant.provider or "auto",
-            precision=contestant.precision,
+        _spec(
+            bundle,
+            contestant,
+            logs,
             system=system,
             runs=[(scenario, mode)],
             threads=threads,
@@ -84,7 +83,6 @@ def run_loadgen(
             target_qps=target_qps,
             bound_seconds=bound_seconds,
             seed=seed,
-            logs="" if logs is None else str(logs),
         )
     )
     return found
@@ -119,11 +117,10 @@ def short_runs(
     plan = [(scenario, mode) for mode in (PERFORMANCE, ACCURACY) for scenario in SCENARIOS]
     for system in open_bundle(bundle).parts():
         yield from loadgen_runs(
-            Spec(
-                bundle=str(bundle),
-                contestant=contestant.name,
-                provider=contestant.provider or "auto",
-                precision=contestant.precision,
+            _spec(
+                bundle,
+                contestant,
+                logs,
                 system=system,
                 runs=plan,
                 threads=threads,
@@ -132,9 +129,19 @@ def short_runs(
                 target_qps=None,
                 bound_seconds=None,
                 seed=seed,
-                logs="" if logs is None else str(logs),
             )
         )
+
+
+def _spec(bundle: Path, contestant: Contestant, logs: Path | None, **told: Any) -> Spec:
+    return Spec(
+        bundle=str(bundle),
+        contestant=contestant.name,
+        provider=contestant.provider or "auto",
+        precision=contestant.precision,
+        logs="" if logs is None else str(logs),
+        **told,
+    )
 
 
 def loadgen_runs(spec: Spec, hang_seconds: float = HANG_SECONDS) -> Iterator[LoadGenRun]:

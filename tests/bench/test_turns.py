@@ -104,6 +104,24 @@ def test_a_peer_that_crashes_is_one_rows_reason(fake: dict[str, Any], reason: st
     assert len(good.samples) == 3
 
 
+@pytest.mark.parametrize(("times", "second", "third"), [(1, MEASURED, MEASURED), (2, FAILED, FAILED)])
+def test_a_peer_that_crashes_is_started_again_once(tmp_path: Path, times: int, second: str, third: str) -> None:
+    left = tmp_path / "times"
+    left.write_text(str(times))
+    bad = entry("bad", case="crash", times=str(left))
+    with Turns("texts", [entry("reference", "reference"), bad], {"threads": 1}, limits=LIMITS, worker=FAKE) as turns:
+        found = [statuses(turns.run(plan()))["bad"] for _ in range(3)]
+    assert found == [FAILED, second, third]
+    assert left.read_text() == str(times - (3 if times == 1 else 2)), "it was asked no more often"
+
+
+def test_a_case_of_a_headline_gets_all_its_rounds() -> None:
+    limits = dataclasses.replace(LIMITS, case_seconds=0.0)
+    for every_round, rounds in ((False, 2), (True, 3)):
+        case = run(limits=limits, every_round=every_round)
+        assert len(case.rows[0].samples) == rounds
+
+
 @pytest.mark.parametrize("when", ["open", "case", "round"])
 def test_a_peer_that_hangs_is_ended(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns_module, "_PATIENCE_SECONDS", 1.0)
