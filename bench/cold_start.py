@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -15,6 +16,7 @@ from bench.record import FAILED, MEASURED, SKIPPED, WRONG, Case, Row
 
 __all__ = ["cold_start_case", "measure_cold_starts"]
 
+_LEAST_STARTS = 3
 _TEXT = "There is no pneumothorax or pleural effusion"
 
 # Whole processes; they end with report(vector), see bench.measure. argv: bundle, checkpoint, text, provider, precision.
@@ -56,7 +58,7 @@ _SCRIPTS: Mapping[str, str] = MappingProxyType(
 
 
 def measure_cold_starts(
-    case: Case, entries: Sequence[Entry], model: Model, rounds: int, progress: Callable[[str], None]
+    case: Case, entries: Sequence[Entry], model: Model, rounds: int, seconds: float, progress: Callable[[str], None]
 ) -> None:
     """Start contestants in turn, after one uncounted start of each whose answers are compared.
 
@@ -65,11 +67,13 @@ def measure_cold_starts(
         entries: contestants; those that start in no way of their own are left out.
         model: what they load.
         rounds: counted starts of each.
+        seconds: from now, after which no more than three starts of each are begun.
         progress: called with what is going on.
     """
+    until = time.monotonic() + seconds
     expected = None
     for entry in entries:
-        if entry.opener not in _SCRIPTS or "texts" not in entry.systems:
+        if entry.opener not in _SCRIPTS or "texts" not in entry.systems or entry.seldom:
             continue
         progress(f"cold-start: {entry.contestant.label} for the first time")
         row = Row(entry.name, MEASURED)
@@ -94,6 +98,8 @@ def measure_cold_starts(
                 row.status, row.reason = WRONG, judgement.wrong
     known = {entry.name: entry for entry in entries}
     for number in range(rounds):
+        if number >= _LEAST_STARTS and time.monotonic() > until:
+            break
         progress(f"cold-start: round {number + 1} of {rounds}")
         for row in case.rows:
             if row.status != MEASURED:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.measure import PeerError
+from bench.peers.contract import BATCH
 from bench.record import Contestant
 from runtime.bundle import Bundle
 from runtime.errors import CxrEngineError
@@ -115,7 +116,7 @@ def _openvino_default() -> str:
     return "fp32" if openvino.missing() or openvino.bf16_missing() else "bf16"
 
 
-_GRAPH = "the bundle's graph, sorted by length in batches of 32; pixels by the reference's functions"
+_GRAPH = f"the bundle's graph, sorted by length in batches of {BATCH}; pixels by the reference's functions"
 
 _OPENED = "opens the bundle's text folder, so with this project's rewrites; transformers 4"
 _FOREIGN_NOTES = {
@@ -148,7 +149,8 @@ def peers() -> tuple[Entry, ...]:
             "torch-fp32",
             "PyTorch eager, fp32",
             "fp32",
-            "the embedding alone, sorted by length, scaled-dot-product attention; images channels last, four at a time",
+            f"the embedding alone, sorted by length in batches of {BATCH}, scaled-dot-product attention; "
+            "images channels last, four at a time",
         ),
         _torch("torch-bf16", "PyTorch eager, bf16", "bf16", "the same in bfloat16"),
         _torch(

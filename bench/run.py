@@ -58,7 +58,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--full", action="store_true", help="all shapes and peers, larger corpora, without a bound on the time"
     )
     parser.add_argument(
-        "--minutes", type=positive, help="begin no further case after so long; the report is then partial"
+        "--minutes",
+        type=positive,
+        help="share out this time: cases get fewer rounds, and at its end the report is partial",
     )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from bench.clock import Clock
 from bench.cold_start import cold_start_case, measure_cold_starts
 from bench.contestants import PARTS, Entry, choose, engines, peers, peers_python
-from bench.headlines import QUESTIONS, fastest, headlines
+from bench.headlines import fastest, headlines
 from bench.inputs import read_texts, sample
 from bench.loadgen import short_runs
 from bench.machine import describe_machine, load_average, versions, versions_elsewhere
@@ -32,7 +33,7 @@ Progress = Callable[[str], None]
 _SYSTEMS = ("texts", "masks", "images", "joint")
 _RATES = ("fp32", "bf16", "int8")
 # Of a run of LoadGen, where time is bound and where it is not.
-_LOADGEN_SECONDS = (3.0, 30.0)
+_LOADGEN_SECONDS = (2.0, 30.0)
 # With more of a corpus's texts than any case uses, none of them has to be read again.
 _MOST_TEXTS = 4096
 
@@ -48,7 +49,8 @@ class Request:
         threads: of each.
         rounds: counted, at most.
         full: without a bound on the time.
-        minutes: after which no further case is begun; None is no bound.
+        minutes: shared out among the cases, which get fewer rounds than wanted, and after which no further case is
+            begun; None is no bound.
         texts: a file of the user's, or None.
         column: of it.
         command: what to type to repeat the run.
@@ -147,15 +149,13 @@ def _steps(
         if (not request.workloads or workload.name in request.workloads)
         and set(workload.parts) <= set(model.bundle.parts())
     ]
-    limits = Limits(rounds=request.rounds, case_seconds=3600.0 if request.full else 15.0)
-    asked = {question.case for question in QUESTIONS}
-    plans = [
-        replace(plan, every_round=plan.case.name in asked)
-        for workload in wanted
-        if workload.plans
-        for plan in workload.plans(setting)
-    ]
-    groups = dict.fromkeys((plan.system, plan.threads) for plan in plans)
+    limits = Limits(rounds=request.rounds)
+    plans = [(plan, workload.weight) for workload in wanted if workload.plans for plan in workload.plans(setting)]
+    others = {workload.name: workload.weight for workload in wanted if not workload.plans}
+    if peers_python() is None and "manners" in others:
+        others["manners"] = 0.0  # it is said in no time that there is nobody to ask
+    clock = Clock(request.minutes, sum(weight for _, weight in plans) + sum(others.values()))
+    groups = dict.fromkeys((plan.system, plan.threads) for plan, _ in plans)
     for system, threads in groups:
         spec = {
             "bundle": str(model.bundle.root),
@@ -164,28 +164,29 @@ def _steps(
         }
         rates = _RATES if threads == setting.threads else ()
         with Turns(system, setting.entries, spec, rates=rates, limits=limits, progress=progress) as turns:
-            for plan in plans:
+            for plan, weight in plans:
                 if (plan.system, plan.threads) == (system, threads):
-                    yield lambda plan=plan, turns=turns: _run(report, plan, turns)
-    names = {workload.name for workload in wanted}
-    if "cold-start" in names:
-        yield lambda: _cold_start(report, model, setting, progress)
-    if "memory" in names:
-        yield lambda: _memory(report, setting, progress)
-    if "loadgen" in names:
-        yield lambda: _loadgen(report, setting, progress)
-    if "manners" in names:
-        yield lambda: _manners(report, setting)
+                    seconds = clock.share(weight)
+                    yield lambda plan=plan, turns=turns, seconds=seconds: _run(report, plan, turns, seconds)
+    for name, measure_it in (
+        ("cold-start", lambda seconds: _cold_start(report, model, setting, seconds, progress)),
+        ("memory", lambda _: _memory(report, setting, progress)),
+        ("loadgen", lambda _: _loadgen(report, setting, progress)),
+        ("manners", lambda _: _manners(report, setting)),
+    ):
+        if name in others:
+            seconds = clock.share(others[name])
+            yield lambda measure_it=measure_it, seconds=seconds: measure_it(seconds)
 
 
-def _run(report: Report, plan: Plan, turns: Turns) -> None:
+def _run(report: Report, plan: Plan, turns: Turns, seconds: float) -> None:
     report.cases.append(plan.case)
-    turns.run(plan)
+    turns.run(plan, seconds)
 
 
-def _cold_start(report: Report, model: Model, setting: Setting, progress: Progress) -> None:
+def _cold_start(report: Report, model: Model, setting: Setting, seconds: float, progress: Progress) -> None:
     report.cases.append(cold_start_case())
-    measure_cold_starts(report.cases[-1], setting.entries, model, setting.size.starts, progress)
+    measure_cold_starts(report.cases[-1], setting.entries, model, setting.size.starts, seconds, progress)
 
 
 def _memory(report: Report, setting: Setting, progress: Progress) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import tempfile
 import time
@@ -14,14 +15,14 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.child import Child
 from bench.contestants import Entry, peers_python
 from bench.gates import judge
 from bench.measure import PeerError
+from bench.participant import Participant, product
 from bench.peers.rates import RATE_OPERATIONS
-from bench.record import FAILED, MEASURED, SKIPPED, WRONG, Case, Contestant, Fidelity, Rate, Row
+from bench.record import FAILED, MEASURED, SKIPPED, WRONG, Case, Fidelity, Rate, Row
 
 __all__ = ["Limits", "Plan", "Turns"]
 
@@ -31,8 +32,6 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _ROUND_SECONDS, _ROUND_SHARE, _MOST_PASSES = 0.25, 0.15, 20
 # Threads of the one before still spin for some milliseconds.
 _PAUSE_SECONDS = 0.05
-# Of a contestant that opens, after which it is left alone: each may be a long wait.
-_MOST_FAILURES = 2
 # That a round may take in any case: the machine may be busy.
 _PATIENCE_SECONDS = 60.0
 
@@ -42,9 +41,8 @@ class Limits:
     """Bounds on a case.
 
     Attributes:
-        rounds: counted, at most; and exactly so many of a case that a headline is taken from.
+        rounds: counted, at most.
         least_rounds: counted, at least, however long they take.
-        case_seconds: after which no more than the least rounds of other cases are begun.
         open_seconds: within which a contestant must have opened its model, and within which it must have computed a
             case for the first time, which may compile.
         pass_factor: how many times as long as the first one a pass may take before it counts as hung.
@@ -52,7 +50,6 @@ class Limits:
 
     rounds: int = 5
     least_rounds: int = 3
-    case_seconds: float = 60.0
     open_seconds: float = 240.0
     pass_factor: float = 30.0
 
@@ -69,7 +66,6 @@ class Plan:
         chief: lets contestants take part that are measured seldom.
         kind: "files" lets contestants take part that are for files alone.
         threads: of each.
-        every_round: all rounds that are wanted are run, however long they take.
     """
 
     case: Case
@@ -79,7 +75,6 @@ class Plan:
     entries: frozenset[str] | None = None
     chief: bool = False
     kind: str = ""
-    every_round: bool = False
 
     def runs(self, entry: Entry) -> bool:
         """Whether a contestant takes part."""
@@ -87,39 +82,6 @@ class Plan:
         if entry.seldom and not self.chief:
             return False
         return able and (self.entries is None or entry.name in self.entries or entry.name == self.case.baseline)
-
-
-@dataclass
-class _Worker:
-    """A contestant's process, started when it is first needed; `fault` is why it has no figures."""
-
-    entry: Entry
-    status: str = MEASURED
-    fault: str = ""
-    child: Child | None = None
-    opened: bool = False
-    seconds: float = 0.0
-    answer: NDArray[Any] | None = None
-
-    failures: int = 0
-
-    def fail(self, reason: str, status: str = FAILED) -> None:
-        self.status, self.fault = status, reason
-        self.failures += status == FAILED
-
-    def end_case(self) -> None:
-        """What was wrong in this case may be right in the next; what crashed or hung once is started again."""
-        if self.status == WRONG:
-            self.status, self.fault = MEASURED, ""
-        elif self.status == FAILED and self.opened and self.failures < _MOST_FAILURES:
-            self.stop()
-            self.status, self.fault = MEASURED, ""
-
-    def stop(self) -> None:
-        """End the process, if there is one."""
-        if self.child is not None:
-            self.child.stop()
-        self.child, self.opened = None, False
 
 
 class Turns:
@@ -152,8 +114,8 @@ class Turns:
         self._spec = dict(spec)
         self._limits = limits
         self._progress = progress
-        self._workers = [_Worker(entry) for entry in entries]
-        self._rates = {precision: _Worker(_rate(precision)) for precision in rates}
+        self._workers = [Participant(entry) for entry in entries]
+        self._rates = {precision: Participant(product(precision)) for precision in rates}
         self._stack = ExitStack()
         self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cxr-bench-")))
 
@@ -167,13 +129,18 @@ class Turns:
             worker.stop()
         self._stack.close()
 
-    def run(self, plan: Plan) -> Case:
+    def run(self, plan: Plan, seconds: float = math.inf) -> Case:
         """Compare the answers, then time in turn.
+
+        Args:
+            plan: what.
+            seconds: from now, after which no more than the least rounds are begun.
 
         Returns:
             The plan's case, with a row for everything that takes part: measured, or with the reason why not. On
             KeyboardInterrupt and the like the rows measured so far stand in `plan.case`, which is the same object.
         """
+        until = time.monotonic() + seconds
         case = plan.case
         file = self._folder / f"{case.name}.json"
         file.write_text(json.dumps(plan.given), encoding="utf-8")
@@ -196,21 +163,24 @@ class Turns:
             case.rows.append(row)
             if worker.status == MEASURED:
                 timed.append((worker, samples, row))
-        self._time(case, timed, self._limits.rounds if plan.every_round else self._limits.least_rounds)
+        self._time(case, timed, until)
         for worker in workers:
             worker.end_case()
         return case
 
-    def _prepare(self, workers: Sequence[_Worker], file: Path, name: str) -> None:
+    def _prepare(self, workers: Sequence[Participant], file: Path, name: str) -> None:
         """Compute the case for the first time; what is not open is opened, the next one meanwhile."""
+        self._progress(f"{name}: computing it once, to compare the answers")
         for index, worker in enumerate(workers):
-            self._progress(f"{name}: preparing {worker.entry.contestant.label}")
             for each in workers[index : index + 2]:
                 self._begin(each)
-            if worker.status == MEASURED:
-                self._compute(worker, file)
+            if worker.status != MEASURED:
+                continue
+            if not worker.opened:
+                self._progress(f"{name}: opening {worker.entry.contestant.label}")
+            self._compute(worker, file)
 
-    def _begin(self, worker: _Worker) -> None:
+    def _begin(self, worker: Participant) -> None:
         """Start the process, if there is none yet."""
         if worker.status != MEASURED or worker.child is not None:
             return
@@ -223,7 +193,7 @@ class Turns:
         except OSError as error:  # an interpreter that is not there
             worker.fail(str(error))
 
-    def _compute(self, worker: _Worker, file: Path) -> None:
+    def _compute(self, worker: Participant, file: Path) -> None:
         assert worker.child is not None
         try:
             if not worker.opened:
@@ -251,7 +221,7 @@ class Turns:
         threads = str(self._spec["threads"])
         return Child([python, *self._worker, str(file)], dict.fromkeys(_THREAD_VARIABLES, threads))
 
-    def _judge(self, plan: Plan, workers: Sequence[_Worker]) -> None:
+    def _judge(self, plan: Plan, workers: Sequence[Participant]) -> None:
         """Compare each answer with the reference's, or where that says nothing with its partner's."""
         self._fidelity: dict[str, Fidelity | None] = {}
         answers = {worker.entry.name: worker.answer for worker in workers if worker.status == MEASURED}
@@ -271,12 +241,11 @@ class Turns:
             if judgement.wrong:
                 worker.fail(judgement.wrong, WRONG)
 
-    def _time(self, case: Case, timed: list[tuple[_Worker, list[list[float]], Row | None]], least_rounds: int) -> None:
-        began = time.perf_counter()
+    def _time(self, case: Case, timed: list[tuple[Participant, list[list[float]], Row | None]], until: float) -> None:
         slowest = max((worker.seconds for worker, _, _ in timed), default=0.0)
         wanted = max(_ROUND_SECONDS, _ROUND_SHARE * slowest)
         for number in range(self._limits.rounds):
-            if number >= least_rounds and time.perf_counter() - began > self._limits.case_seconds:
+            if number >= self._limits.least_rounds and time.monotonic() > until:
                 break
             self._progress(f"{case.name}: round {number + 1} of {self._limits.rounds}")
             for worker, samples, row in list(timed):
@@ -302,13 +271,3 @@ class Turns:
                     row.peak_bytes = [told["peak_bytes"]]
         for precision in [name for name, rate in case.rates.items() if not rate.samples]:
             del case.rates[precision]
-
-
-def _rate(precision: str) -> Entry:
-    return Entry(
-        Contestant(f"rate-{precision}", f"{precision} matrix product", "rate", precision=precision),
-        "rate",
-        ("rate",),
-        ("openvino",),
-        told={"system": "rate"},
-    )

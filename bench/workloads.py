@@ -60,13 +60,13 @@ class Size:
 
 
 QUICK = Size(
-    texts=48,
-    shapes=((8, 16), (1, 64), (8, 64), (8, 128)),
+    texts=32,
+    shapes=((1, 64), (1, 128), (8, 16), (8, 64)),
     files=4,
     pixels=(1, 4),
-    corpus=(1, 4, 16, 64),
+    corpus=(1, 8, 32),
     starts=5,
-    requests=200,
+    requests=100,
     images=16,
 )
 WHOLE = Size(
@@ -156,12 +156,14 @@ class Workload:
         summary: for listings.
         parts: of the bundle that it needs.
         plans: its cases; None where it is measured in a way of its own (`bench.cold_start`, `bench.memory`).
+        weight: of each case, when time is bound and shared out; 1 is what the least takes.
     """
 
     name: str
     summary: str
     parts: tuple[str, ...]
     plans: Callable[[Setting], Iterator[Plan]] | None = None
+    weight: float = 1
 
 
 def _plan(setting: Setting, case: Case, system: str, **given: object) -> Plan:
@@ -265,18 +267,18 @@ def _fill_mask(setting: Setting) -> Iterator[Plan]:
 
 
 _TABLE = (
-    Workload("texts", "a corpus of reports: strings → embeddings", ("text",), _texts),
-    Workload("query", "one short query: latency", ("text",), _query),
+    Workload("texts", "a corpus of reports: strings → embeddings", ("text",), _texts, 10),
+    Workload("query", "one short query: latency", ("text",), _query, 2),
     Workload("shapes", "fixed batches and lengths", ("text",), _shapes),
     Workload("corpus", "this engine: the rate against the number of texts", ("text",), _corpus),
-    Workload("threads", "this engine: the rate against the number of threads", ("text",), _threads),
-    Workload("fill-mask", "words for a mask", ("text",), _fill_mask),
-    Workload("pixels", "prepared images, batches of 1 and 4, in full 16 as well", ("image",), _pixels),
-    Workload("files", "JPEG files end to end", ("image",), _files),
-    Workload("joint", "an image against pairs of prompts", ("text", "image"), _joint),
-    Workload("cold-start", "process start → first text embedding, and peak memory", ("text",)),
-    Workload("memory", "this engine: resident memory while much is embedded", ("text",)),
-    Workload("loadgen", "MLPerf LoadGen's scenarios, this engine", ("text",)),
-    Workload("manners", "whether other tools open the bundle's text folder", ("text",)),
+    Workload("threads", "this engine: the rate against the number of threads", ("text",), _threads, 2),
+    Workload("fill-mask", "words for a mask", ("text",), _fill_mask, 4),
+    Workload("pixels", "prepared images, batches of 1 and 4, in full 16 as well", ("image",), _pixels, 4),
+    Workload("files", "JPEG files end to end", ("image",), _files, 6),
+    Workload("joint", "an image against pairs of prompts", ("text", "image"), _joint, 7),
+    Workload("cold-start", "process start → first text embedding, and peak memory", ("text",), weight=5),
+    Workload("memory", "this engine: resident memory while much is embedded", ("text",), weight=3),
+    Workload("loadgen", "MLPerf LoadGen's scenarios, this engine", ("text",), weight=5),
+    Workload("manners", "whether other tools open the bundle's text folder", ("text",), weight=3),
 )
 WORKLOADS: Mapping[str, Workload] = MappingProxyType({workload.name: workload for workload in _TABLE})

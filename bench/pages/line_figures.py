@@ -19,7 +19,7 @@ __all__ = ["batches", "corpus", "lengths", "memory", "threads"]
 
 def lengths(report: Report) -> Figure | str:
     """Texts a second against tokens, a panel for each batch."""
-    shapes = cases_of(report, "shapes")
+    shapes = [*cases_of(report, "query"), *cases_of(report, "shapes")]
     panels = []
     chosen = leaders(report, shapes)
     for batch, cases in by_parameter(shapes, "batch").items():

@@ -43,7 +43,9 @@ Open = Callable[[Spec], Prepare]
 # What an encoder makes of the rows (or texts) at these places.
 Embed = Callable[[list[int]], NDArray[Any]]
 
-BATCH = 32
+# What the reference's users do, who take texts as they come; and those who sort them by length: of 4, 8, 16 and 32 the
+# quickest in PyTorch, by a third, while OpenVINO and ONNX Runtime do not mind.
+_AS_THEY_COME, BATCH = 32, 8
 TOP = 5
 # What the reference strips from the end of a text before it is tokenized.
 STRIPPED = "!?."
@@ -54,7 +56,7 @@ def masks_answer(filled: Sequence[Sequence[Mapping[str, Any]]]) -> NDArray[np.fl
     return np.array([[*(each["token"] for each in one), *(each["score"] for each in one)] for one in filled])
 
 
-def in_batches(count: int, embed: Embed, size: int = BATCH) -> NDArray[Any]:
+def in_batches(count: int, embed: Embed, size: int = _AS_THEY_COME) -> NDArray[Any]:
     """Embed in the order given."""
     return np.concatenate([embed(list(range(start, min(count, start + size)))) for start in range(0, count, size)])
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from bench.peers.contract import (
-    BATCH,
     STRIPPED,
     TOP,
     Case,
@@ -66,7 +65,7 @@ def _tuned(dtype: str, compiled: bool = False) -> Open:
                     with torch.inference_mode():
                         return embed_batch(batch["input_ids"], batch["attention_mask"]).numpy()
 
-                return sorted_batches([len(row) for row in rows], embed, BATCH)
+                return sorted_batches([len(row) for row in rows], embed)
 
             return run
 

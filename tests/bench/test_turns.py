@@ -17,7 +17,7 @@ from bench.statistics import speedup
 from bench.turns import Limits, Plan, Turns
 
 FAKE = (str(Path(__file__).with_name("fake_worker.py")),)
-LIMITS = Limits(rounds=3, least_rounds=2, case_seconds=60, open_seconds=20)
+LIMITS = Limits(rounds=3, least_rounds=2, open_seconds=20)
 
 
 def entry(name: str, kind: str = "peer", precision: str = "fp32", **fake: Any) -> Entry:
@@ -50,8 +50,9 @@ def test_contestants_run_in_turn_after_their_answers_were_compared() -> None:
     said: list[str] = []
     case = run(entry("ours", seconds=0.1, off=1e-6), said=said)
     assert said == [
-        "texts: preparing Reference",
-        "texts: preparing Ours",
+        "texts: computing it once, to compare the answers",
+        "texts: opening Reference",
+        "texts: opening Ours",
         *(f"texts: round {number} of 3" for number in (1, 2, 3)),
     ]
     assert statuses(case) == {"reference": MEASURED, "ours": MEASURED}
@@ -115,13 +116,6 @@ def test_a_peer_that_crashes_is_started_again_once(tmp_path: Path, times: int, s
     assert left.read_text() == str(times - (3 if times == 1 else 2)), "it was asked no more often"
 
 
-def test_a_case_of_a_headline_gets_all_its_rounds() -> None:
-    limits = dataclasses.replace(LIMITS, case_seconds=0.0)
-    for every_round, rounds in ((False, 2), (True, 3)):
-        case = run(limits=limits, every_round=every_round)
-        assert len(case.rows[0].samples) == rounds
-
-
 @pytest.mark.parametrize("when", ["open", "case", "round"])
 def test_a_peer_that_hangs_is_ended(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns_module, "_PATIENCE_SECONDS", 1.0)
@@ -157,8 +151,11 @@ def test_only_those_named_and_the_baseline_take_part() -> None:
 
 
 def test_a_slow_case_has_fewer_rounds_but_never_too_few() -> None:
-    limits = dataclasses.replace(LIMITS, case_seconds=0.0)
-    assert [len(row.samples) for row in run(entry("ours"), limits=limits).rows] == [2, 2]
+    with Turns(
+        "texts", [entry("reference", "reference"), entry("ours")], {"threads": 1}, limits=LIMITS, worker=FAKE
+    ) as turns:
+        assert [len(row.samples) for row in turns.run(plan(), seconds=0.0).rows] == [2, 2]
+        assert [len(row.samples) for row in turns.run(plan(), seconds=60.0).rows] == [3, 3]
 
 
 def test_what_was_wrong_in_one_case_may_be_right_in_the_next() -> None:
