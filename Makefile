@@ -33,7 +33,7 @@ lint: $(VENV)/.lint
 
 # Peers that cannot live beside transformers 5 take part once `make peers` has set up their environment.
 bench: $(VENV)/.bench
-	$(BIN)/python -m bench --work .cache/bench --out bench-report $(if $(FULL),$(ALL),--minutes 10) $(OPTIONS)
+	$(BIN)/python -m bench --work .cache/bench --out bench-report $(if $(FULL),$(ALL),--minutes 15) $(OPTIONS)
 
 peers: $(PEERS)/.peers
 

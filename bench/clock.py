@@ -11,18 +11,27 @@ __all__ = ["Clock"]
 class Clock:
     """Shares out the time that is left by weight, so that what one case leaves the later ones gain."""
 
-    def __init__(self, minutes: float | None, weight: float) -> None:
+    def __init__(self, began: float, minutes: float | None) -> None:
         """Begin.
 
         Args:
+            began: the run, by `time.monotonic`.
             minutes: in all; None is no bound.
-            weight: of everything that is to be done.
         """
-        self._end = math.inf if minutes is None else time.monotonic() + 60 * minutes
-        self._weight = weight
+        self._end = math.inf if minutes is None else began + 60 * minutes
+        self._weight = 0.0
+
+    @property
+    def up(self) -> bool:
+        """Whether no time is left."""
+        return time.monotonic() > self._end
+
+    def expect(self, weight: float) -> None:
+        """There is something more to be done."""
+        self._weight += weight
 
     def share(self, weight: float) -> float:
-        """Seconds for what is done next."""
+        """Seconds for what is done next, which was expected."""
         share = (self._end - time.monotonic()) * weight / max(self._weight, weight, 1e-9)
         self._weight -= weight
         return share

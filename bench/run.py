@@ -60,7 +60,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--minutes",
         type=positive,
-        help="share out this time: cases get fewer rounds, and at its end the report is partial",
+        help="in all: cases get fewer rounds, and at its end the report is partial",
     )
 
 

@@ -49,8 +49,8 @@ class Request:
         threads: of each.
         rounds: counted, at most.
         full: without a bound on the time.
-        minutes: shared out among the cases, which get fewer rounds than wanted, and after which no further case is
-            begun; None is no bound.
+        minutes: in all, with what is exported: shared out among the cases, which get fewer rounds than wanted, and
+            after which no further case is begun; None is no bound.
         texts: a file of the user's, or None.
         column: of it.
         command: what to type to repeat the run.
@@ -103,13 +103,13 @@ def measure(request: Request, work: Path, out: Path, progress: Progress) -> Repo
                 work,
                 progress,
             )
-            prepared = time.monotonic()
             setting = _setting(request, model.bundle, texts, work)
             _describe(report, request, model, setting)
             # Closed at once, so that no process outlives the run.
-            with closing(_steps(request, model, setting, report, progress)) as steps:
+            clock = Clock(began, request.minutes)
+            with closing(_steps(request, model, setting, report, clock, progress)) as steps:
                 for step in steps:
-                    if request.minutes is not None and time.monotonic() - prepared > request.minutes * 60:
+                    if clock.up:
                         report.partial = f"the time was up ({request.minutes:g} minutes)"
                         break
                     step()
@@ -140,7 +140,7 @@ def _write(report: Report, out: Path, began: float) -> None:
 
 
 def _steps(
-    request: Request, model: Model, setting: Setting, report: Report, progress: Progress
+    request: Request, model: Model, setting: Setting, report: Report, clock: Clock, progress: Progress
 ) -> Generator[Callable[[], None], None, None]:
     """What is to be done, in order; each adds to the report as it goes."""
     wanted = [
@@ -154,7 +154,7 @@ def _steps(
     others = {workload.name: workload.weight for workload in wanted if not workload.plans}
     if peers_python() is None and "manners" in others:
         others["manners"] = 0.0  # it is said in no time that there is nobody to ask
-    clock = Clock(request.minutes, sum(weight for _, weight in plans) + sum(others.values()))
+    clock.expect(sum(weight for _, weight in plans) + sum(others.values()))
     groups = dict.fromkeys((plan.system, plan.threads) for plan, _ in plans)
     for system, threads in groups:
         spec = {

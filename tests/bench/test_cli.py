@@ -110,7 +110,7 @@ def test_a_bundle_of_other_weights_is_refused(tiny: System, tmp_path: Path, caps
 def test_when_the_time_is_up_the_report_is_partial(
     tiny: System, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = iter(range(0, 10_000, 15))
+    clock = iter(range(0, 10_000, 12))
     monkeypatch.setattr(session.time, "monotonic", lambda: float(next(clock)))
     more = ["--workloads", "query,corpus", "--peers", "engine-cpu-fp32", "--minutes", "1"]
     assert main(of(tiny, tmp_path, *more)) == 0

@@ -13,11 +13,18 @@ from bench.clock import Clock
 def test_time_is_shared_out_by_weight(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    clock = Clock(10.0, 12.0)
+    clock = Clock(100.0, 10.0)
+    clock.expect(8.0)
+    clock.expect(4.0)
     assert clock.share(2.0) == pytest.approx(100.0)
     now += 50.0  # half of it was enough, which the others gain
     assert clock.share(5.0) == pytest.approx(275.0)
+    assert not clock.up
     now += 600.0
-    assert clock.share(5.0) < 0, "the time is up"
-    assert Clock(None, 3.0).share(1.0) == math.inf
-    assert math.isfinite(Clock(1.0, 0.0).share(0.0)), "nothing to be done"
+    assert clock.up
+    assert clock.share(5.0) < 0
+    endless = Clock(100.0, None)
+    endless.expect(1.0)
+    assert endless.share(1.0) == math.inf
+    assert not endless.up
+    assert math.isfinite(Clock(100.0, 1.0).share(0.0)), "nothing to be done"
