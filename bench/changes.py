@@ -1,8 +1,9 @@
 """What changed between two reports, and which changes are more than noise.
 
-Each row's speed is compared as a multiple of its case's baseline, measured in the same rounds. A report has sixty rows
-and more, so the probabilities of all are judged together (`statistics.discoveries`), and beside the rows each
-contestant's rows as a whole: a slowdown of everything is seen there, though no single row be sure of it.
+Each row's speed is compared with that of what tells how fast the machine was in the same rounds: the case's baseline
+and the matrix products. A report has sixty rows and more, so the probabilities of all are judged together
+(`statistics.discoveries`); and each contestant's rows as a whole, which are a family of their own: a slowdown of
+everything is seen there, though no single row be sure of it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench.record import MEASURED, Case, Report, Row
-from bench.statistics import Change, change, common_change, discoveries
+from bench.statistics import Change, Samples, change, common_change, discoveries
 
 __all__ = ["ALL_CASES", "Broken", "Comparison", "MemoryChange", "SpeedChange", "compare_reports", "same_machine"]
 
@@ -32,7 +33,7 @@ class SpeedChange:
     Attributes:
         case: its name, or `ALL_CASES`.
         contestant: its name.
-        baseline: whose speed both are multiples of; "" where passes a second are compared.
+        beside: what tells how fast the machine was; empty where passes a second are compared as they are.
         change: new / old.
         significant: noise does not explain it, and it is larger than the threshold.
         regression: significant, slower, and one that counts.
@@ -40,7 +41,7 @@ class SpeedChange:
 
     case: str
     contestant: str
-    baseline: str
+    beside: tuple[str, ...]
     change: Change
     significant: bool
     regression: bool
@@ -175,46 +176,64 @@ def _shape(case: Case) -> tuple[object, ...]:
 def _compare_speeds(
     pairs: Sequence[_Pair], one_machine: bool, threshold: float, counts: set[str], found: Comparison
 ) -> None:
-    drafts: list[tuple[str, str, str, Change]] = []
+    drafts: list[_Draft] = []
     for case, old_case, row, old_row in pairs:
         if not (row.samples and old_row.samples):
             continue  # of the workload that looks at memory alone
-        baseline, old_baseline = _baseline(case, row), _baseline(old_case, old_row)
-        if baseline and old_baseline and baseline.contestant == old_baseline.contestant:
-            drafts.append(
-                (case.name, row.contestant, baseline.contestant, change(row, baseline, old_row, old_baseline))
-            )
+        beside = _beside(case, old_case, row.contestant)
+        if beside:
+            drafts.append((case.name, row.contestant, tuple(beside), change(row, old_row, list(beside.values()))))
         elif one_machine:
-            drafts.append((case.name, row.contestant, "", change(row, None, old_row, None)))
+            drafts.append((case.name, row.contestant, (), change(row, old_row)))
         else:
-            why = "it is the baseline" if row.contestant == case.baseline else "no baseline was measured beside both"
+            why = "it is the baseline" if row.contestant == case.baseline else "nothing was measured beside both"
             found.not_compared.append(
                 f"{case.name}, {row.contestant}: {why}, and seconds of two machines say nothing of each other"
             )
-    drafts += _together(drafts)
-    # Seconds feel the machine's mood on the day, and would lend their findings' credit to the others.
-    for group in ([each for each in drafts if each[2]], [each for each in drafts if not each[2]]):
+    families: dict[tuple[bool, bool, bool], list[_Draft]] = {}
+    for draft in [*drafts, *_together(drafts)]:
+        # Findings lend credit to those they are judged with: peers' must not to this engine's, nor seconds, which feel
+        # the machine's mood on the day.
+        families.setdefault((draft[0] == ALL_CASES, bool(draft[2]), draft[1] in counts), []).append(draft)
+    for group in families.values():
         believed = discoveries([each[3].chance for each in group])
-        for (name, contestant, its_baseline, its_change), real in zip(group, believed, strict=True):
+        for (name, contestant, beside_it, its_change), real in zip(group, believed, strict=True):
             ratio = its_change.ratio.value
             significant = real and abs(math.log(ratio)) > math.log1p(threshold)
             counted = significant and ratio < 1 and contestant in counts
-            found.speeds.append(SpeedChange(name, contestant, its_baseline, its_change, significant, counted))
+            found.speeds.append(SpeedChange(name, contestant, beside_it, its_change, significant, counted))
     found.speeds.sort(key=lambda each: (each.case != ALL_CASES, -abs(math.log(each.change.ratio.value))))
 
 
-def _baseline(case: Case, row: Row) -> Row | None:
-    """What a row is a multiple of; None where it is the baseline itself, or there is none."""
-    baseline = case.row(case.baseline)
-    usable = baseline is not None and baseline is not row and baseline.status == MEASURED and baseline.samples
-    return baseline if usable else None
+_Draft = tuple[str, str, tuple[str, ...], Change]  # case, contestant, what ran beside it
 
 
-def _together(drafts: Sequence[tuple[str, str, str, Change]]) -> list[tuple[str, str, str, Change]]:
-    """Each contestant's rows as a whole, where they are multiples of a baseline: seconds share their minutes."""
-    found = []
+def _beside(case: Case, old_case: Case, contestant: str) -> dict[str, tuple[Samples, Samples]]:
+    """Samples, new and old, of the baseline and the matrix products, where both reports have them; nothing for the
+    baseline itself, whose own seconds say how the machine was. Peers are not asked: a new version of one may be faster.
+    """
+    if contestant == case.baseline:
+        return {}
+    found = {}
+    row, old_row = case.row(case.baseline), old_case.row(case.baseline)
+    if row and old_row and old_case.baseline == case.baseline and _timed(row) and _timed(old_row):
+        found[case.baseline] = (row.samples, old_row.samples)
+    for precision, rate in case.rates.items():
+        old_rate = old_case.rates.get(precision)
+        if old_rate and rate.samples and old_rate.samples and rate.operations == old_rate.operations:
+            found[f"{precision} matrix product"] = (rate.samples, old_rate.samples)
+    return found
+
+
+def _timed(row: Row) -> bool:
+    return row.status == MEASURED and bool(row.samples)
+
+
+def _together(drafts: Sequence[_Draft]) -> list[_Draft]:
+    """Each contestant's rows as a whole, where something ran beside them: seconds share their minutes."""
+    found: list[_Draft] = []
     for name in dict.fromkeys(contestant for _, contestant, _, _ in drafts):
-        rows = [(baseline, each) for _, contestant, baseline, each in drafts if contestant == name and baseline]
+        rows = [(beside, each) for _, contestant, beside, each in drafts if contestant == name and beside]
         if len(rows) >= _FEWEST_CASES:
             found.append((ALL_CASES, name, rows[0][0], common_change([each for _, each in rows])))
     return found

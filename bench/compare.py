@@ -102,7 +102,7 @@ def print_comparison(old: Report, new: Report, found: Comparison, threshold: flo
 def _print_table(changed: Sequence[SpeedChange]) -> None:
     lines = [("case", "contestant", "old", "new", "change", "95 % interval", "")]
     for each in changed:
-        unit = "×" if each.baseline else "/s"
+        unit = "/s*" if each.beside else "/s"
         ratio = each.change.ratio
         interval = "unknown" if math.isinf(ratio.high) else f"{_percents(ratio.low)} … {_percents(ratio.high)}"
         lines.append(
@@ -119,7 +119,7 @@ def _print_table(changed: Sequence[SpeedChange]) -> None:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         print("  " + "  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
-    print("  ×: speed as a multiple of the case's baseline in the same run; /s: passes a second")
+    print("  /s: passes a second; *: as on a machine as fast as in the old run, by reference and matrix products")
     if any(each.case == ALL_CASES for each in changed):
         print(f"  {ALL_CASES}: geometric mean over the contestant's rows")
 

@@ -135,4 +135,5 @@ def _command(options: argparse.Namespace) -> str:
         if getattr(options, name):
             parts.append(f"--{name} {shlex.quote(','.join(getattr(options, name)))}")
     parts += [f"--precision {options.precision}"] if options.bundle is None else []
+    parts += [f"--minutes {options.minutes:g}"] if options.minutes else []
     return " ".join([*parts, f"--threads {options.threads} --rounds {options.rounds} --seed {options.seed}"])

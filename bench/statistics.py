@@ -23,6 +23,7 @@ from bench.record import MEASURED, Case, Rate, Row
 __all__ = [
     "Change",
     "Interval",
+    "Samples",
     "change",
     "common_change",
     "discoveries",
@@ -62,8 +63,8 @@ class Change:
     """What became of a figure between two runs.
 
     Attributes:
-        old: speed in the old run, as a multiple of the baseline's, or in passes a second: the rounds' geometric mean.
-        new: speed in the new run.
+        old: speed in the old run in passes a second: the rounds' geometric mean.
+        new: speed in the new run, as it would be were the machine as fast as in the old one.
         ratio: new / old, with its 95 % interval; 0 … inf where a run has a single round, which says nothing of noise.
         chance: probability that noise alone makes so large a change; 1 where nothing is known of the noise.
     """
@@ -116,7 +117,7 @@ def share_of_rate(case: Case, row: Row, precision: str) -> float | None:
     return _share(case.operations, row.samples, rate)
 
 
-def change(row: Row, baseline: Row | None, old_row: Row, old_baseline: Row | None) -> Change:
+def change(row: Row, old_row: Row, beside: Sequence[tuple[Samples, Samples]] = ()) -> Change:
     """How many times as fast a row is in a new report as in an old one.
 
     Each round gives one figure, and the rounds' logarithms of either run are compared by Welch's test. Unlike the
@@ -124,16 +125,19 @@ def change(row: Row, baseline: Row | None, old_row: Row, old_baseline: Row | Non
 
     Args:
         row: of the new report.
-        baseline: of the new report: what both were measured beside, so that machines and minutes cancel; None compares
-            seconds.
         old_row: the same contestant in the old report.
-        old_baseline: None if `baseline` is.
+        beside: samples, new and old, of what else ran in the same rounds. How fast the machine was in a round is told
+            by how much faster each of them was than in the mean of the old run: the median of all of them, so that one
+            that changed itself does not matter. Machines and minutes so cancel; with none, seconds are compared.
 
     Returns:
         1.0 for no change, 0.8 for 20 % less speed. The two runs are taken as independent; what differs between runs and
         stays the same within each is not in the interval.
     """
-    new, old = _round_logs(row, baseline), _round_logs(old_row, old_baseline)
+    new, old = _round_logs(row.samples), _round_logs(old_row.samples)
+    if beside:
+        new_pace, old_pace = _paces(beside)
+        new, old = (mine[: len(pace)] - pace[: len(mine)] for mine, pace in ((new, new_pace), (old, old_pace)))
     difference = float(new.mean() - old.mean())
     low, high, chance = _welch(new, old, difference)
     interval = Interval(*(float(np.exp(each)) for each in (difference, low, high)))
@@ -172,11 +176,23 @@ def discoveries(chances: Sequence[float], share: float = 0.05) -> list[bool]:
     return [bool(each <= share) for each in stats.false_discovery_control(chances)]
 
 
-def _round_logs(row: Row, baseline: Row | None) -> NDArray[np.float64]:
-    """Logarithm of the speed of each round: relative to the baseline's, or passes a second."""
-    mine = [statistics.median(passes) for passes in row.samples]
-    its = [1.0] * len(mine) if baseline is None else [statistics.median(passes) for passes in baseline.samples]
-    return np.log([other / own for own, other in zip(mine, its, strict=False)])
+def _round_logs(samples: Samples) -> NDArray[np.float64]:
+    """Logarithm of the speed of each round in passes a second."""
+    return -np.log([statistics.median(passes) for passes in samples])
+
+
+def _paces(beside: Sequence[tuple[Samples, Samples]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Logarithm of the machine's speed in each round of the new and of the old run."""
+    found = []
+    for side in (0, 1):
+        rounds = min(len(samples[side]) for samples in beside)
+        found.append(
+            np.median(
+                [_round_logs(samples[side][:rounds]) - _round_logs(samples[1]).mean() for samples in beside],
+                axis=0,
+            )
+        )
+    return found[0], found[1]
 
 
 def _welch(new: NDArray[np.float64], old: NDArray[np.float64], difference: float) -> tuple[float, float, float]:

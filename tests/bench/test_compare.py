@@ -11,65 +11,24 @@ import numpy as np
 import pytest
 
 from bench import compare
-from bench.changes import ALL_CASES, Comparison, compare_reports
+from bench.changes import ALL_CASES, compare_reports
 from bench.measure import PeerError
-from bench.record import FAILED, MEASURED, WRONG, Case, Contestant, Report, Row, write_json
-
-_KINDS = {
-    "reference": "reference",
-    "peer-a": "peer",
-    "peer-b": "peer",
-    "engine-a": "engine",
-    "engine-b": "engine",
-    "engine-c": "engine",
-}
-_MACHINE = {"processor": "a processor", "cores": "2", "load before": "0.1"}
-
-
-def made_up(
-    seed: int, slower: float = 1.0, *, rounds: int = 5, passes: int = 1, cases: int = 12, noise: float = 0.05
-) -> Report:
-    """12 × 6 rows on a shared machine: 5 % noise of every pass, and rounds that are 10 % slower for everybody."""
-    rng = np.random.default_rng(seed)
-    found = []
-    for number in range(cases):
-        slow = np.where(rng.random(rounds) < 0.3, 1.1, 1.0)[:, None]
-        rows = []
-        for index, (name, kind) in enumerate(_KINDS.items()):
-            seconds = (number + 1) / (index + 1) * (slower if kind == "engine" else 1.0)
-            samples = seconds * slow * np.exp(rng.normal(0, noise, (rounds, passes)))
-            rows.append(Row(name, MEASURED, samples=samples.tolist(), peak_bytes=[10**8]))
-        found.append(Case("shapes", f"case-{number}", "made up", "texts", 8, 0.0, "reference", {}, rows))
-    return Report(
-        "2026-01-01T00:00:00+00:00",
-        "python -m bench",
-        machine=dict(_MACHINE),
-        contestants=[Contestant(name, name, kind) for name, kind in _KINDS.items()],
-        cases=found,
-    )
-
-
-def slow_down(report: Report, contestant: str, factor: float, cases: slice = slice(None)) -> Report:
-    for case in report.cases[cases]:
-        row = case.row(contestant)
-        row.samples = [[each * factor for each in passes] for passes in row.samples]
-    return report
-
-
-def significant(found: Comparison) -> set[tuple[str, str]]:
-    return {(each.case, each.contestant) for each in found.speeds if each.significant}
+from bench.record import FAILED, WRONG, Rate, Report, write_json
+from tests.bench.made_up import KINDS, MACHINE, made_up, significant, slow_down
 
 
 def test_noise_alone_raises_no_alarm() -> None:
-    alarms = [bool(significant(compare_reports(made_up(2 * seed), made_up(2 * seed + 1)))) for seed in range(15)]
-    assert sum(alarms) <= 1
+    found = [compare_reports(made_up(2 * seed), made_up(2 * seed + 1)) for seed in range(40)]
+    # Four families of findings, each with one chance in twenty.
+    assert sum(bool(significant(each)) for each in found) <= 6
+    assert not any(each.regressions for each in found)
 
 
 def test_a_planted_slowdown_of_the_engine_is_caught() -> None:
     caught = [compare_reports(made_up(seed), made_up(100 + seed, 1.2)) for seed in range(8)]
     assert all(found.regressions for found in caught)
     assert {each.contestant for found in caught for each in found.speeds if each.regression} == {
-        name for name, kind in _KINDS.items() if kind == "engine"
+        name for name, kind in KINDS.items() if kind == "engine"
     }
 
 
@@ -89,9 +48,9 @@ def test_one_row_that_is_half_as_fast_is_named_and_no_other() -> None:
 
 def test_a_slower_baseline_on_a_slower_machine_is_no_change() -> None:
     new = made_up(2)
-    for name in _KINDS:
+    for name in KINDS:
         slow_down(new, name, 3.0)
-    assert not significant(compare_reports(made_up(1), replace(new, machine={**_MACHINE, "processor": "another"})))
+    assert not significant(compare_reports(made_up(1), replace(new, machine={**MACHINE, "processor": "another"})))
     # On one machine it is seen in the baseline's own seconds, which are no regression of the engine.
     found = compare_reports(made_up(1), new)
     assert {name for _, name in significant(found)} == {"reference"}
@@ -109,6 +68,49 @@ def test_a_peers_slowdown_counts_only_if_asked_for() -> None:
     assert "peer-a" in {name for _, name in significant(compare_reports(old, new))}
     assert not compare_reports(old, new).regressions
     assert compare_reports(old, new, everybody=True).regressions
+
+
+def test_a_peer_that_became_faster_makes_no_engine_slower() -> None:
+    found = compare_reports(made_up(1), slow_down(made_up(2), "peer-a", 0.4))
+    assert not {name for _, name in significant(found)} - {"peer-a"}
+
+
+def with_products(report: Report, seed: int) -> Report:
+    """Beside the matrix products of three precisions."""
+    rng = np.random.default_rng(seed)
+    for case in report.cases:
+        rounds = len(case.rows[0].samples)
+        case.rates = {
+            name: Rate(1e9, np.exp(rng.normal(0, 0.05, (rounds, 1))).tolist()) for name in ("fp32", "bf16", "int8")
+        }
+    return report
+
+
+@pytest.mark.parametrize("slower", [0.8, 1.0, 1.25])
+def test_the_reference_need_not_be_steady(slower: float) -> None:
+    """It alone is faster or slower on the day; the engine's slowdown is seen beside the products, and no other is."""
+    old = with_products(made_up(2), 1)
+    assert (ALL_CASES, "engine-a") in significant(
+        compare_reports(old, slow_down(with_products(made_up(102, 1.2), 2), "reference", slower))
+    )
+    same = compare_reports(old, slow_down(with_products(made_up(103), 3), "reference", slower))
+    assert not {name for _, name in significant(same)} - {"reference"}
+
+
+def test_matrix_products_tell_of_the_machine() -> None:
+    reports = []
+    for seed, slower in ((1, 1.0), (2, 1.2)):
+        report = made_up(seed, slower)
+        for case in report.cases:
+            case.rows = [row for row in case.rows if KINDS[row.contestant] == "engine"]
+            case.rates["int8"] = Rate(1e9, [[1.0 + index / 100] for index in range(5)])
+        reports.append(report)
+    found = compare_reports(*reports)
+    assert {each.beside for each in found.speeds} == {("int8 matrix product",)}
+    assert found.regressions
+    for case in reports[0].cases:
+        case.rates["int8"] = replace(case.rates["int8"], operations=2e9)
+    assert {each.beside for each in compare_reports(*reports).speeds} == {()}
 
 
 def test_the_threshold() -> None:
@@ -146,15 +148,14 @@ def test_without_a_baseline_seconds_are_compared_on_one_machine_only() -> None:
     old, new = made_up(1), made_up(2, 1.5)
     for report in (old, new):
         for case in report.cases:
-            case.row("reference").status = FAILED
-            case.row("reference").samples = []
+            case.row("reference").status, case.row("reference").samples = FAILED, []
     found = compare_reports(old, new)
-    assert {each.baseline for each in found.speeds} == {""}
+    assert {each.beside for each in found.speeds} == {()}
     assert found.regressions
     elsewhere = compare_reports(old, replace(new, machine={}))
     assert not elsewhere.speeds
     assert len(elsewhere.not_compared) == 12 * 5
-    assert "no baseline was measured" in elsewhere.not_compared[0]
+    assert "nothing was measured beside both" in elsewhere.not_compared[0]
 
 
 def test_memory_growth_is_a_regression_of_the_engine_only_where_it_is_beyond_noise() -> None:

@@ -8,6 +8,7 @@ from scipy import stats
 
 from bench.record import FAILED, MEASURED, Case, Rate, Row
 from bench.statistics import (
+    Change,
     Interval,
     change,
     common_change,
@@ -128,12 +129,27 @@ def test_share_of_rate() -> None:
     assert share_of_rate(case(rates, 400.0), Row("someone", FAILED), "fp32") is None
 
 
+def drawn_change(rng: np.random.Generator, slower: float, rounds: int) -> Change:
+    """Of a contestant that takes so many times as long as before, beside one that takes as long as it did."""
+    new, base, old, old_base = (drawn(rng, median, rounds) for median in (slower, 3.0, 1.0, 3.0))
+    return change(new, old, [(base.samples, old_base.samples)])
+
+
+def test_one_of_several_beside_it_may_change() -> None:
+    same, faster = [[2.0], [4.0], [2.0]], [[1.0], [2.0], [1.0]]
+    mine = row([3.0], [6.0], [3.0])
+    assert change(mine, mine, [(same, same), (faster, same), (same, same)]).ratio.value == pytest.approx(1.0)
+    assert change(mine, mine, [(faster, same)]).ratio.value == pytest.approx(0.5)
+    # One that ended a round earlier tells of the rounds it has.
+    assert change(mine, mine, [(same, same), (same[:2], same)]).ratio.value == pytest.approx(1.0)
+
+
 def test_change_is_welchs_test_of_logarithms() -> None:
     rng = np.random.default_rng(5)
     new, base, old, old_base = drawn(rng, 1.2), drawn(rng, 3.0), drawn(rng, 1.0), drawn(rng, 3.0)
     logs = [np.log(np.divide(its.samples, mine.samples)).ravel() for mine, its in ((new, base), (old, old_base))]
     expected = stats.ttest_ind(*logs, equal_var=False)
-    found = change(new, base, old, old_base)
+    found = change(new, old, [(base.samples, old_base.samples)])
     assert found.chance == pytest.approx(expected.pvalue)
     ends = expected.confidence_interval(0.95)
     assert (found.ratio.low, found.ratio.high) == pytest.approx((np.exp(ends.low), np.exp(ends.high)))
@@ -146,22 +162,22 @@ def test_the_interval_of_a_change_covers_the_truth() -> None:
     covered = {3: 0, 5: 0}
     for rounds in covered:
         for _ in range(200):
-            found = change(*(drawn(rng, median, rounds) for median in (1.25, 3.0, 1.0, 3.0)))
+            found = drawn_change(rng, 1.25, rounds)
             covered[rounds] += found.ratio.low <= 0.8 <= found.ratio.high
     assert min(covered.values()) >= 182
 
 
 def test_change_of_seconds_and_of_what_nothing_is_known() -> None:
-    found = change(row([2.0], [2.0]), None, row([1.0], [1.0]), None)
+    found = change(row([2.0], [2.0]), row([1.0], [1.0]))
     assert (found.old, found.new, found.ratio.value, found.chance) == (1.0, 0.5, 0.5, 0.0)
-    assert change(row([2.0], [2.0]), None, row([2.0], [2.0]), None).chance == 1.0
-    single = change(row([2.0]), None, row([1.0], [1.0]), None)
+    assert change(row([2.0], [2.0]), row([2.0], [2.0])).chance == 1.0
+    single = change(row([2.0]), row([1.0], [1.0]))
     assert (single.ratio.value, single.ratio.low, single.ratio.high, single.chance) == (0.5, 0.0, np.inf, 1.0)
 
 
 def test_what_rows_have_in_common() -> None:
     rng = np.random.default_rng(7)
-    changes = [change(*(drawn(rng, median, 3) for median in (1.2, 3.0, 1.0, 3.0))) for _ in range(12)]
+    changes = [drawn_change(rng, 1.2, 3) for _ in range(12)]
     found = common_change(changes)
     expected = stats.ttest_1samp(np.log([each.ratio.value for each in changes]), 0.0)
     assert found.chance == pytest.approx(expected.pvalue)
