@@ -116,7 +116,7 @@ def _openvino_default() -> str:
     return "fp32" if openvino.missing() or openvino.bf16_missing() else "bf16"
 
 
-_GRAPH = f"the bundle's graph, sorted by length in batches of {BATCH}; pixels by the reference's functions"
+_GRAPH = f"the bundle's graph; texts sorted, in batches of {BATCH}; images one by one, by the reference's functions"
 
 _OPENED = "opens the bundle's text folder, so with this project's rewrites; transformers 4"
 _FOREIGN_NOTES = {
@@ -150,7 +150,7 @@ def peers() -> tuple[Entry, ...]:
             "PyTorch eager, fp32",
             "fp32",
             f"the embedding alone, sorted by length in batches of {BATCH}, scaled-dot-product attention; "
-            "images channels last, four at a time",
+            "images channels last, one by one",
         ),
         _torch("torch-bf16", "PyTorch eager, bf16", "bf16", "the same in bfloat16"),
         _torch(

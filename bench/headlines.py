@@ -28,7 +28,7 @@ QUESTIONS: tuple[Question, ...] = (
     Question("texts", "An archive of reports: strings → embeddings"),
     Question("query", "One short query of 16 tokens: latency"),
     Question("files", "JPEG files of 2,500 × 2,048 → embeddings"),
-    Question("pixels-4", "Prepared images, four at a time"),
+    Question("pixels-4", "Four prepared images"),
     Question("joint", "One image against 14 pairs of prompts"),
     Question("fill-mask", "Words for a mask in 64 tokens, eight texts"),
     Question("cold-start", "Process start → first text embedding"),
