@@ -171,8 +171,8 @@ def _steps(
     for name, measure_it in (
         ("cold-start", lambda seconds: _cold_start(report, model, setting, seconds, progress)),
         ("memory", lambda _: _memory(report, setting, progress)),
-        ("loadgen", lambda _: _loadgen(report, setting, progress)),
         ("manners", lambda _: _manners(report, setting)),
+        ("loadgen", lambda _: _loadgen(report, setting, progress)),
     ):
         if name in others:
             seconds = clock.share(others[name])

@@ -278,7 +278,7 @@ _TABLE = (
     Workload("joint", "an image against pairs of prompts", ("text", "image"), _joint, 7),
     Workload("cold-start", "process start → first text embedding, and peak memory", ("text",), weight=5),
     Workload("memory", "this engine: resident memory while much is embedded", ("text",), weight=3),
-    Workload("loadgen", "MLPerf LoadGen's scenarios, this engine", ("text",), weight=5),
     Workload("manners", "whether other tools open the bundle's text folder", ("text",), weight=3),
+    Workload("loadgen", "MLPerf LoadGen's scenarios, this engine", ("text",), weight=5),
 )
 WORKLOADS: Mapping[str, Workload] = MappingProxyType({workload.name: workload for workload in _TABLE})
