@@ -43,11 +43,8 @@ def read_texts(file: Path, column: str) -> list[str]:
 
 
 def sample(items: list[str], limit: int, seed: int) -> list[str]:
-    """At most `limit` items, chosen at random, in their order."""
-    if limit >= len(items):
-        return items
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(items))[:limit])
-    return [items[index] for index in chosen]
+    """At most `limit` items in random order, so that their beginning is like the whole."""
+    return [items[index] for index in np.random.default_rng(seed).permutation(len(items))[:limit]]
 
 
 def cut(text: str, tokenizer: Tokenizer) -> str:
