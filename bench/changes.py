@@ -21,6 +21,8 @@ __all__ = ["ALL_CASES", "Broken", "Comparison", "MemoryChange", "SpeedChange", "
 # In place of a case's name: all cases of a contestant together, from this many on.
 ALL_CASES = "all cases"
 _FEWEST_CASES = 4
+# Share of repeats in which anything is believed though there is nothing.
+_FALSE = 0.05
 # What makes another machine; the rest of the table (load, governor …) varies on one.
 _MACHINE = ("processor", "cores")
 _ENGINE = "engine"
@@ -196,7 +198,8 @@ def _compare_speeds(
         # the machine's mood on the day.
         families.setdefault((draft[0] == ALL_CASES, bool(draft[2]), draft[1] in counts), []).append(draft)
     for group in families.values():
-        believed = discoveries([each[3].chance for each in group])
+        # Together they promise what one family would: one false finding in twenty repeats.
+        believed = discoveries([each[3].chance for each in group], _FALSE / len(families))
         for (name, contestant, beside_it, its_change), real in zip(group, believed, strict=True):
             ratio = its_change.ratio.value
             significant = real and abs(math.log(ratio)) > math.log1p(threshold)

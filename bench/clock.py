@@ -31,7 +31,16 @@ class Clock:
         self._weight += weight
 
     def share(self, weight: float) -> float:
-        """Seconds for what is done next, which was expected."""
+        """Give what is done next its part.
+
+        Args:
+            weight: of it, which was expected.
+
+        Returns:
+            Seconds from now; not positive when the time is up, infinite without a bound.
+        """
+        if math.isinf(self._end):
+            return math.inf
         share = (self._end - time.monotonic()) * weight / max(self._weight, weight, 1e-9)
         self._weight -= weight
         return share
