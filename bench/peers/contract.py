@@ -43,8 +43,8 @@ Open = Callable[[Spec], Prepare]
 # What an encoder makes of the rows (or texts) at these places.
 Embed = Callable[[list[int]], NDArray[Any]]
 
-# What the reference's users do, who take texts as they come; and those who sort them by length: of 4, 8, 16 and 32 the
-# quickest in PyTorch, by a third, while OpenVINO and ONNX Runtime do not mind.
+# What the reference's users do, who take texts as they come; and those who sort them by length: than 32 quicker in
+# PyTorch, by a third, while OpenVINO and ONNX Runtime do not mind.
 _AS_THEY_COME, BATCH = 32, 8
 TOP = 5
 # What the reference strips from the end of a text before it is tokenized.
