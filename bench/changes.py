@@ -193,7 +193,7 @@ def _compare_speeds(
                 f"{case.name}, {row.contestant}: {why}, and seconds of two machines say nothing of each other"
             )
     families: dict[tuple[bool, bool, bool], list[_Draft]] = {}
-    for draft in [*drafts, *_together(drafts)]:
+    for draft in [*drafts, *_together(drafts, counts)]:
         # Findings lend credit to those they are judged with: peers' must not to this engine's, nor seconds, which feel
         # the machine's mood on the day.
         families.setdefault((draft[0] == ALL_CASES, bool(draft[2]), draft[1] in counts), []).append(draft)
@@ -232,11 +232,13 @@ def _timed(row: Row) -> bool:
     return row.status == MEASURED and bool(row.samples)
 
 
-def _together(drafts: Sequence[_Draft]) -> list[_Draft]:
-    """Each contestant's rows as a whole, where something ran beside them: seconds share their minutes."""
+def _together(drafts: Sequence[_Draft], counts: set[str]) -> list[_Draft]:
+    """Each contestant's rows as a whole, where something ran beside them: seconds share their minutes. Not where that
+    is this engine itself, as in the cases that it has for itself: what slows all of it is not seen there.
+    """
     found: list[_Draft] = []
     for name in dict.fromkeys(contestant for _, contestant, _, _ in drafts):
-        rows = [(beside, each) for _, contestant, beside, each in drafts if contestant == name and beside]
+        rows = [(beside, each) for _, contestant, beside, each in drafts if contestant == name and set(beside) - counts]
         if len(rows) >= _FEWEST_CASES:
             found.append((ALL_CASES, name, rows[0][0], common_change([each for _, each in rows])))
     return found

@@ -105,8 +105,8 @@ def measure(request: Request, work: Path, out: Path, progress: Progress) -> Repo
             )
             setting = _setting(request, model.bundle, texts, work)
             _describe(report, request, model, setting)
-            # Closed at once, so that no process outlives the run.
             clock = Clock(began, request.minutes)
+            # Closed at once, so that no process outlives the run.
             with closing(_steps(request, model, setting, report, clock, progress)) as steps:
                 for step in steps:
                     if clock.up:

@@ -31,6 +31,18 @@ def test_a_planted_slowdown_of_the_engine_is_caught() -> None:
     }
 
 
+def test_cases_of_the_engine_alone_do_not_hide_what_slows_all_of_it() -> None:
+    reports = [made_up(1), made_up(2, 1.2)]
+    for report in reports:
+        for case in report.cases[:6]:
+            case.rows = [row for row in case.rows if KINDS[row.contestant] == "engine"]
+            case.baseline = "engine-a"
+    found = compare_reports(*reports)
+    together = next(each for each in found.speeds if (each.case, each.contestant) == (ALL_CASES, "engine-b"))
+    assert together.regression
+    assert together.change.ratio.value == pytest.approx(1 / 1.2, rel=0.05)
+
+
 def test_three_rounds_catch_it_over_all_cases() -> None:
     found = compare_reports(made_up(1, rounds=3), made_up(2, 1.2, rounds=3))
     assert (ALL_CASES, "engine-a") in significant(found)
