@@ -13,6 +13,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from bench.contestant import GPU, ON_GPU, on_device
 from bench.record import MEASURED, Case, Report, Row
 from bench.statistics import Change, Samples, change, common_change, discoveries
 
@@ -141,7 +142,8 @@ def compare_reports(old: Report, new: Report, threshold: float = 0.1, everybody:
     counts = {name for name, kind in kinds.items() if everybody or kind == _ENGINE}
     found = Comparison(cautions=_cautions(old, new))
     pairs = _pairs(old, new, found, counts)
-    _compare_speeds(pairs, same_machine(old, new), threshold, counts, found)
+    on_gpu = {each.name for each in (*old.contestants, *new.contestants) if each.device == GPU}
+    _compare_speeds(pairs, same_machine(old, new), threshold, counts, on_gpu, found)
     for case, _, row, old_row in pairs:
         _compare_memory(case.name, row, old_row, threshold, counts, found)
     return found
@@ -176,13 +178,13 @@ def _shape(case: Case) -> tuple[object, ...]:
 
 
 def _compare_speeds(
-    pairs: Sequence[_Pair], one_machine: bool, threshold: float, counts: set[str], found: Comparison
+    pairs: Sequence[_Pair], one_machine: bool, threshold: float, counts: set[str], on_gpu: set[str], found: Comparison
 ) -> None:
     drafts: list[_Draft] = []
     for case, old_case, row, old_row in pairs:
         if not (row.samples and old_row.samples):
             continue  # of the workload that looks at memory alone
-        beside = _beside(case, old_case, row.contestant)
+        beside = _beside(case, old_case, row.contestant, row.contestant in on_gpu)
         if beside:
             drafts.append((case.name, row.contestant, tuple(beside), change(row, old_row, list(beside.values()))))
         elif one_machine:
@@ -211,20 +213,23 @@ def _compare_speeds(
 _Draft = tuple[str, str, tuple[str, ...], Change]  # case, contestant, what ran beside it
 
 
-def _beside(case: Case, old_case: Case, contestant: str) -> dict[str, tuple[Samples, Samples]]:
-    """Samples, new and old, of the baseline and the matrix products, where both reports have them; nothing for the
-    baseline itself, whose own seconds say how the machine was. Peers are not asked: a new version of one may be faster.
+def _beside(case: Case, old_case: Case, contestant: str, on_gpu: bool) -> dict[str, tuple[Samples, Samples]]:
+    """Samples, new and old, of the baseline and the matrix products, where both reports have them, on a GPU of those
+    there; nothing for the baseline itself, whose own seconds say how the machine was. Peers are not asked: a new
+    version of one may be faster.
     """
-    if contestant == case.baseline:
+    baseline = on_device(case.baseline, on_gpu)
+    if contestant == baseline:
         return {}
     found = {}
-    row, old_row = case.row(case.baseline), old_case.row(case.baseline)
+    row, old_row = case.row(baseline), old_case.row(baseline)
     if row and old_row and old_case.baseline == case.baseline and _timed(row) and _timed(old_row):
-        found[case.baseline] = (row.samples, old_row.samples)
-    for precision, rate in case.rates.items():
-        old_rate = old_case.rates.get(precision)
-        if old_rate and rate.samples and old_rate.samples and rate.operations == old_rate.operations:
-            found[f"{precision} matrix product"] = (rate.samples, old_rate.samples)
+        found[baseline] = (row.samples, old_row.samples)
+    for name, rate in case.rates.items():
+        old_rate = old_case.rates.get(name)
+        same = old_rate and rate.samples and old_rate.samples and rate.operations == old_rate.operations
+        if same and name.startswith(ON_GPU) == on_gpu:
+            found[f"{name} matrix product"] = (rate.samples, old_rate.samples)
     return found
 
 

@@ -8,10 +8,12 @@ from types import MappingProxyType
 
 import numpy as np
 
-from bench.contestants import REFERENCE, Entry
+from bench.contestants import REFERENCE
+from bench.entry import Entry
 from bench.gates import judge
 from bench.measure import PeerError, ProcessSample, run_process
 from bench.model import Model
+from bench.peers.contract import PROCESSOR
 from bench.record import FAILED, MEASURED, SKIPPED, WRONG, Case, Row
 
 __all__ = ["cold_start_case", "measure_cold_starts"]
@@ -26,7 +28,7 @@ engine = runtime.load(sys.argv[1], provider=sys.argv[4], precision=sys.argv[5], 
 report(engine.text.encode(sys.argv[3])[0])
 """
 # As the model card does it, less the downloaded code: tokenizer and model by from_pretrained, then the projected [CLS]
-# embedding.
+# embedding. argv: …, device.
 _TRANSFORMERS = """
 from pathlib import Path
 import torch
@@ -38,8 +40,8 @@ logging.disable_progress_bar()
 folder = Path(sys.argv[2])
 tokenizer = BertTokenizer.from_pretrained(str(folder))
 config = bert_config(json.loads((folder / "config.json").read_text()))
-model = CXRBertModel.from_pretrained(str(folder), config=config).eval()
-inputs = tokenizer([sys.argv[3].rstrip("!?.")], return_tensors="pt")
+model = CXRBertModel.from_pretrained(str(folder), config=config).eval().to(sys.argv[6])
+inputs = tokenizer([sys.argv[3].rstrip("!?.")], return_tensors="pt").to(sys.argv[6])
 with torch.inference_mode():
     projected = model.cls_projection(inputs["input_ids"], inputs["attention_mask"])
 report(torch.nn.functional.normalize(projected, dim=-1)[0].tolist())
@@ -120,5 +122,5 @@ def cold_start_case() -> Case:
 
 
 def _start(entry: Entry, model: Model) -> ProcessSample:
-    named = (entry.contestant.provider, entry.contestant.precision)
+    named = (entry.contestant.provider, entry.contestant.precision, entry.told.get("device", PROCESSOR))
     return run_process(_SCRIPTS[entry.opener], [str(model.bundle.root), str(model.checkpoint), _TEXT, *named])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
+from bench.contestant import CPU, GPU, on_device
 from bench.record import MEASURED, Case, Report, Row
 from bench.statistics import Interval, seconds, speedup
 
@@ -44,7 +46,7 @@ class Headline:
         case: name of the case.
         ours: name of this engine's contestant.
         theirs: name of the other contestant.
-        against: "the reference" or "the fastest other".
+        against: "the reference" or "the fastest other"; on the same device.
         ratio: how many times as fast ours is.
         our_seconds: a pass of ours.
         their_seconds: a pass of theirs.
@@ -65,39 +67,48 @@ class Headline:
 def headlines(report: Report) -> list[Headline]:
     """For each question whose case was measured: this engine's fastest against the reference and against the fastest
     other; and this engine's fastest in fp32, whose answers are PyTorch's, against the reference and the fastest other
-    in fp32. Where one contestant is both, it is named once.
+    in fp32. Where one contestant is both, it is named once. What runs on a GPU is held against what runs on it.
     """
     found = []
     for question in QUESTIONS:
         case = report.case(question.case)
-        if case is None:
-            continue
-        baseline = case.row(case.baseline)
-        reference = baseline if baseline and _timed(baseline) else None
-        named: set[str] = set()
-        for precision in ("", "fp32"):
-            ours = fastest(report, case, ("engine",), precision)
-            other = fastest(report, case, ("reference", "peer"), precision)
-            if ours is None or ours.contestant in named:
-                continue
-            named.add(ours.contestant)
-            if reference is not None:
-                found.append(_headline(question, ours, reference, "the reference"))
-            if other is not None and other is not reference:
-                found.append(_headline(question, ours, other, "the fastest other"))
+        for device in (CPU, GPU) if case else ():
+            found += _of_device(report, case, question, device)
     return found
 
 
-def fastest(report: Report, case: Case, kinds: tuple[str, ...], precision: str = "") -> Row | None:
+def _of_device(report: Report, case: Case, question: Question, device: str) -> Iterator[Headline]:
+    on_gpu = device == GPU
+    asked = replace(question, text=f"{question.text}, on the GPU") if on_gpu else question
+    baseline = case.row(on_device(case.baseline, on_gpu))
+    reference = baseline if baseline and _timed(baseline) else None
+    named: set[str] = set()
+    for precision in ("", "fp32"):
+        ours = fastest(report, case, ("engine",), precision, device)
+        other = fastest(report, case, ("reference", "peer"), precision, device)
+        if ours is None or ours.contestant in named:
+            continue
+        named.add(ours.contestant)
+        if reference is not None:
+            yield _headline(asked, ours, reference, "the reference")
+        if other is not None and other is not reference:
+            yield _headline(asked, ours, other, "the fastest other")
+
+
+def fastest(report: Report, case: Case, kinds: tuple[str, ...], precision: str = "", device: str = "") -> Row | None:
     """The measured row with the least median seconds.
 
     Args:
         report: whose contestants are meant.
         case: one of its cases.
         kinds: of contestants.
-        precision: if given, of this alone.
+        precision: if given, of this alone; so is `device`.
     """
-    named = {each.name for each in report.contestants if each.kind in kinds and precision in ("", each.precision)}
+    named = {
+        each.name
+        for each in report.contestants
+        if each.kind in kinds and precision in ("", each.precision) and device in ("", each.device)
+    }
     rows = [row for row in case.rows if _timed(row) and row.contestant in named]
     return min(rows, key=lambda row: seconds(row).value, default=None)
 

@@ -184,7 +184,7 @@ def run(options: argparse.Namespace) -> int:
     """Print a line for each tool; 1 where one does not open the folder or has other numbers."""
     from dataclasses import asdict
 
-    from bench.contestants import peers_python
+    from bench.entry import peers_python
 
     python = options.python or peers_python()
     manners = check_manners(options.bundle, Path(python) if python else None, options.seconds)

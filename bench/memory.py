@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from bench.child import Child
-from bench.contestants import Entry
+from bench.entry import Entry
 from bench.measure import PeerError
 from bench.record import FAILED, MEASURED, Case, Row
 from runtime.bundle import Bundle

@@ -8,8 +8,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from bench.child import Child
-from bench.contestants import Entry
-from bench.record import FAILED, MEASURED, WRONG, Contestant
+from bench.contestant import CPU, GPU, Contestant
+from bench.entry import Entry
+from bench.peers.rates import GPU_RATES
+from bench.record import FAILED, MEASURED, WRONG
 
 __all__ = ["Participant", "product"]
 
@@ -64,12 +66,17 @@ class Participant:
         self.child, self.opened = None, False
 
 
-def product(precision: str) -> Entry:
-    """The matrix product that says what the machine can do, as a contestant."""
+def product(name: str) -> Entry:
+    """The matrix product that says what the machine can do, as a contestant.
+
+    Args:
+        name: see `bench.record.Contestant.rate`.
+    """
+    on_gpu = name in GPU_RATES
     return Entry(
-        Contestant(f"rate-{precision}", f"{precision} matrix product", "rate", precision=precision),
+        Contestant(f"rate-{name}", f"{name} matrix product", "rate", precision=name, device=GPU if on_gpu else CPU),
         "rate",
         ("rate",),
-        ("openvino",),
+        ("torch" if on_gpu else "openvino",),
         told={"system": "rate"},
     )

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.contestant import Contestant
 from bench.measure import PeerError
 from bench.record_faults import faults
 
@@ -33,29 +34,6 @@ SCHEMA_VERSION = 1
 
 # What a row may be. Only what was measured has samples; the others have a reason.
 MEASURED, WRONG, SKIPPED, FAILED = "measured", "wrong", "skipped", "failed"
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """Something that workloads are run through.
-
-    Attributes:
-        name: short and stable, such as "engine-openvino-int8" or "torch-bf16".
-        label: for people.
-        kind: "reference" (what all are compared with), "peer" or "engine" (this project's).
-        how: for peers "as run" by their users or "tuned" by those who know them; of the engine "".
-        provider: of the engine, else "".
-        precision: "fp32", "bf16", "int8" …: what its answers are judged as, and whose rate is its limit.
-        note: what should be known of how it runs, or "".
-    """
-
-    name: str
-    label: str
-    kind: str
-    how: str = ""
-    provider: str = ""
-    precision: str = "fp32"
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,7 +95,7 @@ class Case:
         parameters: such as {"batch": 8, "tokens": 64}, {"threads": 2}, {"texts": 256}.
         baseline: the contestant that the others are compared with.
         rows: in the order in which they ran.
-        rates: by precision.
+        rates: of matrix products, by the name that `Contestant.rate` gives.
     """
 
     workload: str

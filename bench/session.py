@@ -11,7 +11,8 @@ from pathlib import Path
 
 from bench.clock import Clock
 from bench.cold_start import cold_start_case, measure_cold_starts
-from bench.contestants import PARTS, Entry, choose, engines, peers, peers_python
+from bench.contestants import PARTS, choose, engines, peers
+from bench.entry import Entry, peers_python
 from bench.headlines import fastest, headlines
 from bench.inputs import read_texts, sample
 from bench.loadgen import short_runs
@@ -20,6 +21,7 @@ from bench.manners import check_manners
 from bench.measure import PeerError
 from bench.memory import measure_memory, memory_case
 from bench.model import Model, prepare
+from bench.peers.rates import GPU_RATES
 from bench.record import MEASURED, SKIPPED, LoadGenRun, Manner, Report, write_json
 from bench.turns import Limits, Plan, Turns
 from bench.workloads import QUICK, WHOLE, WORKLOADS, Setting
@@ -162,7 +164,7 @@ def _steps(
             "checkpoint": str(model.checkpoint.resolve()),
             "threads": threads,
         }
-        rates = _RATES if threads == setting.threads else ()
+        rates = _rates(setting) if threads == setting.threads else ()
         with Turns(system, setting.entries, spec, rates=rates, limits=limits, progress=progress) as turns:
             for plan, weight in plans:
                 if (plan.system, plan.threads) == (system, threads):
@@ -177,6 +179,10 @@ def _steps(
         if name in others:
             seconds = clock.share(others[name])
             yield lambda measure_it=measure_it, seconds=seconds: measure_it(seconds)
+
+
+def _rates(setting: Setting) -> tuple[str, ...]:
+    return (*_RATES, *(GPU_RATES if any(entry.on_gpu for entry in setting.entries) else ()))
 
 
 def _run(report: Report, plan: Plan, turns: Turns, seconds: float) -> None:

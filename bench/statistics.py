@@ -104,14 +104,19 @@ def speedup(row: Row, baseline: Row) -> Interval:
     return _interval(baseline.samples, row.samples, 1)
 
 
-def share_of_rate(case: Case, row: Row, precision: str) -> float | None:
-    """Useful operations per second, as a share of what the machine's matrix products of a precision reach.
+def share_of_rate(case: Case, row: Row, name: str) -> float | None:
+    """Useful operations per second, as a share of what a matrix product reaches.
+
+    Args:
+        case: where it ran.
+        row: of the case.
+        name: of the product, see `bench.record.Contestant.rate`.
 
     Returns:
         The median over the rounds; None where the case counts no operations, the row was not measured or the product
-        of that precision was not run.
+        was not run.
     """
-    rate = case.rates.get(precision)
+    rate = case.rates.get(name)
     if rate is None or not rate.samples or not case.operations or row.status != MEASURED:
         return None
     return _share(case.operations, row.samples, rate)

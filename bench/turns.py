@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from bench.child import Child
-from bench.contestants import Entry, peers_python
+from bench.entry import Entry, peers_python
 from bench.gates import judge
 from bench.measure import PeerError
 from bench.participant import Participant, product

@@ -14,8 +14,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from bench.contestants import REFERENCE, Entry
+from bench.contestants import REFERENCE
 from bench.corpus import masked_texts, report_texts, texts_of_length
+from bench.entry import Entry
 from bench.inputs import cut, write_jpegs
 from bench.operations import image_operations, token_operations
 from bench.record import Case

@@ -21,11 +21,7 @@ from runtime.session import Session
 from runtime.sessions import Sessions
 from runtime.workers import ordered_map
 
-__all__ = ["BATCH", "ImageEncoder"]
-
-# Images computed together. Measured with ONNX Runtime on 2 cores, per image: 214 ms one by one, 195 in fours, 216 in
-# eights.
-BATCH = 4
+__all__ = ["ImageEncoder"]
 
 # From so many images on a second session, with streams, is worth opening.
 _BULK_IMAGES = 16
@@ -75,7 +71,7 @@ class ImageEncoder:
         *,
         fast_decode: bool = False,
         threads: int = 1,
-        batch: int = BATCH,
+        batch: int,
     ) -> None:
         """Wrap the opened graph.
 
@@ -204,7 +200,12 @@ class ImageEncoder:
                 f"pixel_values is {pixels.dtype} {pixels.shape}; uint8 (N, {self.crop}, {self.crop}) is expected. "
                 "Pass images that are not prepared to encode()."
             )
-        return self._sessions.single.run(outputs, {"pixel_values": pixels})
+        session = self._sessions.single
+        if len(pixels) <= self._batch:
+            return session.run(outputs, {"pixel_values": pixels})
+        # More at a time are no faster and take more memory, which a GPU may not have.
+        found = [session.run(outputs, {"pixel_values": each}) for each in _cut(pixels, self._batch)]
+        return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
     def encode_pixels_in_bulk(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed prepared pixels in batches side by side, however few they are: what `runtime.tune` measures.

@@ -130,7 +130,7 @@ def load(
             masks=_options(plan, "text", share),
         )
     if "image" in sessions:
-        from runtime.image import BATCH, ImageEncoder
+        from runtime.image import ImageEncoder
 
         row = plan.row("image")
         image = ImageEncoder(
@@ -139,7 +139,7 @@ def load(
             dicom,
             fast_decode=fast_decode,
             threads=threads,
-            batch=row.batch if row else BATCH,
+            batch=row.batch if row else plan.provider.batch["image"],
         )
     return Engine(opened, plan.provider.name, plan.choices, text, image, reason)
 

@@ -108,6 +108,7 @@ class OnnxRuntimeSession:
                 f"{execution_provider} cannot open {model}: {error}{_why_not_loaded(execution_provider)}"
             ) from error
         # ONNX Runtime opens a session on the CPU without a word where CUDA cannot be loaded.
+        self._provider = execution_provider
         running = self._session.get_providers()
         if running[0] != execution_provider:
             raise ProviderError(
@@ -116,8 +117,16 @@ class OnnxRuntimeSession:
             )
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
-        """Compute the named outputs from the named inputs."""
-        results: list[NDArray[np.float32]] = self._session.run(list(outputs), dict(inputs))
+        """Compute the named outputs from the named inputs.
+
+        Raises:
+            ProviderError: ONNX Runtime fails, for lack of memory say.
+        """
+        try:
+            results: list[NDArray[np.float32]] = self._session.run(list(outputs), dict(inputs))
+        except Exception as error:  # ONNX Runtime raises many unrelated types
+            shapes = ", ".join(f"{name} {'×'.join(map(str, array.shape))}" for name, array in inputs.items())
+            raise ProviderError(f"{self._provider} cannot compute {shapes}: {error}") from error
         return results
 
 

@@ -14,7 +14,7 @@ from runtime.precision import Choice
 from runtime.providers import Provider
 from runtime.session import Session, SessionOptions
 from runtime.sessions import Sessions
-from runtime.text import TOKEN_BUDGET, TextEncoder
+from runtime.text import TextEncoder
 from runtime.tokenization import Tokenizer
 
 __all__ = ["default_streams", "open_graph", "open_sessions", "open_text"]
@@ -94,7 +94,7 @@ def open_text(
         choice: what the sessions compute.
         provider: the engine.
         sessions: of the graph that embeds.
-        token_budget: tokens in one batch.
+        token_budget: tokens in one batch; None takes the engine's own.
         masks: what the graph that fills masks is opened with when it is first needed; without them it fills none.
 
     Raises:
@@ -105,7 +105,7 @@ def open_text(
     part = bundle.text_part()
     packed = _graph(bundle, choice, provider).role == PACKED
     tokenizer = Tokenizer(bundle.path(folder), part.max_length)
-    budget = token_budget or TOKEN_BUDGET
+    budget = token_budget or provider.batch[choice.part]
 
     filler = None
     if masks is not None:

@@ -33,6 +33,14 @@ __all__ = [
 ]
 
 
+# Texts: enough tokens to keep the matrix products busy, few enough to stay in cache. Images: measured with ONNX Runtime
+# on 2 cores, each took 214 ms one by one, 195 in fours, 216 in eights.
+_PROCESSOR_BATCH: Mapping[str, int] = MappingProxyType({"text": 512, "image": 4})
+# Measured on an H100 in fp16: a text took 0.57 ms in batches of 512 tokens, 0.16 of 2,048, 0.10 of 8,192, 0.13 of
+# 32,768; an image 0.83 ms in fours, 0.61 in sixteens, 0.57 in batches of 64, for which fp32 wants 3 GiB at a time.
+_GPU_BATCH: Mapping[str, int] = MappingProxyType({"text": 8192, "image": 16})
+
+
 @dataclass(frozen=True)
 class AutoStep:
     """What "auto" makes of one engine: whether it would be taken, and why or why not."""
@@ -56,6 +64,7 @@ class Provider:
         bf16_missing: returns why it cannot compute in bf16 here, or could only slowly, or None.
         processor: returns the model name of what it computes on, "unknown GPU" where that cannot be told.
         packs: whether rows filled with several texts are worth it there; else texts are padded to the longest.
+        batch: tokens, and images, that bulk work computes together where nothing was tuned: "text" and "image".
     """
 
     name: str
@@ -67,6 +76,7 @@ class Provider:
     bf16_missing: Callable[[], str | None] = field(kw_only=True)
     processor: Callable[[], str] = field(default=processor_name, kw_only=True)
     packs: bool = field(default=False, kw_only=True)
+    batch: Mapping[str, int] = field(default_factory=lambda: _PROCESSOR_BATCH, kw_only=True)
 
     def refuses(self, precision: str) -> str | None:
         """Why it does not compute in a precision on this machine, or None."""
@@ -148,6 +158,7 @@ _TABLE = (
         _open_onnxruntime("CUDAExecutionProvider", CUDA_OPTIONS),
         bf16_missing=_gpu_bf16_missing,
         processor=_gpu_name,
+        batch=_GPU_BATCH,
     ),
     Provider(
         "tensorrt",
@@ -157,6 +168,7 @@ _TABLE = (
         TensorRtSession,
         bf16_missing=_gpu_bf16_missing,
         processor=_gpu_name,
+        batch=_GPU_BATCH,
     ),
 )
 

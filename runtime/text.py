@@ -17,10 +17,7 @@ from runtime.similarity import text_similarity
 from runtime.text_windows import TextWindows
 from runtime.tokenization import Tokenizer, as_text_list
 
-__all__ = ["TOKEN_BUDGET", "TextEncoder"]
-
-# Tokens in one batch: enough to keep the matrix products busy, little enough to stay in cache.
-TOKEN_BUDGET = 512
+__all__ = ["TextEncoder"]
 
 
 class TextEncoder:
@@ -39,7 +36,7 @@ class TextEncoder:
         packed: bool = False,
         *,
         masks: MaskFiller | None = None,
-        token_budget: int = TOKEN_BUDGET,
+        token_budget: int,
     ) -> None:
         """Put the parts together.
 

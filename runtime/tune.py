@@ -12,22 +12,19 @@ from runtime.bundle import Bundle, open_bundle
 from runtime.cores import check_threads, default_threads
 from runtime.decision import decide
 from runtime.errors import BundleError, InputError, ProviderError
-from runtime.image import BATCH
 from runtime.opening import default_streams
 from runtime.precision import MIN_FIDELITY, Choice, choose_precision, format_cosine, is_faithful, mean_cosine
 from runtime.providers import AUTO_ORDER, Provider, choose_provider
 from runtime.rounds import PassedOver, Search, recorded_milliseconds
-from runtime.text import TOKEN_BUDGET
 from runtime.tuned import GOALS, Row, Tuning, new_tuning
 from runtime.workload import Setting, Workbench
 
 __all__ = ["BUDGET", "Report", "tune"]
 
 BUDGET = 120.0
-_DEFAULT_BATCH = {"text": TOKEN_BUDGET, "image": BATCH}
 # Tokens and images of one call that are tried: on processors, and on GPUs, which need more to be busy.
 _BATCHES = {"text": (256, 512, 1024), "image": (1, 2, 4, 8)}
-_GPU_BATCHES = {"text": (512, 2048, 8192), "image": (4, 16, 32)}
+_GPU_BATCHES = {"text": (2048, 8192, 16384), "image": (4, 16, 32)}
 _GPU_CALLS = 2
 
 
@@ -165,7 +162,7 @@ def _bases(
     by_part: dict[str, list[Setting]] = {}
     for part, name, precision in sorted(by_time, key=lambda key: not first[key]):
         by_part.setdefault(part, []).extend(
-            Setting(part, name, precision, count, default_streams(engines[name], count), _DEFAULT_BATCH[part])
+            Setting(part, name, precision, count, default_streams(engines[name], count), engines[name].batch[part])
             for count in reversed(counts)
         )
     return [setting for turn in zip_longest(*by_part.values()) for setting in turn if setting is not None]
@@ -185,10 +182,14 @@ def _variants(setting: Setting, engine: Provider) -> list[Setting]:
 
 def _least_work(parts: Iterable[str], engines: Sequence[Provider], threads: int) -> dict[str, int]:
     """Of each part the tokens or images that give every stream two default batches, or the largest one."""
-    least = {}
-    for part in parts:
-        largest = [
-            _BATCHES[part][-1] * threads if engine.packs else _GPU_BATCHES[part][-1] * _GPU_CALLS for engine in engines
-        ]
-        least[part] = max(2 * _DEFAULT_BATCH[part] * threads, *largest)
-    return least
+    return {
+        part: max(
+            most
+            for engine in engines
+            for most in (
+                2 * engine.batch[part] * default_streams(engine, threads),
+                _BATCHES[part][-1] * threads if engine.packs else _GPU_BATCHES[part][-1] * _GPU_CALLS,
+            )
+        )
+        for part in parts
+    }

@@ -53,7 +53,7 @@ def roofline(report: Report) -> Figure | str:
         shares = [
             (share, each)
             for each in timed(report, case)
-            if (share := share_of_rate(case, each.row, each.contestant.precision)) is not None
+            if (share := share_of_rate(case, each.row, each.contestant.rate)) is not None
         ]
         shares.sort(key=lambda pair: -pair[0])
         rows = [
@@ -61,7 +61,7 @@ def roofline(report: Report) -> Figure | str:
                 each.contestant.label,
                 each.colour,
                 share * 100,
-                f"{percent_text(share)} of {each.contestant.precision}",
+                f"{percent_text(share)} of {each.contestant.rate}",
             )
             for share, each in shares
         ]

@@ -86,8 +86,8 @@ def _cosine(name: str) -> Callable[[Report, Entry], Cell | None]:
 
 
 def _roofline_cell(report: Report, entry: Entry) -> Cell | None:
-    share = share_of_rate(entry.case, entry.row, entry.contestant.precision) if entry.timed else None
-    return None if share is None else Cell(percent_text(share), share, f"of {entry.contestant.precision}")
+    share = share_of_rate(entry.case, entry.row, entry.contestant.rate) if entry.timed else None
+    return None if share is None else Cell(percent_text(share), share, f"of {entry.contestant.rate}")
 
 
 def _peak_cell(report: Report, entry: Entry) -> Cell | None:

@@ -41,7 +41,7 @@ def headline_table(report: Report) -> Table:
         Column(
             "Against the fastest other", True, "how many times as fast, with 95 % interval; below, the other's time"
         ),
-        Column("Memory", True, "our process's peak memory, of the reference's (else the other's)"),
+        Column("Memory", True, "our process's peak memory, of the reference's (else the other's); not the GPU's"),
     )
     note = (
         "For each question this engine's fastest beside the fastest other, and its fastest in fp32, whose answers are "

@@ -1,7 +1,8 @@
 """What every peer is: a function from what a worker is told once to one that prepares a case, and that to its run.
 
 What a worker is told (a JSON object): "threads"; "bundle", "provider", "precision" of this engine; "checkpoint", the
-folder with the same weights.
+folder with the same weights; peers on a GPU "device", PyTorch's name of it, and how many they take at a time there:
+"texts" and "images".
 
 What a case gives: for texts and masks "texts", strings (with one [MASK] each); for images "images", paths, or "pixels",
 a .npy file of uint8 (N, side, side); for joint "image", a path, and "prompts", a list of label, positive, negative.
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "BATCH",
+    "PROCESSOR",
     "STRIPPED",
     "TOP",
     "Case",
@@ -46,6 +48,8 @@ Embed = Callable[[list[int]], NDArray[Any]]
 # What the reference's users do, who take texts as they come; and those who sort them by length: than 32 quicker in
 # PyTorch, by a third, while OpenVINO and ONNX Runtime do not mind.
 _AS_THEY_COME, BATCH = 32, 8
+# What PyTorch computes on where nothing is said.
+PROCESSOR = "cpu"
 TOP = 5
 # What the reference strips from the end of a text before it is tokenized.
 STRIPPED = "!?."

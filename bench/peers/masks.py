@@ -34,7 +34,6 @@ def open_every_token(spec: Spec) -> Prepare:
     from runtime.providers import PROVIDERS
     from runtime.session import SessionOptions
     from runtime.sessions import Sessions
-    from runtime.text import TOKEN_BUDGET
     from runtime.tokenization import Tokenizer
 
     bundle, provider = open_bundle(spec["bundle"]), PROVIDERS[spec["provider"]]
@@ -43,5 +42,5 @@ def open_every_token(spec: Spec) -> Prepare:
     options = SessionOptions(threads=spec["threads"], precision=spec["precision"])
     session = _EveryToken(provider.open(graph, options))
     tokenizer = Tokenizer(bundle.path("text"), bundle.text_part().max_length)
-    filler = MaskFiller(tokenizer, lambda: Sessions(lambda streams: session, 1), TOKEN_BUDGET)
+    filler = MaskFiller(tokenizer, lambda: Sessions(lambda streams: session, 1), provider.batch["text"])
     return lambda case: settled(lambda: masks_answer(filler.fill_mask(case["texts"], TOP)))

@@ -10,13 +10,17 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from bench.peers.contract import STRIPPED, Case, Open, Prepare, Run, Spec, sorted_batches
+from bench.measure import PeerError
+from bench.peers.contract import BATCH, STRIPPED, Case, Open, Prepare, Run, Spec, sorted_batches
 from bench.peers.torch_images import in_files_or_pixels
 from runtime.batching import pad_batch
+from runtime.gpu import load_libraries
 
 __all__ = ["PLAIN", "open_plain_text"]
 
 Compute = Callable[[dict[str, NDArray[Any]], str], NDArray[Any]]
+_CUDA, _FATAL = "CUDAExecutionProvider", 4
+
 # From the path of a graph and the number of threads to a function of its inputs and the output that is wanted.
 Engine = Callable[[str, int], Compute]
 
@@ -27,6 +31,20 @@ def _onnxruntime(path: str, threads: int) -> Compute:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda inputs, output: session.run([output], inputs)[0]
+
+
+def _cuda(path: str, threads: int) -> Compute:
+    import onnxruntime
+
+    load_libraries(_CUDA)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = _FATAL
+    # With TF32, which is the default, fp32 would be 1e-3 off.
+    session = onnxruntime.InferenceSession(path, options, providers=[(_CUDA, {"use_tf32": "0"})], enable_fallback=0)
+    if session.get_providers()[0] != _CUDA:
+        raise PeerError("ONNX Runtime cannot load CUDA")
     return lambda inputs, output: session.run([output], inputs)[0]
 
 
@@ -72,7 +90,7 @@ def open_plain_text(spec: Spec, graph: str, engine: Engine) -> Prepare:
                 input_ids, attention_mask = pad_batch([rows[place] for place in places], 0)
                 return compute({"input_ids": input_ids, "attention_mask": attention_mask}, "text_embeds")
 
-            return sorted_batches([len(row) for row in rows], embed)
+            return sorted_batches([len(row) for row in rows], embed, spec.get("texts", BATCH))
 
         return run
 
@@ -82,7 +100,7 @@ def open_plain_text(spec: Spec, graph: str, engine: Engine) -> Prepare:
 def _images(engine: Engine, precision: str, provider: str) -> Open:
     def start(spec: Spec) -> Prepare:
         compute = engine(_graph(spec, "image", precision, provider), spec["threads"])
-        return in_files_or_pixels(lambda pixels: compute({"pixel_values": pixels}, "image_embeds"))
+        return in_files_or_pixels(lambda pixels: compute({"pixel_values": pixels}, "image_embeds"), spec)
 
     return start
 
@@ -101,6 +119,8 @@ def _both(engine: Engine, precision: str, provider: str) -> Mapping[str, Open]:
 PLAIN: Mapping[str, Mapping[str, Open]] = {
     "onnxruntime": _both(_onnxruntime, "fp32", "cpu"),
     "onnxruntime-int8": _both(_onnxruntime, "int8", "cpu"),
+    "onnxruntime-gpu": _both(_cuda, "fp32", "cuda"),
+    "onnxruntime-fp16-gpu": _both(_cuda, "fp16", "cuda"),
     "openvino": _both(_openvino(), "fp32", "openvino"),
     "openvino-fp32": _both(_openvino("f32"), "fp32", "openvino"),
     "openvino-int8": _both(_openvino(), "int8", "openvino"),

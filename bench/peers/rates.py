@@ -1,4 +1,4 @@
-"""What the machine can do: products of two large matrices in each precision, by OpenVINO."""
+"""What the machine can do: products of two large matrices in each precision, by OpenVINO; on a GPU by PyTorch."""
 
 from __future__ import annotations
 
@@ -6,22 +6,37 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from bench.contestant import ON_GPU
 from bench.peers.contract import Case, Prepare, Run, Spec
 
-__all__ = ["RATES", "RATE_OPERATIONS", "open_rate"]
+__all__ = ["GPU_RATES", "RATES", "RATE_OPERATIONS", "open_rate"]
 
 # Of a product: (rows, inner) × (inner, columns).
 _ROWS, _SIZE = 1536, 4096
 # Products in a pass. A processor is faster for the fraction of a second that one product takes than it can stay.
 _PRODUCTS: Mapping[str, int] = {"fp32": 1, "bf16": 2, "int8": 4}
-RATE_OPERATIONS: Mapping[str, float] = {name: 2.0 * _ROWS * _SIZE**2 * count for name, count in _PRODUCTS.items()}
+# On a GPU: matrices of this size, products in a pass, and what PyTorch calls the type.
+_GPU_SIZE = 8192
+_ON_GPU: Mapping[str, tuple[int, str]] = {
+    f"{ON_GPU}fp32": (1, "float32"),
+    f"{ON_GPU}bf16": (8, "bfloat16"),
+    f"{ON_GPU}fp16": (8, "float16"),
+}
+GPU_RATES = tuple(_ON_GPU)
+RATE_OPERATIONS: Mapping[str, float] = {
+    **{name: 2.0 * _ROWS * _SIZE**2 * count for name, count in _PRODUCTS.items()},
+    **{name: 2.0 * _GPU_SIZE**3 * count for name, (count, _) in _ON_GPU.items()},
+}
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
 def open_rate(spec: Spec) -> Prepare:
-    """A peer that multiplies; "precision" says in what."""
+    """A peer that multiplies; "precision" says in what, and on what."""
     precision = spec["precision"]
+    if precision in _ON_GPU:
+        return _open_on_gpu(*_ON_GPU[precision])
     model, values = RATES[precision]()
     import openvino
 
@@ -34,6 +49,24 @@ def open_rate(spec: Spec) -> Prepare:
         return lambda: np.stack([request.infer([values])[0].copy() for _ in range(_PRODUCTS[precision])])
 
     return prepare
+
+
+def _open_on_gpu(products: int, dtype: str) -> Prepare:
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = False
+    generator = torch.Generator("cuda").manual_seed(0)
+    left, right = (
+        torch.randn(_GPU_SIZE, _GPU_SIZE, device="cuda", generator=generator).to(getattr(torch, dtype))
+        for _ in range(2)
+    )
+
+    def run() -> NDArray[Any]:
+        for _ in range(products):
+            found = left @ right
+        return found[0].float().cpu().numpy()  # waits for it
+
+    return lambda case: run
 
 
 def _floats() -> tuple[Any, Any]:

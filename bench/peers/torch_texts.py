@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.peers.contract import (
+    BATCH,
+    PROCESSOR,
     STRIPPED,
     TOP,
     Case,
@@ -30,16 +32,17 @@ def _reference(spec: Spec) -> Prepare:
 
     torch.set_num_threads(spec["threads"])
     config = CXRBertConfig.from_pretrained(spec["checkpoint"])
-    model = CXRBertModel.from_pretrained(spec["checkpoint"], config=config).eval()
+    device = spec.get("device", PROCESSOR)
+    model = CXRBertModel.from_pretrained(spec["checkpoint"], config=config).eval().to(device)
     encode = _tokenizer(spec)
 
     def prepare(case: Case) -> Run:
         texts = case["texts"]
 
         def embed(places: list[int]) -> Any:
-            batch = encode([texts[place] for place in places], padding=True, return_tensors="pt")
+            batch = encode([texts[place] for place in places], padding=True, return_tensors="pt").to(device)
             with torch.inference_mode():
-                return model.get_projected_text_embeddings(batch["input_ids"], batch["attention_mask"]).numpy()
+                return model.get_projected_text_embeddings(batch["input_ids"], batch["attention_mask"]).cpu().numpy()
 
         return lambda: in_batches(len(texts), embed)
 
@@ -53,6 +56,7 @@ def _tuned(dtype: str, compiled: bool = False) -> Open:
         import torch
 
         encode, embed_batch = _tokenizer(spec), _projection(spec, dtype, compiled)
+        device, size = spec.get("device", PROCESSOR), spec.get("texts", BATCH)
 
         def prepare(case: Case) -> Run:
             texts = case["texts"]
@@ -61,11 +65,11 @@ def _tuned(dtype: str, compiled: bool = False) -> Open:
                 rows = encode(texts)["input_ids"]
 
                 def embed(places: list[int]) -> Any:
-                    batch = encode.pad([rows[place] for place in places])
+                    batch = encode.pad([rows[place] for place in places]).to(device)
                     with torch.inference_mode():
-                        return embed_batch(batch["input_ids"], batch["attention_mask"]).numpy()
+                        return embed_batch(batch["input_ids"], batch["attention_mask"]).cpu().numpy()
 
-                return sorted_batches([len(row) for row in rows], embed)
+                return sorted_batches([len(row) for row in rows], embed, size)
 
             return run
 
@@ -84,6 +88,7 @@ def _projection(spec: Spec, dtype: str, compiled: bool) -> Callable[..., Any]:
     config = bert_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     config._attn_implementation = "sdpa"
     model = CXRBertModel.from_pretrained(str(folder), config=config).eval().to(getattr(torch, dtype))
+    model = model.to(spec.get("device", PROCESSOR))
     embed = model.cls_projection
     if compiled:
         # What is under it already turns gradients off; within a compiled graph that would break it in two.
@@ -135,4 +140,6 @@ TORCH_TEXTS: Mapping[str, Mapping[str, Open]] = {
     "torch-bf16": {"texts": _tuned("bfloat16")},
     "torch-compile": {"texts": _tuned("float32", compiled=True)},
     "torch-compile-bf16": {"texts": _tuned("bfloat16", compiled=True)},
+    "torch-fp16": {"texts": _tuned("float16")},
+    "torch-compile-fp16": {"texts": _tuned("float16", compiled=True)},
 }

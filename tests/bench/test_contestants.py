@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.contestants import REFERENCE, Entry, choose, engines, peers
+from bench.contestants import REFERENCE, choose, engines, peers
 from bench.corpus import masked_texts, report_texts
+from bench.entry import Entry
 from bench.gates import judge
 from bench.measure import PeerError
 from bench.peers import PEERS

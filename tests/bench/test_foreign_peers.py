@@ -30,7 +30,7 @@ np.save(told["answer"], run())
 
 @pytest.fixture(scope="module")
 def python() -> str:
-    from bench.contestants import peers_python
+    from bench.entry import peers_python
 
     found = peers_python()
     if not found:

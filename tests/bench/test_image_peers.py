@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from bench.contestants import Entry, engines, peers
+from bench.contestants import engines, peers
+from bench.entry import Entry
 from bench.gates import judge
-from bench.peers import PEERS
+from bench.peers import PEERS, torch_images
 from export.phantom import chest_phantom
 from runtime.bundle import open_bundle
 from tests.conftest import System
@@ -48,12 +50,26 @@ def test_images_and_probabilities(full: System, tmp_path: Path) -> None:
     assert judge("images", swapped, expected["images"], "bf16").wrong, "a negative control"
 
 
-def answered(full: System, entry: Entry, system: str, given: dict[str, object]) -> np.ndarray:
+def test_files_decoded_ahead_keep_their_order(full: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, with the processor in its place."""
+    paths = []
+    for index in range(3):
+        paths.append(str(tmp_path / f"{index}.png"))
+        Image.fromarray(chest_phantom(500, 490, index)).save(paths[-1])
+    table = {entry.name: entry for entry in peers()}
+    one_by_one = answered(full, table["torch-fp32"], "images", {"images": paths})
+    monkeypatch.setattr(torch_images, "PROCESSOR", "something else")
+    ahead = answered(full, table["torch-fp32-gpu"], "images", {"images": paths}, device="cpu", images=2)
+    assert np.abs(one_by_one - ahead).max() <= 1e-5 < np.abs(one_by_one - ahead[::-1]).max()
+
+
+def answered(full: System, entry: Entry, system: str, given: dict[str, object], **told: object) -> np.ndarray:
     spec = {
         "bundle": str(full.bundle),
         "checkpoint": str(full.checkpoint),
         "threads": 2,
         "precision": entry.contestant.precision,
         **entry.told,
+        **told,
     }
     return PEERS[entry.opener][system](spec)(given)()

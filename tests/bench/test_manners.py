@@ -163,7 +163,7 @@ NEEDED = {"optimum": "optimum.onnxruntime", "sentence": "optimum.onnxruntime", "
 @pytest.mark.parametrize("tool", OPENERS)
 def test_the_tool_itself_opens_the_bundle(tiny: System, monkeypatch: pytest.MonkeyPatch, tool: str) -> None:
     """In this environment, or in that of CXR_PEERS_PYTHON."""
-    from bench.contestants import peers_python
+    from bench.entry import peers_python
 
     peers = peers_python()
     module = next(needed for start, needed in NEEDED.items() if tool.startswith(start))

@@ -11,7 +11,7 @@ import pytest
 
 from bench import child as child_module
 from bench import turns as turns_module
-from bench.contestants import Entry
+from bench.entry import Entry
 from bench.record import FAILED, MEASURED, SKIPPED, WRONG, Case, Contestant
 from bench.statistics import speedup
 from bench.turns import Limits, Plan, Turns

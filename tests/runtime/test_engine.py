@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 import runtime
 from export.phantom import chest_phantom
 from export.sentences import SENTENCES
+from runtime import providers
 from runtime.onnxruntime_session import OnnxRuntimeSession
 from runtime.providers import PROVIDERS
 from runtime.session import SessionOptions
@@ -233,3 +235,34 @@ def test_a_session_that_fell_back_to_the_processor_is_refused(tiny: System) -> N
     model = tiny.bundle / "text/onnx/model.onnx"
     with pytest.raises(runtime.ProviderError, match=r"CUDAExecution.* runs .* on CPUExecution.*Install an NV"):
         OnnxRuntimeSession(model, "CUDAExecutionProvider", {}, SessionOptions(1, "fp32"))
+
+
+def test_batches_are_as_large_as_the_engine_that_runs_wants(tiny: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GPUs need more than processors to be busy."""
+    seen: list[int] = []
+    run = OnnxRuntimeSession.run
+
+    def watched(self, outputs, inputs):
+        seen.append(next(iter(inputs.values())).shape[0])
+        return run(self, outputs, inputs)
+
+    monkeypatch.setattr(OnnxRuntimeSession, "run", watched)
+    largest: dict[str, list[int]] = {}
+    found = []
+    for batch in ({"text": 64, "image": 2}, {"text": 4096, "image": 5}):
+        provider = dataclasses.replace(PROVIDERS["cpu"], batch=batch, packs=False)
+        monkeypatch.setattr(providers, "PROVIDERS", {**PROVIDERS, "cpu": provider})
+        engine = runtime.load(tiny.bundle, provider="cpu")
+        pixels = np.random.default_rng(0).integers(0, 256, (5, engine.image.crop, engine.image.crop), np.uint8)
+        seen.clear()
+        engine.text.encode([f"no {index} 1 1 1 1" for index in range(40)])
+        largest.setdefault("text", []).append(max(seen))
+        seen.clear()
+        found.append(engine.image.encode_pixels(pixels))
+        largest.setdefault("image", []).append(max(seen))
+    assert np.abs(found[0] - found[1]).max() <= 1e-5
+    assert largest["image"] == [2, 5]
+    small, large = largest["text"]
+    assert small < 8
+    assert large == 40
+    assert PROVIDERS["cuda"].batch["text"] > PROVIDERS["cpu"].batch["text"]

@@ -27,7 +27,7 @@ class Unused:
 
 
 def loader(fast_decode: bool = False) -> ImageEncoder:
-    return ImageEncoder(PART, Sessions(lambda _: Unused(), 1), threads=1, fast_decode=fast_decode)
+    return ImageEncoder(PART, Sessions(lambda _: Unused(), 1), threads=1, fast_decode=fast_decode, batch=4)
 
 
 def big_jpeg(path: Path, mode: str = "L", size: tuple[int, int] = (601, 411)) -> Path:

@@ -64,7 +64,7 @@ def _few_images_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def encoder(session: Watched, threads: int = 1, streams: int = 1) -> ImageEncoder:
-    return ImageEncoder(PART, Sessions(lambda _: session, streams), threads=threads)
+    return ImageEncoder(PART, Sessions(lambda _: session, streams), threads=threads, batch=4)
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from runtime.errors import ProviderError
 from runtime.onnxruntime_session import OnnxRuntimeSession
 from runtime.session import SessionOptions
 from tests.runtime.handmade import fp32, write_bundle
@@ -57,3 +59,11 @@ def test_callers_and_the_pool_make_up_the_threads(
     """ONNX Runtime's number counts the caller's own thread: n means n - 1 in the pool, whoever calls."""
     OnnxRuntimeSession(model, "CPUExecutionProvider", {}, SessionOptions(threads, "fp32", streams=streams))
     assert told["threads"] == pool
+
+
+def test_what_cannot_be_computed_is_this_projects_error(model: Path) -> None:
+    """ONNX Runtime's exceptions are of its own types, those for lack of memory on a GPU as well."""
+    session = OnnxRuntimeSession(model, "CPUExecutionProvider", {}, SessionOptions(2, "fp32"))
+    ids = np.zeros((2, 3), np.int64)
+    with pytest.raises(ProviderError, match=r"CPUExecutionProvider cannot compute input_ids 2×3, attention_mask 6: "):
+        session.run(["text_embeds"], {"input_ids": ids, "attention_mask": ids.ravel()})

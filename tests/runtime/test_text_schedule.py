@@ -81,7 +81,7 @@ def opened() -> Opened:
 @pytest.fixture(params=[True, False], ids=["packed", "padded"])
 def encoder(request: pytest.FixtureRequest, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> TextEncoder:
     monkeypatch.setattr(module, "_WINDOW", WINDOW)
-    return TextEncoder(TextPart(512, 3, ()), Sessions(opened, 2), Tokenizer(), request.param)
+    return TextEncoder(TextPart(512, 3, ()), Sessions(opened, 2), Tokenizer(), request.param, token_budget=512)
 
 
 def threads_left() -> list[str]:

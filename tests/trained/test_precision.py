@@ -43,7 +43,10 @@ def _encoders(folder: Path, precision: str) -> tuple[TextEncoder, ImageEncoder]:
         sessions.append(PROVIDERS["cpu"].open(bundle.path(file), SessionOptions(2, precision)))
     tokenizer = Tokenizer(bundle.path("text"), bundle.text_part().max_length)
     text, image = (Sessions(lambda _, opened=session: opened, 1) for session in sessions)
-    return TextEncoder(bundle.text_part(), text, tokenizer), ImageEncoder(bundle.image_part(), image)
+    return (
+        TextEncoder(bundle.text_part(), text, tokenizer, token_budget=PROVIDERS["cpu"].batch["text"]),
+        ImageEncoder(bundle.image_part(), image, batch=PROVIDERS["cpu"].batch["image"]),
+    )
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -1,0 +1,47 @@
+"""Something that workloads are run through, as a report names it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["CPU", "GPU", "ON_GPU", "Contestant", "on_device"]
+
+# What a contestant computes on.
+CPU, GPU = "cpu", "gpu"
+# How the names of matrix products on a GPU begin.
+ON_GPU = "gpu-"
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One of them.
+
+    Attributes:
+        name: short and stable, such as "engine-openvino-int8" or "torch-bf16".
+        label: for people.
+        kind: "reference" (what all are compared with), "peer" or "engine" (this project's).
+        how: for peers "as run" by their users or "tuned" by those who know them; of the engine "".
+        provider: of the engine, else "".
+        precision: "fp32", "bf16", "int8" …: what its answers are judged as, and whose rate is its limit.
+        note: what should be known of how it runs, or "".
+        device: what it computes on, `CPU` or `GPU`.
+    """
+
+    name: str
+    label: str
+    kind: str
+    how: str = ""
+    provider: str = ""
+    precision: str = "fp32"
+    note: str = ""
+    device: str = CPU
+
+    @property
+    def rate(self) -> str:
+        """The name of the matrix product that says what is attainable: its precision, on a GPU after `ON_GPU`."""
+        return f"{ON_GPU}{self.precision}" if self.device == GPU else self.precision
+
+
+def on_device(name: str, on_gpu: bool) -> str:
+    """The name of a peer, or that of the same peer on a GPU."""
+    return f"{name}-gpu" if on_gpu else name
