@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import ProviderError
-from runtime.gpu import CUDA_OPTIONS, library_fault, load_libraries
+from runtime.gpu import cuda_options, library_fault, load_libraries
 from runtime.quick_start import QuickStart
 from runtime.session import Session, SessionOptions
 
 __all__ = ["OnnxRuntimeSession", "open_onnxruntime"]
 
 _CPU, _CUDA, _TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
-_ORT_DEFAULT = 2
 _ORT_ERRORS_ONLY = 3
 _ORT_FATAL_ONLY = 4
 
@@ -44,9 +43,7 @@ _AS_THEY_LIE = {"session.disable_prepacking": "1"}
 _SAME_AS_THEY_LIE = frozenset({"int8"})
 
 
-def open_onnxruntime(
-    model: Path, execution_provider: str, provider_options: Mapping[str, str], options: SessionOptions
-) -> Session:
+def open_onnxruntime(model: Path, execution_provider: str, options: SessionOptions) -> Session:
     """Open a graph, as `OnnxRuntimeSession` does; sooner where that is wanted and possible without other results.
 
     Raises:
@@ -54,7 +51,7 @@ def open_onnxruntime(
     """
 
     def opened(entries: Mapping[str, str]) -> Session:
-        return OnnxRuntimeSession(model, execution_provider, provider_options, options, entries)
+        return OnnxRuntimeSession(model, execution_provider, {}, options, entries)
 
     if options.soon and execution_provider == _CPU and options.precision in _SAME_AS_THEY_LIE:
         return QuickStart(opened(_AS_THEY_LIE), lambda: opened({}))
@@ -77,7 +74,7 @@ class OnnxRuntimeSession:
         Args:
             model: the .onnx file.
             execution_provider: ONNX Runtime's name of it, such as "CUDAExecutionProvider".
-            provider_options: options of the execution provider.
+            provider_options: options of the execution provider; CUDA's go before those of `cuda_options`.
             options: threads and precision.
             entries: more of ONNX Runtime's settings.
 
@@ -93,9 +90,11 @@ class OnnxRuntimeSession:
         chosen = {**_ORT_ENTRIES.get(options.precision, {}), **(_SHARING if options.share else {}), **entries}
         for key, value in chosen.items():
             settings.add_session_config_entry(key, value)
+        if execution_provider == _CUDA:
+            provider_options = {**cuda_options(options.precision), **provider_options}
         providers = [(execution_provider, dict(provider_options))]
         if execution_provider == _TENSORRT:  # what TensorRT leaves over need not leave the GPU
-            providers.append((_CUDA, dict(CUDA_OPTIONS)))
+            providers.append((_CUDA, cuda_options(options.precision)))
         if execution_provider != _CPU:
             load_libraries(execution_provider)
         try:
@@ -107,8 +106,8 @@ class OnnxRuntimeSession:
             raise ProviderError(
                 f"{execution_provider} cannot open {model}: {error}{_why_not_loaded(execution_provider)}"
             ) from error
-        # ONNX Runtime opens a session on the CPU without a word where CUDA cannot be loaded.
         self._provider = execution_provider
+        # ONNX Runtime opens a session on the CPU without a word where CUDA cannot be loaded.
         running = self._session.get_providers()
         if running[0] != execution_provider:
             raise ProviderError(
@@ -132,19 +131,19 @@ class OnnxRuntimeSession:
 
 @contextlib.contextmanager
 def _quiet_unless_cpu(execution_provider: str) -> Iterator[None]:
-    """Keep back what ONNX Runtime prints when CUDA cannot be loaded: the error that is raised says it."""
+    """Keep back what ONNX Runtime prints beside what it raises: when CUDA cannot be loaded, and later when cuDNN has no
+    plan for a convolution in half precision and another is taken, some lines for each of them and each new shape.
+    """
     import onnxruntime
 
     if execution_provider == _CPU:
         yield
         return
+    # Of the whole process, and for good: what it says of convolutions comes while they are computed.
     onnxruntime.set_default_logger_severity(_ORT_FATAL_ONLY)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        onnxruntime.set_default_logger_severity(_ORT_DEFAULT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _why_not_loaded(execution_provider: str) -> str:

@@ -13,7 +13,6 @@ from types import MappingProxyType
 
 from runtime.cores import default_threads
 from runtime.errors import ProviderError
-from runtime.gpu import CUDA_OPTIONS
 from runtime.installed import gpu_lacks, import_fault, onnxruntime_lacks
 from runtime.onnxruntime_session import open_onnxruntime
 from runtime.openvino_session import OpenVinoSession
@@ -88,11 +87,9 @@ def _openvino_missing() -> str | None:
     return import_fault("openvino")
 
 
-def _open_onnxruntime(
-    execution_provider: str, provider_options: Mapping[str, str] = MappingProxyType({})
-) -> Callable[[Path, SessionOptions], Session]:
+def _open_onnxruntime(execution_provider: str) -> Callable[[Path, SessionOptions], Session]:
     def open_session(model: Path, options: SessionOptions) -> Session:
-        return open_onnxruntime(model, execution_provider, provider_options, options)
+        return open_onnxruntime(model, execution_provider, options)
 
     return open_session
 
@@ -155,7 +152,7 @@ _TABLE = (
         "gpu",
         "ONNX Runtime with CUDA",
         gpu_lacks("CUDAExecutionProvider"),
-        _open_onnxruntime("CUDAExecutionProvider", CUDA_OPTIONS),
+        _open_onnxruntime("CUDAExecutionProvider"),
         bf16_missing=_gpu_bf16_missing,
         processor=_gpu_name,
         batch=_GPU_BATCH,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.gpu import CUDA_OPTIONS, Bucket, GraphInput, tensorrt_options
+from runtime.gpu import Bucket, GraphInput, cuda_options, tensorrt_options
 from runtime.processor import first_gpu
 from tests.conftest import ROOT
 from tests.runtime.handmade import fp32, write_bundle
@@ -124,9 +124,10 @@ def test_the_wheel_knows_every_option(environment: Environment) -> None:
     """A misspelled option would only be found on a machine with a GPU."""
     capi = environment.packages / "onnxruntime/capi"
     inputs = (GraphInput("pixel_values", ("batch", 480, 480)),)
+    cuda = cuda_options("fp16")
     tensorrt = tensorrt_options("int8", inputs, Bucket({"batch": (1, 8)}), Path("a"), Path("b"))
     for library, names in {
-        "cuda": {*CUDA_OPTIONS, CUDA_OPTIONS["arena_extend_strategy"], CUDA_OPTIONS["cudnn_conv_algo_search"]},
+        "cuda": {*cuda, cuda["arena_extend_strategy"], cuda["cudnn_conv_algo_search"]},
         "tensorrt": set(tensorrt),
     }.items():
         content = (capi / f"libonnxruntime_providers_{library}.so").read_bytes()

@@ -10,10 +10,10 @@ import pytest
 
 from runtime import gpu
 from runtime.gpu import (
-    CUDA_OPTIONS,
     Bucket,
     GraphInput,
     Shapes,
+    cuda_options,
     engine_key,
     library_fault,
     model_digest,
@@ -78,8 +78,10 @@ def test_caches_are_named_where_there_is_a_folder(tmp_path: Path) -> None:
     assert options["trt_timing_cache_path"] == str(tmp_path / "b")
 
 
-def test_fp32_on_a_gpu_is_float32() -> None:
-    assert CUDA_OPTIONS["use_tf32"] == "0"
+@pytest.mark.parametrize(("precision", "channels_last"), [("fp32", None), ("bf16", None), ("fp16", "1")])
+def test_fp32_on_a_gpu_is_float32_and_fp16_has_channels_last(precision: str, channels_last: str | None) -> None:
+    assert cuda_options(precision)["use_tf32"] == "0"
+    assert cuda_options(precision).get("prefer_nhwc") == channels_last
 
 
 def test_the_key_changes_with_all_that_an_engine_depends_on() -> None:

@@ -123,7 +123,7 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_int8_products_are_the_same_bits_however_the_weights_lie(product: Path) -> None:
     generator = np.random.default_rng(1)
     for threads in (1, 2):
-        session = open_onnxruntime(product, CPU, {}, SessionOptions(threads, "int8", soon=True))
+        session = open_onnxruntime(product, CPU, SessionOptions(threads, "int8", soon=True))
         assert isinstance(session, QuickStart)
         for tokens in (1, 2, 7, 16, 64, 200):
             x = generator.normal(size=(tokens, 768)).astype(np.float32)
@@ -143,10 +143,10 @@ def test_only_what_gives_the_same_bits_is_opened_so(product: Path, monkeypatch: 
         return create(model, settings, **rest)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", watched)
-    session = open_onnxruntime(product, CPU, {}, SessionOptions(1, "int8", soon=True))
+    session = open_onnxruntime(product, CPU, SessionOptions(1, "int8", soon=True))
     assert isinstance(session, QuickStart)
     session._open_fast()
     assert told == ["1", None]
     for options in (SessionOptions(1, "int8"), SessionOptions(1, "fp32", soon=True)):
-        assert isinstance(open_onnxruntime(product, CPU, {}, options), OnnxRuntimeSession)
+        assert isinstance(open_onnxruntime(product, CPU, options), OnnxRuntimeSession)
     assert told == ["1", None, None, None]
