@@ -9,11 +9,11 @@ everything is seen there, though no single row be sure of it.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench.contestant import GPU, ON_GPU, on_device
+from bench.memory_changes import MemoryChange, memory_changes
 from bench.record import MEASURED, Case, Report, Row
 from bench.statistics import Change, Samples, change, common_change, discoveries
 
@@ -47,25 +47,6 @@ class SpeedChange:
     beside: tuple[str, ...]
     change: Change
     significant: bool
-    regression: bool
-
-
-@dataclass(frozen=True)
-class MemoryChange:
-    """Resident memory, at its peak or at the end of a long run, that changed by more than the threshold.
-
-    Attributes:
-        case: its name.
-        contestant: its name.
-        old: bytes, the median.
-        new: bytes, the median.
-        regression: more, and one that counts.
-    """
-
-    case: str
-    contestant: str
-    old: float
-    new: float
     regression: bool
 
 
@@ -144,8 +125,7 @@ def compare_reports(old: Report, new: Report, threshold: float = 0.1, everybody:
     pairs = _pairs(old, new, found, counts)
     on_gpu = {each.name for each in (*old.contestants, *new.contestants) if each.device == GPU}
     _compare_speeds(pairs, same_machine(old, new), threshold, counts, on_gpu, found)
-    for case, _, row, old_row in pairs:
-        _compare_memory(case.name, row, old_row, threshold, counts, found)
+    found.memory += memory_changes([(case.name, row, old_row) for case, _, row, old_row in pairs], threshold, counts)
     return found
 
 
@@ -247,18 +227,6 @@ def _together(drafts: Sequence[_Draft], counts: set[str]) -> list[_Draft]:
         if len(rows) >= _FEWEST_CASES:
             found.append((ALL_CASES, name, rows[0][0], common_change([each for _, each in rows])))
     return found
-
-
-def _compare_memory(case: str, row: Row, old_row: Row, threshold: float, counts: set[str], found: Comparison) -> None:
-    # Where several processes were looked at, every one of the new must lie beyond every one of the old.
-    for new, old in ((row.peak_bytes, old_row.peak_bytes), (row.resident_bytes[-1:], old_row.resident_bytes[-1:])):
-        if not (new and old):
-            continue
-        was, now = statistics.median(old), statistics.median(new)
-        if now > was * (1 + threshold) and min(new) > max(old):
-            found.memory.append(MemoryChange(case, row.contestant, was, now, row.contestant in counts))
-        elif was > now * (1 + threshold) and min(old) > max(new):
-            found.memory.append(MemoryChange(case, row.contestant, was, now, False))
 
 
 # Digests differ where a bundle was exported again, which may be what is compared: said, like all the rest.

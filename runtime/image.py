@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import chain, islice
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from runtime.dicom_options import DicomOptions
 from runtime.errors import Fault, InputError
+from runtime.image_batches import Batch, Way, cut, shifted, split
 from runtime.images import ImageLike, Pixels, as_image_list, load_pixels, look_at
 from runtime.manifest import ImagePart
 from runtime.notices import Notices
@@ -25,26 +25,6 @@ __all__ = ["ImageEncoder"]
 
 # From so many images on a second session, with streams, is worth opening.
 _BULK_IMAGES = 16
-
-
-@dataclass(frozen=True)
-class _Way:
-    """How images are computed: calls of the session side by side, threads that decode for each, images per call."""
-
-    session: Session
-    streams: int
-    decoders: int
-    size: int
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Some images in a row, and what became of them."""
-
-    start: int
-    count: int
-    embeddings: NDArray[np.float32] | None
-    faults: list[Fault]
 
 
 class ImageEncoder:
@@ -200,12 +180,22 @@ class ImageEncoder:
                 f"pixel_values is {pixels.dtype} {pixels.shape}; uint8 (N, {self.crop}, {self.crop}) is expected. "
                 "Pass images that are not prepared to encode()."
             )
-        session = self._sessions.single
-        if len(pixels) <= self._batch:
-            return session.run(outputs, {"pixel_values": pixels})
-        # More at a time are no faster and take more memory, which a GPU may not have.
-        found = [session.run(outputs, {"pixel_values": each}) for each in _cut(pixels, self._batch)]
-        return [np.concatenate(parts) for parts in zip(*found, strict=True)]
+        apart = self._sessions.apart and len(pixels) > 1
+        return self._run(self._sessions.bulk() if apart else self._sessions.single, pixels, outputs)
+
+    def _run(self, session: Session, pixels: NDArray[np.uint8], outputs: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Batch by batch: more at a time are no faster and take more memory, which a GPU may not have. Where the
+        session for bulk work is apart, all its batches are of one size.
+        """
+        whole = self._sessions.apart and session is not self._sessions.single
+        found = []
+        for each in cut(pixels, self._batch):
+            given = each
+            if whole and len(each) < self._batch:
+                given = np.zeros((self._batch, *each.shape[1:]), each.dtype)
+                given[: len(each)] = each
+            found.append([array[: len(each)] for array in session.run(outputs, {"pixel_values": given})])
+        return found[0] if len(found) == 1 else [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
     def encode_pixels_in_bulk(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed prepared pixels in batches side by side, however few they are: what `runtime.tune` measures.
@@ -219,9 +209,9 @@ class ImageEncoder:
         session, streams = self._sessions.bulk(), self._sessions.streams
 
         def run(each: NDArray[np.uint8]) -> NDArray[np.float32]:
-            return session.run(["image_embeds"], {"pixel_values": each})[0]
+            return self._run(session, each, ["image_embeds"])[0]
 
-        return np.concatenate(list(ordered_map(run, _cut(pixels, self._batch), streams if streams > 1 else 0)))
+        return np.concatenate(list(ordered_map(run, cut(pixels, self._batch), streams if streams > 1 else 0)))
 
     def _encode(
         self, images: ImageLike | Iterable[ImageLike], output: str, shape: tuple[int, ...]
@@ -238,18 +228,18 @@ class ImageEncoder:
             raise InputError.from_faults("images", faults, len(listed))
         return embeddings
 
-    def _way(self, count: int) -> _Way:
+    def _way(self, count: int) -> Way:
         """How so many images, or more, are computed."""
-        bulk = count >= _BULK_IMAGES
+        bulk = count >= _BULK_IMAGES or (self._sessions.apart and count > 1)
         streams = self._sessions.streams if bulk else 1
         decoders = max(1, self._threads // streams)
         # Enough for one worker that each of its threads has one to decode.
         size = self._batch * math.ceil(decoders / self._batch)
-        return _Way(self._sessions.bulk() if bulk else self._sessions.single, streams, decoders, size)
+        return Way(self._sessions.bulk() if bulk else self._sessions.single, streams, decoders, size)
 
     def _batches(
-        self, images: Iterable[ImageLike], output: str, way: _Way, skip_bad: bool
-    ) -> Generator[_Batch, None, None]:
+        self, images: Iterable[ImageLike], output: str, way: Way, skip_bad: bool
+    ) -> Generator[Batch, None, None]:
         """Decode and compute images, batch by batch, in order.
 
         Args:
@@ -262,40 +252,22 @@ class ImageEncoder:
         first_bad = math.inf
         lock = threading.Lock()
 
-        def work(batch: tuple[int, list[ImageLike]]) -> _Batch:
+        def work(batch: tuple[int, list[ImageLike]]) -> Batch:
             nonlocal first_bad
             start, items = batch
             if start > first_bad:
-                return _Batch(start, len(items), None, _shifted(look_at(items), start))
+                return Batch(start, len(items), None, shifted(look_at(items), start))
             loaded, faults = self._load(items, way.decoders)
             if faults and not skip_bad:
                 with lock:
                     first_bad = min(first_bad, start)
             if not loaded or start >= first_bad:
-                return _Batch(start, len(items), None, _shifted(faults, start))
+                return Batch(start, len(items), None, shifted(faults, start))
             pixels = np.stack([item.pixels for item in loaded])
-            runs = [way.session.run([output], {"pixel_values": each})[0] for each in _cut(pixels, self._batch)]
-            return _Batch(start, len(items), np.concatenate(runs), _shifted(faults, start))
+            return Batch(start, len(items), self._run(way.session, pixels, [output])[0], shifted(faults, start))
 
-        yield from ordered_map(work, _split(images, way.size), way.streams if way.streams > 1 else 0)
+        yield from ordered_map(work, split(images, way.size), way.streams if way.streams > 1 else 0)
 
     def _load(self, images: list[ImageLike], threads: int) -> tuple[list[Pixels], list[Fault]]:
         resize, crop, fast, say = self.resize, self.crop, self._fast_decode, self.notices.add
         return load_pixels(images, resize, crop, self.dicom, fast_decode=fast, threads=threads, on_notice=say)
-
-
-def _cut(pixels: NDArray[np.uint8], size: int) -> Iterator[NDArray[np.uint8]]:
-    for start in range(0, len(pixels), size):
-        yield pixels[start : start + size]
-
-
-def _split(images: Iterable[ImageLike], size: int) -> Iterator[tuple[int, list[ImageLike]]]:
-    start = 0
-    remaining = iter(images)
-    while batch := list(islice(remaining, size)):
-        yield start, batch
-        start += len(batch)
-
-
-def _shifted(faults: list[Fault], start: int) -> list[Fault]:
-    return [Fault(start + fault.index, fault.name, fault.reason) for fault in faults]

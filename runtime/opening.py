@@ -50,11 +50,12 @@ def open_sessions(
         BundleError: a file was changed.
         ProviderError: the engine cannot open it.
     """
-    return _open_verified(bundle, _graph(bundle, choice, provider), provider, options, streams)
+    apart = choice.part == "image" and provider.whole_batches
+    return _open_verified(bundle, _graph(bundle, choice, provider), provider, options, streams, apart)
 
 
 def _open_verified(
-    bundle: Bundle, artifact: Artifact, provider: Provider, options: SessionOptions, streams: int
+    bundle: Bundle, artifact: Artifact, provider: Provider, options: SessionOptions, streams: int, apart: bool = False
 ) -> Sessions:
     entries = [entry for name in artifact.files if (entry := bundle.manifest.files.get(name))]
     digest = hashlib.sha256("".join(entry.sha256 for entry in entries).encode()).hexdigest()
@@ -70,6 +71,7 @@ def _open_verified(
                     bundle.path(artifact.file), replace(options, streams=count, soon=count == 1)
                 ),
                 streams,
+                apart=apart,
             )
         except CxrEngineError:
             digests.result()  # a changed file is the better explanation

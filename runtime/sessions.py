@@ -16,19 +16,22 @@ class Sessions:
     Attributes:
         single: one call at a time on all threads.
         streams: calls that `bulk` computes side by side.
+        apart: whether `bulk` has a session of its own even with one stream.
     """
 
-    def __init__(self, open_session: Callable[[int], Session], streams: int) -> None:
+    def __init__(self, open_session: Callable[[int], Session], streams: int, *, apart: bool = False) -> None:
         """Open the session for single calls.
 
         Args:
             open_session: number of streams → session.
-            streams: of the session for bulk work; with 1 it is the one for single calls.
+            streams: of the session for bulk work; with 1 it is the one for single calls, but for `apart`.
+            apart: for engines that prepare themselves for the shape of a call and forget the one before.
         """
         self.single = open_session(1)
         self.streams = streams
+        self.apart = apart
         self._open = open_session
-        self._bulk = self.single if streams == 1 else None
+        self._bulk = self.single if streams == 1 and not apart else None
         self._lock = threading.Lock()
 
     def bulk(self) -> Session:

@@ -164,7 +164,8 @@ class Workbench:
         """A function that computes so many tokens, in texts, or images."""
         choice = self._choices[setting.part, setting.provider, setting.precision]
         provider = self._providers[setting.provider]
-        sessions = Sessions(lambda streams: self._session(setting, streams), setting.streams)
+        apart = setting.part == "image" and provider.whole_batches
+        sessions = Sessions(lambda streams: self._session(setting, streams), setting.streams, apart=apart)
         if setting.part == "text":
             text = open_text(self._bundle, choice, provider, sessions, setting.batch)
             return lambda tokens: _discard(text.encode_tokens(self._some_texts(tokens, text.tokenizer)))

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from bench.contestant import GPU
 from bench.headlines import QUESTIONS
 from bench.pages.case_table import case_table
 from bench.pages.formats import plain
@@ -107,7 +108,9 @@ def _subtitle(report: Report) -> str:
     parts = [f"Measured {_when(report.created)}"]
     processor = next((text for name, text in report.machine.items() if name.lower() in ("processor", "cpu")), "")
     if processor:
-        parts.append(f"on {plain(processor)}")
+        on_gpu = any(each.device == GPU for each in report.contestants)
+        gpu = f" and {plain(report.machine.get('GPU', 'a GPU'))}" if on_gpu else ""
+        parts.append(f"on {plain(processor)}{gpu}")
     threads = report.settings.get("threads")
     if threads:
         parts.append(f"with {threads} thread{'s' if threads != 1 else ''} each")

@@ -169,31 +169,6 @@ def test_without_a_baseline_seconds_are_compared_on_one_machine_only() -> None:
     assert "nothing was measured beside both" in elsewhere.not_compared[0]
 
 
-def test_memory_growth_is_a_regression_of_the_engine_only_where_it_is_beyond_noise() -> None:
-    def memory(*peaks: int, name: str = "engine-a") -> Report:
-        report = made_up(1, cases=1)
-        report.cases[0].row(name).peak_bytes = list(peaks)
-        return report
-
-    assert compare_reports(memory(100), memory(112)).regressions == 1
-    assert compare_reports(memory(100), memory(109)).regressions == 0
-    assert compare_reports(memory(100, 90, 130), memory(125, 120, 126)).memory == []
-    assert compare_reports(memory(100, 101, 102), memory(125, 120, 126)).regressions == 1
-    less = compare_reports(memory(112), memory(100))
-    assert [each.new for each in less.memory] == [100]
-    assert not less.regressions
-    assert not compare_reports(memory(100, name="peer-a"), memory(200, name="peer-a")).regressions
-
-
-def test_resident_memory_at_the_end_of_a_long_run() -> None:
-    old, new = made_up(1, cases=1), made_up(1, cases=1)
-    old.cases[0].row("engine-a").resident_bytes = [100, 100]
-    new.cases[0].row("engine-a").resident_bytes = [100, 150]
-    for report in (old, new):
-        report.cases[0].row("engine-a").samples = []
-    assert compare_reports(old, new).regressions == 1
-
-
 def test_what_is_not_in_both_and_what_is_not_alike_is_said() -> None:
     old, new = made_up(1, cases=4), made_up(2, 1.5, cases=3)
     new.cases[0].items = 16

@@ -13,6 +13,7 @@ from bench.contestants import choose, engines, peers
 from bench.corpus import report_texts
 from bench.gates import judge
 from bench.headlines import headlines
+from bench.pages.content import content
 from bench.participant import product
 from bench.peers import PEERS
 from bench.peers.rates import GPU_RATES, RATE_OPERATIONS
@@ -108,6 +109,13 @@ def test_a_gpu_is_held_against_a_gpu() -> None:
         (f"{asked}, on the GPU", "engine-cuda-fp16", "torch-fp16-gpu", "the fastest other"),
         (f"{asked}, on the GPU", "engine-cuda-fp32", "reference-gpu", "the reference"),
     ]
+
+
+def test_the_page_names_the_gpu() -> None:
+    report = a_report()
+    assert " on a and b" in content(report, []).subtitle
+    report.contestants = report.contestants[:3]
+    assert " and b" not in content(report, []).subtitle, "a GPU that nothing ran on"
 
 
 def test_a_slower_processor_makes_no_gpu_faster() -> None:

@@ -26,7 +26,7 @@ def halves(tiny: System, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With random weights fidelity is reported, not enforced."""
     out = tmp_path_factory.mktemp("halves") / "bundle"
     lowering = Lowering(precisions=("fp32", "fp16", "bf16"), enforced=False)
-    few = CalibrationSources(texts=48, texts_held_out=24, images_count=4, images_held_out=4)
+    few = CalibrationSources(texts=48, texts_held_out=24, images_count=16, images_held_out=8)
     export_bundle(tiny_family(), str(tiny.checkpoint), out, lowering=lowering, calibration=few)
     return out
 

@@ -266,3 +266,35 @@ def test_batches_are_as_large_as_the_engine_that_runs_wants(tiny: System, monkey
     assert small < 8
     assert large == 40
     assert PROVIDERS["cuda"].batch["text"] > PROVIDERS["cpu"].batch["text"]
+
+
+def test_where_shapes_are_planned_for_there_are_two(tiny: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A single image, and whole batches, each on a session of its own."""
+    seen: list[tuple[int, int]] = []
+    run = OnnxRuntimeSession.run
+
+    def watched(self, outputs, inputs):
+        seen.append((id(self), len(inputs["pixel_values"])))
+        return run(self, outputs, inputs)
+
+    side = runtime.load(tiny.bundle, provider="cpu", parts=["image"]).image.crop
+    pixels = np.random.default_rng(0).integers(0, 256, (6, side, side), np.uint8)
+    expected = runtime.load(tiny.bundle, provider="cpu", parts=["image"]).image.encode_pixels_and_patches(pixels)
+    monkeypatch.setattr(OnnxRuntimeSession, "run", watched)
+    provider = dataclasses.replace(PROVIDERS["cpu"], batch={"image": 4}, packs=False, whole_batches=True)
+    monkeypatch.setattr(providers, "PROVIDERS", {**PROVIDERS, "cpu": provider})
+    image = runtime.load(tiny.bundle, provider="cpu", parts=["image"]).image
+    films = [Image.fromarray(chest_phantom(150, 180, index)) for index in range(6)]
+    together = image.encode(films)
+    for found, wanted in (
+        (image.encode_pixels_and_patches(pixels), expected),
+        (image.encode_pixels_and_patches(pixels[:1]), [each[:1] for each in expected]),
+        ([image.encode_pixels_in_bulk(pixels)], expected[:1]),
+        ([np.stack(list(image.encode_iter(films)))], [together]),
+        ([np.concatenate([image.encode(film) for film in films])], [together]),
+    ):
+        for left, right in zip(found, wanted, strict=True):
+            assert left.shape == right.shape
+            assert np.abs(left - right).max() <= 1e-5
+    assert {count for _, count in seen} == {1, 4}
+    assert len(set(seen)) == len({session for session, _ in seen}) == 2
