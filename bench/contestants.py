@@ -26,7 +26,6 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "joint": ("text", "image"),
 }
 _REFERENCE = ("torch", "transformers", "health_multimodal")
-_TORCH_TEXTS = ("torch", "transformers")
 
 
 def _torch(name: str, label: str, precision: str, note: str, **more: Any) -> Entry:

@@ -189,7 +189,7 @@ class ImageEncoder:
         """
         whole = self._sessions.apart and session is not self._sessions.single
         found = []
-        for each in cut(pixels, self._batch):
+        for each in cut(pixels, self._batch) if len(pixels) else [pixels]:
             given = each
             if whole and len(each) < self._batch:
                 given = np.zeros((self._batch, *each.shape[1:]), each.dtype)
