@@ -36,7 +36,7 @@ __all__ = [
 # on 2 cores, each took 214 ms one by one, 195 in fours, 216 in eights.
 _PROCESSOR_BATCH: Mapping[str, int] = MappingProxyType({"text": 512, "image": 4})
 # Measured on an H100 in fp16: a text took 0.57 ms in batches of 512 tokens, 0.16 of 2,048, 0.10 of 8,192, 0.13 of
-# 32,768; an image 0.83 ms in fours, 0.61 in sixteens, 0.57 in batches of 64, for which fp32 wants 3 GiB at a time.
+# 32,768; an image 0.83 ms in fours, 0.61 in sixteens, 0.57 in batches of 64, for which fp32 asks for 2.4 GiB at once.
 _GPU_BATCH: Mapping[str, int] = MappingProxyType({"text": 8192, "image": 16})
 
 
@@ -158,7 +158,8 @@ _TABLE = (
         bf16_missing=_gpu_bf16_missing,
         processor=_gpu_name,
         batch=_GPU_BATCH,
-        # On an H100 batches of 16 and of 8 in turn took 0.3 s more each in fp16, 0.1 s in fp32.
+        # On an H100 24 files, in batches of 16 and of 8, took 0.6 s more in fp16 and 0.2 s in fp32 than peers took that
+        # computed them in one batch; a first call of a new shape takes about half of that.
         whole_batches=True,
     ),
     Provider(

@@ -27,6 +27,8 @@ def test_memory_growth_is_a_regression_of_the_engine_only_where_it_is_beyond_noi
     found = compare_reports(old, new)
     assert [each.case for each in found.memory] == ["case-0"]
     assert not found.regressions
+    new.cases[0].row("engine-a").peak_bytes = [125 * 10**6]
+    assert compare_reports(old, new).regressions == 1, "larger than noise"
     for case in new.cases:
         case.row("engine-a").peak_bytes = [113 * 10**6]
     assert compare_reports(old, new).regressions == 12
