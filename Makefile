@@ -1,4 +1,4 @@
-# make demo · make test · make lint · make bench · make peers · make micro · make clean
+# make demo · make test · make lint · make fuzz · make soak · make bench · make peers · make micro · make clean
 # Each sets up what it needs in .venv. Choose another Python with PYTHON=python3.12.
 
 PYTHON ?= python3
@@ -12,13 +12,17 @@ IMAGE ?=
 CHECKPOINT ?=
 PHRASE ?=
 
+# make fuzz MINUTES=60, make soak MINUTES=60 BUNDLE=bundles/biovil
+MINUTES ?= 10
+BUNDLE ?=
+
 # make bench FULL=1: all shapes and peers, without a bound on the time. OPTIONS="--peers engine,torch-bf16" go to it.
 FULL ?=
 OPTIONS ?=
 # Apart, since a comma ends an argument of make's functions.
 ALL := --full --precision fp32,int8,int8-dynamic
 
-.PHONY: demo test lint bench peers micro clean
+.PHONY: demo test lint fuzz soak bench peers micro clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m export.demo $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") $(if $(IMAGE),--image "$(IMAGE)") $(if $(PHRASE),--phrase "$(PHRASE)")
@@ -30,6 +34,14 @@ lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Readers of files against any input, led by coverage; the corpus and what was found stay in .cache/fuzz.
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
+
+# Eight threads of mixed work on both engines: memory and answers.
+soak: $(VENV)/.test
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(BUNDLE),--bundle "$(BUNDLE)")
 
 # Peers that cannot live beside transformers 5 take part once `make peers` has set up their environment.
 bench: $(VENV)/.bench
@@ -56,6 +68,11 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing everything the tests need (torch is large) …"
 	$(PIP) -e '.[test]'
+	@touch $@
+
+$(VENV)/.fuzz: pyproject.toml | $(VENV)/bin/python
+	@echo "Installing everything the tests need, and the fuzzer (torch is large) …"
+	$(PIP) -e '.[fuzz]'
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml | $(VENV)/bin/python

@@ -21,6 +21,8 @@ _FRAME_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 _START_OF_SCAN = 0xDA
 # What may come before the scan: no RST, SOI, EOI, nor what no marker is.
 _SEGMENTS = frozenset({*range(0xC0, 0x100)} - {*range(0xD0, 0xDA), 0xFF})
+_JFIF, _ADOBE = 0xE0, 0xEE
+_WRITER_MARKERS = (_JFIF, _ADOBE)
 _MOST_BITS = {"JPEG": 16, "JPEG 2000": 32}
 _MOST_TILES = 65535
 
@@ -99,11 +101,22 @@ def _jpeg(stream: bytes) -> FrameHeader | None:
         if marker not in _SEGMENTS:
             return None
         (length,) = struct.unpack_from(">H", stream, at + 2)
+        if marker in _WRITER_MARKERS and not _is_known_writer(marker, stream[at + 4 : at + 2 + length]):
+            return None
         if marker in _FRAME_MARKERS:
             bits, rows, columns, samples = struct.unpack_from(">BHHB", stream, at + 4)
             found = FrameHeader("JPEG", rows, columns, samples, bits)
         at += 2 + length
     return None
+
+
+def _is_known_writer(marker: int, segment: bytes) -> bool:
+    """Whether a JFIF or Adobe segment says what libjpeg knows; GDCM ends the process where libjpeg would warn."""
+    if marker == _JFIF and segment.startswith(b"JFIF\0"):
+        return segment[5:6] == b"\1"
+    if marker == _ADOBE and segment.startswith(b"Adobe") and len(segment) >= 12:
+        return segment[11] <= 1
+    return True
 
 
 def _jpeg_2000(stream: bytes) -> FrameHeader | None:

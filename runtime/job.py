@@ -37,7 +37,7 @@ def read_job(path: Path, settings: Mapping[str, Any]) -> bool:
         if job["format"] != _FORMAT:
             raise ValueError(f"format {job['format']} where {_FORMAT} is expected")
         then, finished = dict(job["settings"]), job["finished"] is not None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path} cannot be used ({error}). Write to another folder.") from None
     if then != settings:
         lines = [f"  {line}" for line in _differences(then, settings)]
@@ -52,7 +52,7 @@ def read_job(path: Path, settings: Mapping[str, Any]) -> bool:
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:
     for key in dict.fromkeys((*then, *now)):
         before, after = then.get(key), now.get(key)
-        if key == "inputs" and isinstance(before, list):
+        if key == "inputs" and isinstance(before, list) and all(isinstance(entry, dict) for entry in before):
             yield from _input_differences(before, now[key])
         elif before != after:
             yield f"{key}: {before} then, {after} now"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from runtime.decode import decode
 from runtime.errors import BundleError
+from runtime.manifest_checks import part_faults
 
 __all__ = [
     "MANIFEST_NAME",
@@ -260,11 +261,12 @@ class Manifest:
             where: path for error messages.
 
         Raises:
-            BundleError: invalid JSON, a newer schema, unknown or missing keys, values of the wrong type.
+            BundleError: invalid JSON, a newer schema, unknown or missing keys, values of the wrong type, numbers that
+                cannot be meant or do not agree with each other.
         """
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # nested too deep
             raise BundleError(f"{where} is not valid JSON ({error}). Export the bundle again.") from None
         version = data.get("schema_version") if isinstance(data, dict) else None
         if not isinstance(version, int):
@@ -280,6 +282,9 @@ class Manifest:
                 "Export the bundle again."
             )
         try:
-            return typing.cast(Manifest, decode(Manifest, data, "manifest"))
+            manifest = typing.cast(Manifest, decode(Manifest, data, "manifest"))
         except ValueError as error:
             raise BundleError(f"{where}: {error}. Export the bundle again.") from None
+        if faults := part_faults(manifest.text, manifest.image):
+            raise BundleError(f"{where}: {'; '.join(faults)}. Export the bundle again.")
+        return manifest

@@ -124,3 +124,18 @@ def test_a_container_of_32_bits_for_a_jpeg_of_16_is_refused(tmp_path: Path) -> N
     stream = get_frame(packed_.PixelData, 0, number_of_frames=1)
     with pytest.raises(DecodeError, match="of 1 × 16 bits in 32"):
         read_array(write_compressed(tmp_path / "b.dcm", image, [stream], JPEGLSLossless), DicomOptions())
+
+
+@pytest.mark.parametrize(("kind", "at"), [(b"JFIF\0", 5), (b"Adobe", 11)])
+def test_a_writer_that_libjpeg_would_warn_of(kind: bytes, at: int, tmp_path: Path) -> None:
+    """GDCM makes an exception of the warning, which ends the process; fuzzing found it."""
+    rgb = Image.fromarray(FILM).convert("RGB")
+    options = {} if kind == b"JFIF\0" else {"keep_rgb": True}
+    stream = bytearray(packed(rgb, "JPEG", **options))
+    assert read_frame_header(bytes(stream)) is not None
+    stream[stream.index(kind) + at] = 9
+    assert read_frame_header(bytes(stream)) is None
+    image = header(np.asarray(rgb), "RGB")
+    file = write_compressed(tmp_path / "a.dcm", image, [bytes(stream)], JPEGBaseline8Bit)
+    with pytest.raises(DecodeError, match="cannot be decoded"):
+        read_array(file, DicomOptions())

@@ -1,0 +1,36 @@
+"""What fuzzing found, each mended since: the property's name and the input, as small as the fuzzer could make it."""
+
+from __future__ import annotations
+
+import json
+
+from tests.fuzz.properties.files import handmade_manifest
+
+__all__ = ["found"]
+
+
+def found() -> list[tuple[str, object]]:
+    """Name of the property and input, of everything that was found."""
+    job = {"format": 1, "settings": {"part": "text", "part_rows": 8, "inputs": [None]}, "finished": None}
+    return [
+        ("job", json.dumps(job)),
+        ("job", "[" * 100_000),
+        ("manifest", "[" * 100_000),
+        *(("bundle", json.dumps(_changed(part, **values))) for part, values in _LIES),
+    ]
+
+
+_LIES = (
+    ("text", {"embedding_size": 2**64}),
+    ("text", {"embedding_size": 17}),
+    ("text", {"max_length": -1}),
+    ("image", {"grid": 0}),
+    ("image", {"embedding_size": 17}),
+    ("image", {"crop": 10**9, "resize": 10**9}),
+)
+
+
+def _changed(part: str, **values: int) -> dict[str, object]:
+    manifest = json.loads(json.dumps(handmade_manifest()))
+    manifest[part] |= values
+    return manifest
