@@ -39,7 +39,9 @@ from numpy.typing import NDArray
 from runtime.errors import InputError, MissingExtraError
 from runtime.folder_lock import LOCK, lock_folder
 from runtime.job import read_job, write_job
-from runtime.output import PARTIAL, clean_id, embedding_column, whole_file
+from runtime.output import clean_id, embedding_column
+from runtime.replaceable import real_path
+from runtime.whole_file import PARTIAL, whole_file
 
 __all__ = ["JOB", "REJECTS", "Archive", "Part", "Reject", "check_folder", "reject_line"]
 
@@ -75,15 +77,16 @@ class Part:
     rejects_bytes: int
 
 
-def check_folder(out: Path, resume: bool) -> None:
+def check_folder(out: Path, resume: bool, force: bool = False) -> None:
     """Fail before the work rather than after it.
 
     Args:
         out: the folder to be written; it may not be there yet.
         resume: whether it may hold parts already.
+        force: whether it may hold a run that is to be replaced.
 
     Raises:
-        InputError: it cannot be written, or holds something else than a run that may be resumed.
+        InputError: it cannot be written, or holds something else than a run that may be resumed or replaced.
         MissingExtraError: no pyarrow.
     """
     try:
@@ -92,6 +95,8 @@ def check_folder(out: Path, resume: bool) -> None:
         raise MissingExtraError(f"Writing {out}", "pyarrow", "parquet") from None
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} cannot be written: a file of that name is in the way.")
+    if out.is_symlink() and not out.exists():
+        raise InputError(f"{out} cannot be written: it is a link to {real_path(out)}, which does not exist. Create it.")
     if not out.exists() and not out.parent.is_dir():
         raise InputError(f"{out} cannot be written: the folder {out.parent} does not exist. Create it first.")
     place = out if out.exists() else out.parent
@@ -105,10 +110,10 @@ def check_folder(out: Path, resume: bool) -> None:
         raise InputError(
             f"{out} is not empty and holds no run to resume (it has {', '.join(found[:3])}). Give another folder."
         )
-    if not resume:
+    if not (resume or force):
         raise InputError(
-            f"{out} is not empty: a run was begun there. Go on with it by the same command and --resume, or give "
-            "another folder."
+            f"{out} is not empty: a run was begun there. Go on with it by the same command and --resume, begin anew "
+            "with --force, or give another folder."
         )
 
 
@@ -121,7 +126,14 @@ class Archive:
         finished: whether a former run came to its end.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], metadata: Mapping[str, str], resume: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, Any],
+        metadata: Mapping[str, str],
+        resume: bool,
+        force: bool = False,
+    ) -> None:
         """Begin a run, or continue one.
 
         Args:
@@ -130,6 +142,7 @@ class Archive:
                 among it.
             metadata: for the schema of every part.
             resume: whether there may be parts already, of the same settings.
+            force: whether there may be a run that is not resumed but removed.
 
         Raises:
             InputError: as `check_folder`; another process writes there, the settings differ, or files that a run had
@@ -142,9 +155,11 @@ class Archive:
         folder.mkdir(exist_ok=True)
         self._lock = lock_folder(folder)
         try:
-            check_folder(folder, resume)
+            check_folder(folder, resume, force)
             for file in folder.glob(f".*{PARTIAL}*"):
                 file.unlink()
+            if force:
+                self._remove_run()
             self.finished = self._begin()
         except BaseException:
             self._lock.close()
@@ -230,6 +245,12 @@ class Archive:
 
     def _part_path(self, number: int) -> Path:
         return self.folder / f"part-{number:05d}.parquet"
+
+    def _remove_run(self) -> None:
+        """Remove a former run's files; its job is the last of them, so that what a kill leaves is still a run."""
+        parts = [path for path in self.folder.iterdir() if _PART_NAME.fullmatch(path.name)]
+        for file in (*parts, self.rejects, self.folder / JOB):
+            file.unlink(missing_ok=True)
 
     def _begin(self) -> bool:
         path = self.folder / JOB

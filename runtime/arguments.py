@@ -20,6 +20,7 @@ __all__ = [
     "add_choice_options",
     "add_columns",
     "add_engine_options",
+    "add_force",
     "columns",
     "load_engine",
     "positive",
@@ -102,6 +103,16 @@ def add_columns(parser: argparse.ArgumentParser) -> None:
         "--id-column",
         metavar="COLUMN",
         help="id column of .csv, .jsonl and .parquet files (file:row; for images the path)",
+    )
+
+
+def add_force(parser: argparse.ArgumentParser) -> None:
+    """Add --force, which every command that writes has."""
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="replace what is there, whoever wrote it: files; a bundle, an index or a run of embed as a whole. Inputs "
+        "are never replaced",
     )
 
 

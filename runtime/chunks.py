@@ -16,9 +16,10 @@ from runtime.archive import Reject, reject_line
 from runtime.engine import Engine
 from runtime.errors import Fault, InputError, MissingExtraError
 from runtime.items import Stream
-from runtime.output import whole_file
 from runtime.progress import Progress
+from runtime.replaceable import real_path, wrote
 from runtime.tables import Item, Unusable
+from runtime.whole_file import whole_file
 
 __all__ = ["Chunk", "Embedded", "embed_items", "embed_stream", "settle_rejects"]
 
@@ -78,7 +79,9 @@ def embed_stream(engine: Engine, stream: Stream, skip_bad: bool) -> Iterator[Chu
             start += len(chunk)
 
 
-def settle_rejects(part: str, rejects: Sequence[Reject], total: int, skip_bad: bool, file: Path | None = None) -> None:
+def settle_rejects(
+    part: str, rejects: Sequence[Reject], total: int, skip_bad: bool, file: Path | None = None, replace: bool = True
+) -> None:
     """Say what could not be used, once all of it is known.
 
     Args:
@@ -86,15 +89,19 @@ def settle_rejects(part: str, rejects: Sequence[Reject], total: int, skip_bad: b
         rejects: the bad ones; none says nothing.
         total: number of items, good or bad.
         skip_bad: they were left out; otherwise they are an error.
-        file: list them there (JSON lines) rather than on stderr; goes with `skip_bad`.
+        file: list them there (JSON lines) rather than on stderr; goes with `skip_bad`. Without bad items a list that an
+            earlier run wrote there is removed.
+        replace: see `whole_files`.
 
     Raises:
         InputError: there are bad items, and they were not to be left out.
     """
     if not rejects:
+        if file is not None and file.is_file() and wrote(file):
+            real_path(file).unlink()
         return
     if file is not None:
-        with whole_file(file) as partial:
+        with whole_file(file, replace) as partial:
             partial.write_bytes(b"".join(map(reject_line, rejects)))
         print(f"{len(rejects)} of {total} {part}s cannot be used → {file}", file=sys.stderr)
         return

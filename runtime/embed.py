@@ -28,7 +28,9 @@ __all__ = ["PART_ROWS", "embed_to_file", "embed_to_folder"]
 PART_ROWS = 4096
 
 
-def embed_to_file(engine: Engine, stream: Stream, out: Path, skip_bad: bool, rejects_file: Path | None) -> None:
+def embed_to_file(
+    engine: Engine, stream: Stream, out: Path, skip_bad: bool, rejects_file: Path | None, replace: bool = True
+) -> None:
     """Embed everything into one file; all embeddings are held until the end.
 
     Args:
@@ -37,6 +39,7 @@ def embed_to_file(engine: Engine, stream: Stream, out: Path, skip_bad: bool, rej
         out: see `write_embeddings`.
         skip_bad: leave bad items out; otherwise they stop the run once all of them are known, and nothing is written.
         rejects_file: list bad items there rather than on stderr; goes with `skip_bad`.
+        replace: see `whole_files`.
 
     Raises:
         InputError: bad items, or no good ones.
@@ -49,10 +52,10 @@ def embed_to_file(engine: Engine, stream: Stream, out: Path, skip_bad: bool, rej
         kept += chunk.ids
         rows.append(chunk.rows)
         rejects += chunk.rejects
-    settle_rejects(stream.part, rejects, len(kept) + len(rejects), skip_bad, rejects_file)
+    settle_rejects(stream.part, rejects, len(kept) + len(rejects), skip_bad, rejects_file, replace)
     if not kept:
         raise InputError("Nothing is left to write." if rejects else _nothing(stream))
-    files = write_embeddings(out, kept, np.concatenate(rows), _metadata(engine, stream.part))
+    files = write_embeddings(out, kept, np.concatenate(rows), _metadata(engine, stream.part), replace)
     print(f"{len(kept)} {stream.part} embeddings → {' and '.join(map(str, files))}  [{_how(engine, stream.part)}]")
 
 
@@ -65,6 +68,7 @@ def embed_to_folder(
     *,
     resume: bool,
     skip_bad: bool,
+    force: bool = False,
 ) -> None:
     """Embed everything into a folder of parts, see `archive.py`; one part is held at a time.
 
@@ -77,6 +81,7 @@ def embed_to_folder(
         resume: go on where a former run stopped.
         skip_bad: reject files whose format needs an optional package that is missing. Otherwise they stop the run: once
             the package is there it can be resumed.
+        force: begin anew where there is a former run: its parts are removed.
 
     Raises:
         InputError: see `Archive`; inputs that changed since, or break in the middle; no good item at all.
@@ -93,7 +98,7 @@ def embed_to_folder(
         **options,
         "inputs": [source.stamp for source in stream.sources],
     }
-    with Archive(out, settings, _metadata(engine, stream.part), resume) as archive:
+    with Archive(out, settings, _metadata(engine, stream.part), resume, force) as archive:
         if archive.finished:
             print("All of it was done before.", file=sys.stderr)
         else:

@@ -31,7 +31,9 @@ from runtime.nearest import (
     measure_recall,
     write_graph,
 )
-from runtime.output import PARTIAL, clean_id, sync
+from runtime.output import clean_id
+from runtime.replaceable import real_path
+from runtime.whole_file import PARTIAL, put_folder, sync
 
 __all__ = [
     "GRAPH",
@@ -50,6 +52,8 @@ SCHEMA_VERSION = 1
 ABOUT, VECTORS, ITEMS, GRAPH = "index.json", "vectors.npy", "items.jsonl", "graph.faiss"
 _AGAIN = "Make it again with: python -m runtime index BUNDLE INPUT --out INDEX"
 _UNIT = 1e-3
+# Ends the name of an index while its successor takes its place.
+_REPLACED = ".replaced"
 
 
 @dataclass(frozen=True)
@@ -127,14 +131,30 @@ class About:
     files: dict[str, FileEntry]
 
 
-def check_new_folder(out: Path) -> None:
+def check_new_folder(out: Path, force: bool = False) -> None:
     """Fail before the work rather than after it.
 
+    Args:
+        out: the folder to be written.
+        force: whether an index may be there, which is replaced.
+
     Raises:
-        InputError: something of that name is there, or its folder cannot be written.
+        InputError: something else of that name is there, or its folder cannot be written.
     """
-    if out.exists() or out.is_symlink():
-        raise InputError(f"{out} already exists. Give --out another name, or remove it first.")
+    if out.is_symlink():
+        raise InputError(f"{out} already exists, as a symbolic link. Give --out the folder itself: {real_path(out)}")
+    if out.exists() and not force:
+        raise InputError(f"{out} already exists. Give --out another name, or replace an index with --force.")
+    if out.exists():
+        names = {path.name for path in out.iterdir()} if out.is_dir() else set()
+        if ABOUT not in names:
+            raise InputError(f"{out} is no index (it has no {ABOUT}), so --force does not replace it.")
+        others = sorted(names - {ABOUT, VECTORS, ITEMS, GRAPH})
+        if others:
+            raise InputError(
+                f"{out} holds more than an index, so --force does not replace it: {', '.join(others[:3])}. Move that "
+                "away first."
+            )
     if not out.parent.is_dir():
         raise InputError(f"{out} cannot be written: the folder {out.parent} does not exist. Create it first.")
     if not os.access(out.parent, os.W_OK | os.X_OK):
@@ -147,15 +167,17 @@ def write_folder(
     vectors: NDArray[np.float32],
     items: Iterable[IndexedItem],
     exact_below: int = EXACT_BELOW,
+    force: bool = False,
 ) -> None:
     """Write an index; the folder appears whole or not at all.
 
     Args:
-        out: the folder; it must not be there.
+        out: the folder; it must not be there, unless `force` and it is an index.
         origin: what made the vectors.
         vectors: float32 (N, D), unit L2 norm.
         items: N of them.
         exact_below: from so many items on a graph is built.
+        force: replace an index, once the new one is complete.
 
     Raises:
         InputError: see `check_new_folder`; vectors that are no unit vectors.
@@ -164,7 +186,7 @@ def write_folder(
     """
     import runtime
 
-    check_new_folder(out)
+    check_new_folder(out, force)
     norms = np.linalg.norm(vectors, axis=1)
     if not (np.abs(norms - 1) <= _UNIT).all():  # NaN is not within anything either
         row = int(np.flatnonzero(~(np.abs(norms - 1) <= _UNIT))[0])
@@ -191,7 +213,8 @@ def write_folder(
         (stage / ABOUT).write_text(json.dumps(asdict(about), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         for path in (*stage.iterdir(), *([stage] if os.name == "posix" else [])):
             sync(path)
-        stage.rename(out)
+        check_new_folder(out, force)  # hours may have passed
+        put_folder(stage, out, stage.with_name(f"{stage.name}{_REPLACED}"))
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
@@ -200,6 +223,10 @@ def _remove_leftovers(out: Path) -> None:
     """Delete what killed processes of this machine left beside the same folder."""
     for leftover in out.parent.glob(f".{out.name}{PARTIAL}*"):
         process = leftover.name.rpartition("-")[2]
+        if process.endswith(_REPLACED):  # an old index, which is only rubbish once its successor is in place
+            if not out.exists():
+                continue
+            process = process.removesuffix(_REPLACED)
         if process == str(os.getpid()) or (os.name == "posix" and process.isdigit() and not _alive(int(process))):
             shutil.rmtree(leftover, ignore_errors=True)
 

@@ -61,6 +61,17 @@ class Stream:
     def __iter__(self) -> Iterator[Item]:
         return (item for source in self.sources for item in source.read())
 
+    def files(self) -> Iterator[str]:
+        """Paths of all that is read, images that tables name among them; "-" is standard input.
+
+        Raises:
+            InputError: a table that cannot be read on.
+        """
+        for source in self.sources:
+            yield source.name
+            if self.part == "image":
+                yield from (item.value for item in source.read() if isinstance(item.value, str))
+
     @property
     def total(self) -> int | None:
         """Number of items; None where one of the inputs does not know its own."""

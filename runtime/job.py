@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import InputError
-from runtime.output import whole_file
+from runtime.whole_file import whole_file
 
 __all__ = ["read_job", "write_job"]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import InputError, MissingExtraError
+from runtime.replaceable import NPY_PADDING, real_path
+from runtime.whole_file import whole_file, whole_files
 
 __all__ = [
     "OUTPUT_SUFFIXES",
-    "PARTIAL",
     "check_output",
     "clean_id",
     "embedding_column",
+    "ids_file",
     "is_folder_output",
-    "whole_file",
     "write_array",
     "write_embeddings",
 ]
 
 OUTPUT_SUFFIXES = (".npy", ".parquet")
-# In the names of files that are being written; what a killed process leaves has it too.
-PARTIAL = ".partial-"
 
 
 def is_folder_output(out: str) -> bool:
@@ -52,12 +51,13 @@ def check_output(out: Path, suffixes: Sequence[str] = OUTPUT_SUFFIXES) -> None:
     """
     if out.suffix not in suffixes:
         raise InputError(f"{out} has the suffix '{out.suffix}'; {' or '.join(suffixes)} is expected.")
-    if not out.parent.is_dir():
-        raise InputError(f"{out} cannot be written: the folder {out.parent} does not exist. Create it first.")
+    folder = real_path(out).parent
+    if not folder.is_dir():
+        raise InputError(f"{out} cannot be written: the folder {folder} does not exist. Create it first.")
     if out.is_dir():
         raise InputError(f"{out} cannot be written: a folder of that name is in the way.")
-    if not os.access(out.parent, os.W_OK):
-        raise InputError(f"{out} cannot be written: no permission to write in {out.parent}.")
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"{out} cannot be written: no permission to write in {folder}.")
     if out.suffix == ".parquet":
         try:
             import pyarrow  # noqa: F401
@@ -65,16 +65,25 @@ def check_output(out: Path, suffixes: Sequence[str] = OUTPUT_SUFFIXES) -> None:
             raise MissingExtraError(f"Writing {out}", "pyarrow", "parquet") from None
 
 
-def write_array(out: Path, array: NDArray[np.float32]) -> None:
-    """Write one array as .npy; the file appears whole or not at all."""
-    with whole_file(out) as partial, partial.open("wb") as stream:
-        np.save(stream, array)
+def ids_file(out: Path) -> Path:
+    """The file of ids beside a .npy file of embeddings."""
+    return out.with_suffix(".ids.txt")
+
+
+def write_array(out: Path, array: NDArray[np.float32], replace: bool = True) -> None:
+    """Write one array as .npy; the file appears whole or not at all. For `replace` see `whole_files`."""
+    with whole_file(out, replace) as partial:
+        _save(partial, array)
 
 
 def write_embeddings(
-    out: Path, ids: Sequence[str], embeddings: NDArray[np.float32], metadata: Mapping[str, str]
+    out: Path,
+    ids: Sequence[str],
+    embeddings: NDArray[np.float32],
+    metadata: Mapping[str, str],
+    replace: bool = True,
 ) -> list[Path]:
-    """Write embeddings with their ids; each file appears whole or not at all.
+    """Write embeddings with their ids; the files appear whole or not at all.
 
     Args:
         out: `NAME.npy` (float32 (N, D); the ids go to `NAME.ids.txt`, a line each) or `NAME.parquet` (columns `id` and
@@ -82,24 +91,25 @@ def write_embeddings(
         ids: N strings.
         embeddings: float32 (N, D).
         metadata: what made them.
+        replace: see `whole_files`.
 
     Returns:
         The files written.
     """
     if out.suffix == ".npy":
-        id_file = out.with_suffix(".ids.txt")
+        id_file = ids_file(out)
         # A line break inside an id would shift all ids after it. File names that are not Unicode keep their bytes.
         lines = "".join(" ".join(identity.splitlines()) + "\n" for identity in ids)
-        with whole_file(id_file) as partial:
-            partial.write_bytes(lines.encode("utf-8", "surrogateescape"))
-        write_array(out, embeddings)
+        with whole_files([id_file, out], replace) as (id_partial, partial):
+            id_partial.write_bytes(lines.encode("utf-8", "surrogateescape"))
+            _save(partial, embeddings)
         return [out, id_file]
     import pyarrow
     import pyarrow.parquet
 
     unicode_ids = pyarrow.array(map(clean_id, ids), pyarrow.string())
     table = pyarrow.table({"id": unicode_ids, "embedding": embedding_column(embeddings)})
-    with whole_file(out) as partial:
+    with whole_file(out, replace) as partial:
         pyarrow.parquet.write_table(table.replace_schema_metadata(dict(metadata)), partial)
     return [out]
 
@@ -116,27 +126,13 @@ def embedding_column(embeddings: NDArray[np.float32]) -> Any:
     return pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(embeddings.ravel()), embeddings.shape[1])
 
 
-@contextmanager
-def whole_file(out: Path) -> Iterator[Path]:
-    """A name to write to that becomes `out` on success and vanishes on failure.
-
-    The content reaches the disk before the name does, so that a power cut leaves the old file or the new one.
-    """
-    partial = out.with_name(f".{out.name}{PARTIAL}{os.getpid()}")
-    try:
-        yield partial
-        sync(partial)
-        partial.replace(out)
-        if os.name == "posix":
-            sync(out.parent)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's names, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _save(file: Path, array: NDArray[np.float32]) -> None:
+    """As `numpy.save`, with this program's mark: spaces at the end of the header, see `runtime.replaceable`."""
+    contiguous = np.ascontiguousarray(array)
+    plain = io.BytesIO()
+    np.lib.format.write_array_header_1_0(plain, np.lib.format.header_data_from_array_1_0(contiguous))
+    start = len(np.lib.format.magic(1, 0)) + 2
+    header = plain.getvalue()[start:-1] + b" " * NPY_PADDING + b"\n"
+    with file.open("wb") as stream:
+        stream.write(np.lib.format.magic(1, 0) + len(header).to_bytes(2, "little") + header)
+        contiguous.tofile(stream)

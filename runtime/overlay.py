@@ -14,6 +14,8 @@ from PIL import Image
 
 from runtime.errors import MissingExtraError
 from runtime.grounding import Box, Grounding, GroundingScores
+from runtime.replaceable import GENERATOR
+from runtime.whole_file import whole_file
 
 __all__ = ["draw_overlay"]
 
@@ -52,6 +54,7 @@ def draw_overlay(
     boxes: Sequence[Box] = (),
     scores: GroundingScores | None = None,
     note: str = "",
+    replace: bool = True,
 ) -> None:
     """Write a picture: the radiograph under lines of equal similarity, and beside it under the map as a heat map.
 
@@ -62,12 +65,14 @@ def draw_overlay(
         grey: the radiograph, mode "L", right way up.
         grounding: map, score and crop, of the same size as the radiograph; see `Engine.ground`.
         phrase: the text.
-        out: the .png file to write.
+        out: the .png file to write; it appears whole or not at all.
         boxes: where the phrase should be found, in pixels of the radiograph.
         scores: how well the map agrees with the boxes.
         note: a line below the picture.
+        replace: see `runtime.whole_file.whole_files`.
 
     Raises:
+        InputError: `out` cannot be replaced.
         MissingExtraError: matplotlib is not installed.
     """
     try:
@@ -137,7 +142,8 @@ def draw_overlay(
     with warnings.catch_warnings():
         # Characters that the font lacks are drawn as boxes; matplotlib would say so with a line of its source for each.
         warnings.filterwarnings("ignore", message="Glyph")
-        figure.savefig(out, format="png", facecolor=_BACKGROUND)
+        with whole_file(out, replace) as partial:
+            figure.savefig(partial, format="png", facecolor=_BACKGROUND, metadata={"Software": GENERATOR})
 
 
 def _limit(similarity_map: NDArray[np.float32]) -> float:

@@ -16,10 +16,12 @@ from pathlib import Path
 from PIL import Image
 
 from runtime.decoders import DecodeError
+from runtime.destinations import check_destinations
 from runtime.dicom_options import DicomOptions
 from runtime.errors import MissingExtraError
 from runtime.images import read_grey
-from runtime.output import whole_file
+from runtime.replaceable import HTML_META
+from runtime.whole_file import whole_file
 
 __all__ = ["Answer", "Hit", "write_sheet"]
 
@@ -90,7 +92,13 @@ class Answer:
 
 
 def write_sheet(
-    out: Path, answers: Sequence[Answer], kind: str, about: str, notes: Sequence[str], dicom: DicomOptions | None = None
+    out: Path,
+    answers: Sequence[Answer],
+    kind: str,
+    about: str,
+    notes: Sequence[str],
+    dicom: DicomOptions | None = None,
+    replace: bool = True,
 ) -> None:
     """Write a sheet; the file appears whole or not at all.
 
@@ -101,11 +109,16 @@ def write_sheet(
         about: a line on the index.
         notes: warnings at the top, and again at the end.
         dicom: how DICOM files are read, as they were for the index; None takes the defaults.
+        replace: see `runtime.whole_file.whole_files`.
 
     Raises:
+        InputError: `out` is one of the pictures, or cannot be replaced.
         OSError: a full disk, say. A picture that cannot be read is no error: its card says why.
     """
-    with whole_file(out) as partial, partial.open("w", encoding="utf-8") as stream:
+    pictures = [hit.path for answer in answers for hit in answer.hits if hit.path]
+    pictures += [Path(answer.query) for answer in answers if answer.kind == "image"]
+    check_destinations({"the sheet": out}, pictures, force=True)
+    with whole_file(out, replace) as partial, partial.open("w", encoding="utf-8") as stream:
         stream.writelines(_page(answers, kind, about, notes, dicom or DicomOptions()))
 
 
@@ -114,7 +127,7 @@ def _page(answers: Sequence[Answer], kind: str, about: str, notes: Sequence[str]
     yield (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        f'{HTML_META}\n<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         f"<title>Search results</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
         "<header><h1>Search results</h1>\n"
         f'<p class="about">{html.escape(about)} · scores are cosines, from −1 to 1</p>\n'

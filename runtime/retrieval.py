@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from runtime.archive import Reject
 from runtime.chunks import embed_stream, settle_rejects
+from runtime.destinations import check_folder_destination, files_below
 from runtime.digests import model_digest, part_digests
 from runtime.embedded import are_embeddings, read_embedded
 from runtime.engine import Engine
@@ -23,7 +25,7 @@ from runtime.items import Source, Stream, find_items
 from runtime.nearest import check_faiss
 from runtime.tables import Columns, Item
 
-__all__ = ["build_index", "find_stream", "index_embedded", "index_stream"]
+__all__ = ["build_index", "files_read", "find_stream", "index_embedded", "index_stream"]
 
 
 def build_index(
@@ -36,6 +38,7 @@ def build_index(
     image_column: str | None = None,
     id_column: str | None = None,
     skip_bad: bool = False,
+    force: bool = False,
 ) -> Index:
     """Embed images or texts and write an index of them; `python -m runtime index` in a call.
 
@@ -45,31 +48,34 @@ def build_index(
         engine: with the part that embeds the inputs loaded; none is needed for embeddings.
         inputs: image files, folders, patterns, .txt, .csv, .jsonl or .parquet files; or files and folders that
             `python -m runtime embed` wrote to Parquet by the same bundle.
-        out: the folder to write; it must not be there.
+        out: the folder to write; it must not be there, unless `force` and it is an index.
         texts: texts given directly.
         column: text column of tables.
         image_column: take images instead: column of paths, relative to the table's folder.
         id_column: id column of tables.
         skip_bad: leave out what cannot be used and list it on stderr; otherwise it is an error.
+        force: replace an index that is there, once the new one is complete; never one that holds an input.
 
     Returns:
         The index, opened.
 
     Raises:
         InputError: nothing to index, items that cannot be used (all are listed), embeddings of another model, a folder
-            that is there already.
+            that is there already or is an input.
         MissingExtraError: no faiss, or a format's package is missing.
         BundleError: the engine lacks the part.
     """
     destination = Path(out)
-    check_new_folder(destination)
+    check_new_folder(destination, force)
     check_faiss(f"Writing {destination}")
     names = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
-    stream = find_stream([os.fspath(name) for name in names], texts, Columns(column, image_column, id_column))
+    paths = [os.fspath(name) for name in names]
+    stream = find_stream(paths, texts, Columns(column, image_column, id_column))
+    check_folder_destination(destination, files_read(paths, stream))
     if stream is None:
-        index_embedded(engine, [os.fspath(name) for name in names], destination)
+        index_embedded(engine, paths, destination, force)
     else:
-        index_stream(engine, stream, destination, skip_bad)
+        index_stream(engine, stream, destination, skip_bad, force)
     return open_index(destination, engine)
 
 
@@ -85,14 +91,19 @@ def find_stream(inputs: Sequence[str], texts: Sequence[str], columns: Columns) -
     return find_items(inputs, texts, columns)
 
 
-def index_stream(engine: Engine, stream: Stream, out: Path, skip_bad: bool) -> int:
+def files_read(inputs: Sequence[str], stream: Stream | None) -> Iterable[str | Path]:
+    """Paths of the files and folders that an index is made of; see `Stream.files`."""
+    return chain(inputs, stream.files() if stream else (file for name in inputs for file in files_below(name)))
+
+
+def index_stream(engine: Engine, stream: Stream, out: Path, skip_bad: bool, force: bool = False) -> int:
     """Embed a stream and write its index.
 
     Args:
         engine: with the stream's part loaded.
         stream: what to embed.
         out: the folder to write.
-        skip_bad: see `build_index`.
+        skip_bad: see `build_index`; so is force.
 
     Returns:
         The number of items.
@@ -129,17 +140,18 @@ def index_stream(engine: Engine, stream: Stream, out: Path, skip_bad: bool) -> i
         engine.precision[stream.part],
         source.kind == "random",
     )
-    write_folder(out, origin, np.concatenate(rows), items)
+    write_folder(out, origin, np.concatenate(rows), items, force=force)
     return len(items)
 
 
-def index_embedded(engine: Engine, inputs: Sequence[str], out: Path) -> int:
+def index_embedded(engine: Engine, inputs: Sequence[str], out: Path, force: bool = False) -> int:
     """Write an index of embeddings that `embed` wrote; what the files hold beside them, ids, is all it can show.
 
     Args:
         engine: of the bundle that made them, with any part loaded.
         inputs: for which `are_embeddings` is true.
         out: the folder to write.
+        force: see `build_index`.
 
     Returns:
         The number of items.
@@ -164,7 +176,7 @@ def index_embedded(engine: Engine, inputs: Sequence[str], out: Path) -> int:
         raise InputError(f"There is nothing to index: {', '.join(inputs)} held no embeddings.")
     # The id of an image is its path, unless a column of ids was named.
     items = (IndexedItem(each, path=each if kind == "image" else None) for each in found.ids)
-    write_folder(out, origin, found.rows, items)
+    write_folder(out, origin, found.rows, items, force=force)
     return len(found.ids)
 
 

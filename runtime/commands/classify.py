@@ -8,25 +8,29 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.archive import Reject
-from runtime.arguments import add_bundle, add_engine_options, load_engine
+from runtime.arguments import add_bundle, add_engine_options, add_force, load_engine
 from runtime.chunks import embed_stream, settle_rejects
+from runtime.destinations import check_destinations
 from runtime.engine import Engine
 from runtime.errors import InputError
 from runtime.evaluation import Evaluation, evaluate
 from runtime.evaluation_report import counted, describe_evaluation, print_evaluation, some
 from runtime.items import TEXT_SUFFIXES, Stream, find_items
-from runtime.output import check_output, clean_id, whole_file
+from runtime.output import check_output, clean_id
 from runtime.prompt_sets import PROMPT_SETS
 from runtime.prompts import LabelPrompts, Prompts, read_prompts
+from runtime.replaceable import csv_header
 from runtime.tables import Columns
 from runtime.termination import terminable
 from runtime.truth import Matches, TruthTable, match_images, read_truth
+from runtime.whole_file import whole_file
 from runtime.zero_shot import RULES, ZeroShotClassifier
 
 NAME = "classify"
@@ -102,6 +106,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rejects", type=Path, metavar="NAME.jsonl", help="list what cannot be used there, and skip it"
     )
+    add_force(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -112,6 +117,9 @@ def run(options: argparse.Namespace) -> None:
     _check(options, labels)
     with terminable():
         stream = find_items(options.inputs, [], Columns(image=options.image_column, id=options.id_column))
+        files = {"--out": options.out, "--rejects": options.rejects}
+        inputs = chain(filter(None, (options.labels, options.prompts)), stream.files())
+        check_destinations(files, inputs, sealed=[options.bundle], force=options.force)
         truth = _truth(options, stream, labels) if options.labels else None
         engine = load_engine(options, ["text", "image"])
         print(f"{engine.provider}, {', '.join(map(str, engine.choices.values()))}", file=sys.stderr)
@@ -155,9 +163,6 @@ def _check(options: argparse.Namespace, labels: Sequence[str]) -> None:
         check_output(options.rejects, (".jsonl",))
     if _ID in labels:
         raise InputError(f"A label is called '{_ID}', as the column of ids is. Rename it.")
-    for other in filter(None, (options.labels, *options.inputs)):
-        if options.out.exists() and Path(other).is_file() and options.out.samefile(other):
-            raise InputError(f"--out {options.out} would overwrite an input. Give another file.")
     if not options.image_column:
         if options.id_column:
             raise InputError("--id-column is a column of tables, which also need --image-column.")
@@ -199,9 +204,9 @@ def _classify(
     rejects: list[Reject] = []
     rows: list[int] = []
     kept: list[NDArray[np.float32]] = []
-    with whole_file(options.out) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+    with whole_file(options.out, options.force) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([_ID, *classifier.labels])
+        file.write(csv_header(classifier.labels))
         for chunk in embed_stream(engine, stream, skip_bad):
             rejects += chunk.rejects
             images += len(chunk.ids)
@@ -212,7 +217,7 @@ def _classify(
                 labelled = [index for index, name in enumerate(chunk.ids) if name in row_of]
                 rows += [row_of[chunk.ids[index]] for index in labelled]
                 kept.append(found[labelled])
-        settle_rejects(stream.part, rejects, images + len(rejects), skip_bad, options.rejects)
+        settle_rejects(stream.part, rejects, images + len(rejects), skip_bad, options.rejects, options.force)
         if not images:
             raise InputError("Nothing is left to write: no image can be used.")
     return _Done(images, len(rejects), rows, kept)

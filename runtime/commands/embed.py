@@ -8,11 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from runtime.archive import REJECTS, check_folder
-from runtime.arguments import add_bundle, add_columns, add_engine_options, columns, load_engine, positive
+from runtime.arguments import add_bundle, add_columns, add_engine_options, add_force, columns, load_engine, positive
+from runtime.destinations import check_destinations, check_folder_destination
 from runtime.embed import PART_ROWS, embed_to_file, embed_to_folder
 from runtime.errors import InputError
 from runtime.items import find_items
-from runtime.output import check_output, is_folder_output
+from runtime.output import check_output, ids_file, is_folder_output
 from runtime.termination import terminable
 
 NAME = "embed"
@@ -55,6 +56,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"items of one part of a folder; a killed run loses at most as many ({PART_ROWS})",
     )
+    add_force(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -64,7 +66,9 @@ def run(options: argparse.Namespace) -> None:
     if to_folder:
         if options.rejects:
             raise InputError(f"--rejects is for single files; a folder gets its own {REJECTS}.")
-        check_folder(out, options.resume)
+        if options.resume and options.force:
+            raise InputError("--resume goes on with a run, --force removes it and begins anew: give one of them.")
+        check_folder(out, options.resume, options.force)
     else:
         if options.resume:
             raise InputError(f"{out} cannot be resumed: it is one file. Write to a folder, --out {out.stem}/")
@@ -74,6 +78,12 @@ def run(options: argparse.Namespace) -> None:
     with terminable():
         named = columns(options)
         stream = find_items(options.inputs, options.text, named)
+        if to_folder:
+            check_folder_destination(out, stream.files(), [options.bundle])
+        else:
+            files = {"--out": out, "--rejects": options.rejects}
+            files |= {"the ids of --out,": ids_file(out)} if out.suffix == ".npy" else {}
+            check_destinations(files, stream.files(), sealed=[options.bundle], force=options.force)
         engine = load_engine(options, [stream.part])
         print(f"{engine.provider}, {engine.choices[stream.part]}", file=sys.stderr)
         if to_folder:
@@ -87,10 +97,18 @@ def run(options: argparse.Namespace) -> None:
             }
             settings = {_OPTION_OF.get(name, name): value for name, value in settings.items()}
             embed_to_folder(
-                engine, stream, out, options.part_rows, settings, resume=options.resume, skip_bad=options.skip_bad
+                engine,
+                stream,
+                out,
+                options.part_rows,
+                settings,
+                resume=options.resume,
+                skip_bad=options.skip_bad,
+                force=options.force,
             )
         else:
-            embed_to_file(engine, stream, out, options.skip_bad or options.rejects is not None, options.rejects)
+            skip_bad = options.skip_bad or options.rejects is not None
+            embed_to_file(engine, stream, out, skip_bad, options.rejects, options.force)
         if stream.part == "image":
             for line in engine.image.notices.summary():
                 print(line, file=sys.stderr)

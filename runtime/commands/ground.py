@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from runtime.arguments import RANDOM_WEIGHTS, RESEARCH_ONLY, add_bundle, add_engine_options, load_engine
+from runtime.arguments import RANDOM_WEIGHTS, RESEARCH_ONLY, add_bundle, add_engine_options, add_force, load_engine
+from runtime.destinations import check_destinations
 from runtime.errors import Fault, InputError
 from runtime.grounding import THRESHOLDS, Box, Grounding, GroundingScores, score_grounding
 from runtime.images import read_grey
@@ -38,6 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="where the phrase is, in pixels from the image's top left corner: drawn, and measured against; may be "
         "repeated",
     )
+    add_force(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -49,6 +51,8 @@ def run(options: argparse.Namespace) -> None:
     check_output(out, (".png",))
     if options.save_map:
         check_output(options.save_map, (".npy",))
+    files = {"--out": out, "--save-map": options.save_map}
+    check_destinations(files, [options.image], sealed=[options.bundle], force=options.force)
     boxes = _read_boxes(options.box)
     engine = load_engine(options, None)
     found = engine.ground(options.image, options.phrase)
@@ -58,9 +62,9 @@ def run(options: argparse.Namespace) -> None:
     is_random = engine.manifest.source.kind == "random"
     grey = read_grey(options.image, engine.image.dicom)
     note = f"{RANDOM_WEIGHTS} {RESEARCH_ONLY}" if is_random else RESEARCH_ONLY
-    draw_overlay(grey, found, options.phrase, out, boxes=boxes, scores=scores, note=note)
+    draw_overlay(grey, found, options.phrase, out, boxes=boxes, scores=scores, note=note, replace=options.force)
     if options.save_map:
-        write_array(options.save_map, found.similarity_map)
+        write_array(options.save_map, found.similarity_map, options.force)
     if options.json:
         files = {"overlay": str(out), "map": str(options.save_map) if options.save_map else None}
         described = {"image": options.image, "phrase": options.phrase, **_described(found, scores), **files}

@@ -6,11 +6,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from runtime.arguments import add_bundle, add_columns, add_engine_options, columns, load_engine
+from runtime.arguments import add_bundle, add_columns, add_engine_options, add_force, columns, load_engine
+from runtime.destinations import check_folder_destination
 from runtime.index import open_index
 from runtime.index_folder import check_new_folder
 from runtime.nearest import EXACT_BELOW, RECALL_AT, check_faiss
-from runtime.retrieval import find_stream, index_embedded, index_stream
+from runtime.retrieval import files_read, find_stream, index_embedded, index_stream
 from runtime.termination import terminable
 
 NAME = "index"
@@ -38,21 +39,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add_columns(parser)
     parser.add_argument("--skip-bad", action="store_true", help="leave out what cannot be used, and list it")
+    add_force(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    check_new_folder(options.out)
+    check_new_folder(options.out, options.force)
     check_faiss(f"Writing {options.out}")
     with terminable():
         named = columns(options)
         stream = find_stream(options.inputs, options.text, named)
+        check_folder_destination(options.out, files_read(options.inputs, stream), [options.bundle])
         engine = load_engine(options, None if stream is None else [stream.part])
         if stream is None:
-            index_embedded(engine, options.inputs, options.out)
+            index_embedded(engine, options.inputs, options.out, options.force)
         else:
             print(f"{engine.provider}, {engine.choices[stream.part]}", file=sys.stderr)
-            index_stream(engine, stream, options.out, options.skip_bad)
+            index_stream(engine, stream, options.out, options.skip_bad, options.force)
     index = open_index(options.out, engine)
     graph = index.about.graph
     how = f"a graph, recall@{RECALL_AT} {graph.recall:.3f} on {graph.queries} of its own items" if graph else "exact"

@@ -11,8 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.arguments import RANDOM_WEIGHTS, RESEARCH_ONLY, add_bundle, add_engine_options, load_engine, positive
+from runtime.arguments import (
+    RANDOM_WEIGHTS,
+    RESEARCH_ONLY,
+    add_bundle,
+    add_engine_options,
+    add_force,
+    load_engine,
+    positive,
+)
 from runtime.bundle import open_bundle
+from runtime.destinations import check_destinations
 from runtime.dicom_options import DicomOptions
 from runtime.engine import Engine
 from runtime.errors import InputError
@@ -50,6 +59,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--root", type=Path, help="folder that relative paths of images in the index start from (the current one)"
     )
     parser.add_argument("--exact", action="store_true", help="compare with every item even where there is a graph")
+    add_force(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -58,6 +68,9 @@ def run(options: argparse.Namespace) -> None:
     queries = _queries(options)
     if options.html:
         check_output(options.html, (".html",))
+        images = [query.value for query in queries if query.kind == "image"]
+        sealed = [options.bundle, options.index]
+        check_destinations({"--html": options.html}, images, sealed=sealed, force=options.force)
     index = open_index(options.index)
     check_model(open_bundle(options.bundle).manifest, index.about.origin, options.index)
     engine = load_engine(options, sorted({query.kind for query in queries}))
@@ -157,6 +170,6 @@ def _write_sheet(options: argparse.Namespace, index: Index, answers: list[dict[s
     about = f"{len(index):,} {index.kind}s of {index.folder.name} · {origin.family}, {origin.precision} · {searched}"
     notes = [*([RANDOM_WEIGHTS] if origin.random_weights else []), RESEARCH_ONLY]
     dicom = DicomOptions(not options.keep_monochrome1, options.frame, options.voi_lut, options.pixel_padding)
-    write_sheet(options.html, sheet, index.kind, about, notes, dicom)
+    write_sheet(options.html, sheet, index.kind, about, notes, dicom, options.force)
     if not options.json:
         print(f"sheet → {options.html}")

@@ -188,7 +188,7 @@ def test_bad_images_stop_the_run_and_are_all_named(
         (films / name).write_bytes(b"nothing")
     out, rejects = tmp_path / "out.csv", tmp_path / "rejects.jsonl"
     out.write_text("of yesterday")
-    arguments = ["classify", str(bundle), str(films), "--prompts", str(prompts), "--out", str(out)]
+    arguments = ["classify", str(bundle), str(films), "--prompts", str(prompts), "--out", str(out), "--force"]
     assert main(arguments) == 1
     message = capsys.readouterr().err
     assert "2 of 9 images cannot be used" in message
@@ -229,7 +229,7 @@ def test_an_interrupted_run_leaves_the_old_file(
     monkeypatch.setattr("runtime.chunks.embed_items", interrupted)
     out = tmp_path / "out.csv"
     out.write_text("of yesterday")
-    assert main(["classify", str(bundle), str(films), "--prompts", str(prompts), "--out", str(out)]) == 130
+    assert main(["classify", str(bundle), str(films), "--prompts", str(prompts), "--out", str(out), "--force"]) == 130
     assert out.read_text() == "of yesterday"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["films", "out.csv", "prompts.json"]
 
