@@ -6,6 +6,7 @@ DICOM through pydicom (see `dicom.py`), and NIfTI through SimpleITK.
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -16,31 +17,26 @@ from PIL import Image, UnidentifiedImageError
 from runtime.dicom import read_dicom
 from runtime.dicom_options import DicomOptions
 from runtime.errors import DecodeError, MissingExtraError
+from runtime.formats import SUPPORTED_FORMATS, read_head, recognize
 from runtime.notices import Notice
 
 __all__ = [
-    "SUPPORTED_FORMATS",
     "DecodeError",
     "Stored",
-    "is_supported_name",
     "look_at_file",
     "read_array",
     "read_stored",
     "usual_mode",
 ]
 
-SUPPORTED_FORMATS = "JPEG, PNG, DICOM (extra 'dicom') and NIfTI (extra 'nifti')"
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".dcm", ".dicom", ".nii", ".nii.gz")
-_DICOM_PREAMBLE = 128
 _GZIP = b"\x1f\x8b"
+_NIFTI_2_SIZE = 540  # of the header, which begins with it
 _PIL_FORMATS = ("PNG", "JPEG")
+# By name, for files whose first bytes say nothing: their readers know best what is wrong with them.
+_READERS = {".dcm": "dicom", ".dicom": "dicom", ".nii": "nifti", ".nii.gz": "nifti"}
+_NO_HEADER = "begins as a PNG or a JPEG file does, but is broken or cut off before its first pixel"
 
 Values: TypeAlias = "Image.Image | NDArray[Any]"
-
-
-def is_supported_name(path: Path) -> bool:
-    """Whether a file's name looks like an image that `read_array` reads; used to pick files from folders."""
-    return path.name.lower().endswith(_SUFFIXES)
 
 
 class Stored(NamedTuple):
@@ -72,15 +68,13 @@ def read_stored(path: Path, dicom: DicomOptions, shorter_side: int | None = None
         DecodeError: no such file, unknown format, broken content.
         MissingExtraError: the format needs an optional package.
     """
-    head = _read_head(path)
+    reader = _reader(path)
     try:
-        if _is_dicom(path, head):
+        if reader == "dicom":
             values, notices = read_dicom(path, dicom)
             return Stored(values, notices=notices)
-        if _is_nifti(path):
+        if reader == "nifti":
             return Stored(_read_nifti(path))
-        if head.startswith(_GZIP):
-            raise _compressed()
         with Image.open(path, formats=_PIL_FORMATS) as image:
             size = image.size
             if shorter_side is not None:
@@ -90,7 +84,7 @@ def read_stored(path: Path, dicom: DicomOptions, shorter_side: int | None = None
     except (DecodeError, MissingExtraError):
         raise
     except UnidentifiedImageError:
-        raise _unknown_format() from None
+        raise DecodeError(_NO_HEADER) from None
     except Exception as error:  # decoders raise many unrelated types on broken content
         raise DecodeError(f"cannot be decoded ({type(error).__name__}: {error})") from error
 
@@ -115,44 +109,37 @@ def look_at_file(path: Path) -> None:
     Raises:
         DecodeError: no such file, unknown format.
     """
-    head = _read_head(path)
-    if _is_dicom(path, head) or _is_nifti(path):
+    if _reader(path) != "pillow":
         return
-    if head.startswith(_GZIP):
-        raise _compressed()
     try:
         Image.open(path, formats=_PIL_FORMATS).close()
     except UnidentifiedImageError:
-        raise _unknown_format() from None
+        raise DecodeError(_NO_HEADER) from None
     except Exception as error:
         raise DecodeError(f"cannot be decoded ({type(error).__name__}: {error})") from error
 
 
-def _read_head(path: Path) -> bytes:
+def _reader(path: Path) -> str:
+    """Which reader a file is for: by its first bytes, or where these say nothing by its name."""
     try:
-        with path.open("rb") as stream:
-            return stream.read(_DICOM_PREAMBLE + 4)
+        head = read_head(path)
     except FileNotFoundError:
         raise DecodeError("there is no such file") from None
     except (OSError, ValueError) as error:
         raise DecodeError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
-
-
-def _is_dicom(path: Path, head: bytes) -> bool:
-    named = path.name.lower().endswith((".dcm", ".dicom")) and not head.startswith(_GZIP)
-    return head[_DICOM_PREAMBLE:] == b"DICM" or named
-
-
-def _is_nifti(path: Path) -> bool:
-    return path.name.lower().endswith((".nii", ".nii.gz"))
-
-
-def _unknown_format() -> DecodeError:
-    return DecodeError(f"not an image of a known format; supported are {SUPPORTED_FORMATS}")
-
-
-def _compressed() -> DecodeError:
-    return DecodeError("is compressed with gzip, which is read of NIfTI files only; decompress it first (gunzip)")
+    found = recognize(head)
+    if found is not None and found.reader is not None:
+        return found.reader
+    if head.startswith(_GZIP):
+        raise DecodeError("is compressed with gzip, which is read of NIfTI files only; decompress it first (gunzip)")
+    if found is not None:
+        raise DecodeError(f"is {found.name}, which is not read here; supported are {SUPPORTED_FORMATS}")
+    for suffix, reader in _READERS.items():
+        if path.name.lower().endswith(suffix):
+            return reader
+    if not head:
+        raise DecodeError("is empty (0 bytes)")
+    raise DecodeError(f"not an image of a known format; supported are {SUPPORTED_FORMATS}")
 
 
 def usual_mode(image: Image.Image) -> Image.Image:
@@ -173,6 +160,13 @@ def _read_nifti(path: Path) -> NDArray[Any]:
         import nibabel
     except ImportError:
         raise MissingExtraError(f"Reading the NIfTI file {path}", "nibabel", "nifti") from None
-    # nibabel's axes are (x, y, z); the reference's SimpleITK gives (z, y, x) and drops a first axis of length 1.
-    volume: NDArray[Any] = np.asarray(nibabel.load(path).dataobj).T
+    # By content: nibabel itself goes by the name, and refuses a compressed file called .nii or one without a suffix.
+    compressed = read_head(path).startswith(_GZIP)
+    with gzip.open(path) if compressed else path.open("rb") as stream:
+        size = stream.read(4)
+        stream.seek(0)
+        second = _NIFTI_2_SIZE in (int.from_bytes(size, "little"), int.from_bytes(size, "big"))
+        image = (nibabel.Nifti2Image if second else nibabel.Nifti1Image).from_stream(stream)
+        # nibabel's axes are (x, y, z); the reference's SimpleITK gives (z, y, x) and drops a first axis of length 1.
+        volume: NDArray[Any] = np.asarray(image.dataobj).T
     return volume[0] if volume.ndim > 2 and volume.shape[0] == 1 else volume

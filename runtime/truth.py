@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.decoders import is_supported_name
 from runtime.errors import Fault, InputError
+from runtime.formats import is_supported_name
 
 __all__ = ["ABSENT", "BLANK", "PRESENT", "UNCERTAIN", "Matches", "TruthTable", "match_images", "read_truth"]
 

@@ -96,7 +96,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _queries(options: argparse.Namespace) -> list[_Query]:
-    from runtime.decoders import is_supported_name
+    from runtime.formats import is_supported_name
 
     queries = []
     for value in options.inputs:
