@@ -164,7 +164,7 @@ def image_data(
     if source is None:
         candidates = built_in_images(resize, crop, seed, _CANDIDATES * wanted)
     else:
-        available, candidates = images_of_folder(source, resize, crop, seed)
+        available, candidates = images_of_folder(source, resize, crop, seed, note)
     found = _take(candidates, wanted, lambda done: progress(done / min(wanted, available)))
     first = _split(_IMAGES, source, found, count, held_out, note)
     pixels = np.stack([candidate.item for candidate in found.usable])

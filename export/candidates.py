@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from export.errors import CalibrationError
 from export.films import varied_films
 from export.report_sentences import report_texts
-from runtime.decoders import SUPPORTED_FORMATS, is_supported_name
 from runtime.errors import Fault, InputError
+from runtime.folders import describe_passed_over, search_folder
+from runtime.formats import SUPPORTED_FORMATS
 from runtime.images import ImageLike, load_pixels
 from runtime.items import TEXT_SUFFIXES, collect_items
 from runtime.tokenization import Tokenizer
@@ -65,9 +66,16 @@ def texts_of_file(source: Path, column: str, tokenizer: Tokenizer, seed: int) ->
 
 
 def images_of_folder(
-    source: Path, resize: int, crop: int, seed: int
+    source: Path, resize: int, crop: int, seed: int, note: Callable[[str], None]
 ) -> tuple[int, Iterator[Candidate[NDArray[np.uint8]] | Fault]]:
     """Shuffle the images of a folder and its subfolders; they are read as they are asked for.
+
+    Args:
+        source: the folder, see `search_folder`.
+        resize: see `load_pixels`.
+        crop: see `load_pixels`.
+        seed: of the order.
+        note: takes what is passed over.
 
     Returns:
         The number of files, and the images.
@@ -80,10 +88,17 @@ def images_of_folder(
     expected = f"A folder with {SUPPORTED_FORMATS} files is expected"
     if problem := _problem(source, Path.is_dir, "folder"):
         raise CalibrationError(f"{source}: {problem}. {expected}.")
-    files = [file for file in source.rglob("*") if is_supported_name(file) and file.is_file()]
-    if not files:
-        raise CalibrationError(f"{source}: holds no images. {expected}.")
-    files.sort(key=lambda file: file.relative_to(source).parts)  # the same order on every system
+    try:
+        found = search_folder(source)
+    except OSError as error:
+        raise CalibrationError(f"{source}: cannot be read ({error.strerror}). {expected}.") from None
+    beside = describe_passed_over(found.passed_over)
+    if not found.images:
+        raise CalibrationError(f"{source}: holds no images{beside and f' ({beside})'}. {expected}.")
+    if beside:
+        note(f"{source}: {beside}.")
+    files = [Path(image) for image in found.images]
+    files.sort(key=lambda file: file.relative_to(source).parts)  # wherever the folder lies
     return len(files), _image_candidates((files[index] for index in _order(len(files), seed)), resize, crop)
 
 

@@ -1,27 +1,30 @@
 """What the command line is given → images or texts with ids, one after the other.
 
 Rows of tables and lines are read as they are embedded; of folders and patterns the sorted list of names is held (about
-150 bytes a file), because an order that does not depend on the file system is what lets a run be resumed.
+150 bytes a file), because an order that does not depend on the file system is what lets a run be resumed. What folders
+and patterns hold is found in `folders.py`.
 """
 
 from __future__ import annotations
 
 import glob
 import hashlib
-import os
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from runtime.decoders import is_supported_name
 from runtime.errors import Fault, InputError
+from runtime.folders import PassedOver, describe_passed_over, search_folder, search_pattern
+from runtime.formats import is_supported_name
 from runtime.tables import TABLES, Columns, Item, Unusable, count_lines, read_lines, read_stdin, read_table
 
 __all__ = ["TEXT_SUFFIXES", "Items", "Source", "Stream", "collect_items", "find_items"]
 
 TEXT_SUFFIXES = (".txt", *TABLES)
+_LOG = logging.getLogger("runtime")
 _EXPECTED = (
     "image files, folders of images, patterns, .txt, .csv, .jsonl or .parquet files, - for standard input, or --text"
 )
@@ -37,6 +40,7 @@ class Source:
         read: iterates over its items from the first; raises InputError where it cannot be read on.
         count: number of items; None where that is not known beforehand (standard input).
         stamp: what tells cheaply that it is still the same: names and sizes, not contents.
+        passed_over: what a folder or pattern holds beside its items.
     """
 
     name: str
@@ -44,6 +48,7 @@ class Source:
     read: Callable[[], Iterator[Item]]
     count: int | None
     stamp: dict[str, Any]
+    passed_over: tuple[PassedOver, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,13 +83,21 @@ class Stream:
         counts = [source.count for source in self.sources if source.count is not None]
         return sum(counts) if len(counts) == len(self.sources) else None
 
+    @property
+    def passed_over(self) -> tuple[PassedOver, ...]:
+        """What folders and patterns hold beside the items."""
+        return tuple(each for source in self.sources for each in source.passed_over)
+
 
 def find_items(inputs: Sequence[str], texts: Sequence[str], columns: Columns) -> Stream:
     """Find the images or texts that arguments name, and check them as far as that is cheap.
 
+    What folders and patterns hold beside them is said once, at WARNING of the logger "runtime".
+
     Args:
-        inputs: image files, folders (searched for images, sorted), patterns with *, ? and ** (every file that matches,
-            sorted), text files (.txt: one text a line; .csv, .jsonl and .parquet: one text or image a row), "-" for
+        inputs: image files, folders (searched for images, sorted), patterns with *, ? and ** (the images that match,
+            sorted, and before texts and tables where these are asked for by their suffix or no image matches), text
+            files (.txt: one text a line; .csv, .jsonl and .parquet: one text or image a row), "-" for
             lines of standard input. A file of that very name goes before a pattern.
         texts: texts given directly.
         columns: which columns of tables to read.
@@ -112,7 +125,8 @@ def find_items(inputs: Sequence[str], texts: Sequence[str], columns: Columns) ->
         else:
             sources += found
             if not any(source.count is None or source.count for source in found):
-                faults.append(Fault(position, name, "holds nothing to embed"))
+                beside = describe_passed_over([each for source in found for each in source.passed_over])
+                faults.append(Fault(position, name, f"holds nothing to embed{beside and f': {beside}'}"))
     sources += _loose_images(loose)
     if faults:
         raise InputError.from_faults("inputs", faults, len(inputs))
@@ -124,7 +138,10 @@ def find_items(inputs: Sequence[str], texts: Sequence[str], columns: Columns) ->
             f"Images ({first['image']}) and texts ({first['text']}) came together; one output holds one kind. "
             "Run the command once for each. (Tables hold texts unless their --image-column is named.)"
         )
-    return Stream(sources[0].part, tuple(sources))
+    stream = Stream(sources[0].part, tuple(sources))
+    if stream.passed_over:
+        _LOG.warning("%s", describe_passed_over(stream.passed_over))
+    return stream
 
 
 @dataclass(frozen=True)
@@ -167,16 +184,32 @@ def _open(name: str, columns: Columns) -> list[Source]:
         return [Source("-", "text", read_stdin, None, {"name": "-"})]
     path = Path(name)
     if _is(Path.is_dir, path) and path.suffix.lower() not in TEXT_SUFFIXES:
-        return [_listing(name, _images_below(path))]
-    if not path.exists() and glob.has_magic(name):
-        matches = glob.glob(name, recursive=True)  # noqa: PTH207 (the pattern may be absolute)
-        files = sorted(file for file in matches if not Path(file).is_dir())
-        images = [file for file in files if Path(file).suffix.lower() not in TEXT_SUFFIXES]
-        if not files:
-            raise ValueError("matches no file")
-        rows = [_rows_of(file, columns) for file in files if Path(file).suffix.lower() in TEXT_SUFFIXES]
-        return [*([_listing(name, images)] if images else []), *rows]
+        found = search_folder(path)
+        return [_listing(name, found.images, found.passed_over)]
+    if glob.has_magic(name) and not _is(Path.exists, path):
+        return _matches(name, columns)
     return [_rows_of(name, columns)]
+
+
+def _matches(pattern: str, columns: Columns) -> list[Source]:
+    """The images that match; the texts and tables as well where they go with images, or where nothing else matches."""
+    found = search_pattern(pattern)
+    if not found.images and not found.passed_over:
+        raise ValueError("matches no file")
+    texts = [each.path for each in found.passed_over if not each.is_folder and _is_text(each.path)]
+    if found.images and not columns.image and not _is_text(pattern):
+        texts = []
+    rows = [_rows_of(path, columns) for path in texts]
+    sources = [*([_listing(pattern, found.images)] if found.images or not rows else []), *rows]
+    read = set(texts)
+    return [
+        replace(sources[0], passed_over=tuple(each for each in found.passed_over if each.path not in read)),
+        *sources[1:],
+    ]
+
+
+def _is_text(name: str) -> bool:
+    return Path(name).suffix.lower() in TEXT_SUFFIXES
 
 
 def _is_image_argument(name: str) -> bool:
@@ -214,9 +247,9 @@ def _loose_images(files: list[str]) -> list[Source]:
     return [_listing(files[0] if len(files) == 1 else f"{files[0]} …", files)] if files else []
 
 
-def _listing(name: str, files: list[str]) -> Source:
+def _listing(name: str, files: list[str], passed_over: Sequence[PassedOver] = ()) -> Source:
     stamp = {"name": name, "files": len(files), "sha256": _sha256(files)}
-    return Source(name, "image", lambda: (Item(file, file) for file in files), len(files), stamp)
+    return Source(name, "image", lambda: (Item(file, file) for file in files), len(files), stamp, tuple(passed_over))
 
 
 def _sha256(texts: Iterable[str]) -> str:
@@ -224,20 +257,6 @@ def _sha256(texts: Iterable[str]) -> str:
     for text in texts:
         digest.update(text.encode("utf-8", "surrogateescape") + b"\0")
     return digest.hexdigest()
-
-
-def _images_below(folder: Path) -> list[str]:
-    """Sorted paths of the images in a folder and its subfolders; an unreadable subfolder raises, unlike in `rglob`."""
-    found = []
-    folders = [str(folder)]
-    while folders:
-        with os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
-                elif is_supported_name(Path(entry.name)) and (entry.is_file() or entry.is_symlink()):
-                    found.append(str(Path(entry.path)))
-    return sorted(found)
 
 
 def _rows_of(name: str, columns: Columns) -> Source:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from bench.quality.ms_cxr_annotations import AnnotatedImage
 from runtime.errors import InputError
+from runtime.folders import search_folder
 from runtime.images import look_at
 
 __all__ = ["find_images"]
@@ -20,7 +20,7 @@ def find_images(images: Sequence[AnnotatedImage], folder: Path) -> Mapping[str, 
     """Look for the files of annotated images.
 
     A file is found by its path below the folder, with or without the leading "files/"; or else anywhere below it by its
-    `dicom_id`, with any suffix that is one of an image: JPEG, PNG, DICOM.
+    `dicom_id`, with any suffix or none, if it is an image; see `search_folder`.
 
     Args:
         images: what is looked for.
@@ -51,12 +51,13 @@ def _by_path(folder: Path, path: str) -> Path | None:
 
 def _by_name(folder: Path, wanted: set[str]) -> dict[str, Path]:
     candidates: dict[str, list[Path]] = {}
-    for top, _, names in os.walk(folder):
-        for name in names:
-            if (stem := Path(name).stem) in wanted:
-                candidates.setdefault(stem, []).append(Path(top, name))
-    # A report or a mask may have the same name: the first, in the order of names, that looks like an image.
-    first = {
-        stem: next((file for file in sorted(files) if not look_at([file])), None) for stem, files in candidates.items()
-    }
-    return {stem: file for stem, file in first.items() if file}
+    try:
+        images = search_folder(folder).images
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read ({error.strerror}).") from None
+    for file in map(Path, images):
+        for name in {file.name, file.stem} & wanted:
+            candidates.setdefault(name, []).append(file)
+    # A mask may have the same name, and a name alone makes no image: the first, in the order of names, that is one.
+    first = {name: next((file for file in files if not look_at([file])), None) for name, files in candidates.items()}
+    return {name: file for name, file in first.items() if file}

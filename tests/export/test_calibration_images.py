@@ -18,6 +18,7 @@ from export.films import varied_films
 from export.phantom import chest_phantom
 from runtime.errors import MissingExtraError
 from runtime.images import load_pixels
+from tests.runtime.trees import scan_in_order
 
 RESIZE, CROP = 64, 48
 
@@ -87,7 +88,7 @@ def test_images_of_a_folder_are_prepared_as_the_runtime_does(tmp_path: Path, not
     expected = [item.pixels for item in load_pixels(files, RESIZE, CROP)[0]]
     assert contents(data) == {pixels.tobytes() for pixels in expected}
     assert len(contents(data)) == 30
-    assert notes == []
+    assert notes == [f"{tmp_path}: 1 file is passed over: no image: 1 ({tmp_path / 'notes.txt'})."]
     assert (data.record.kind, data.record.name) == ("folder", tmp_path.name)
     assert data.record.sha256 == hashlib.sha256(data.calibration.tobytes()).hexdigest()
     assert data.record.held_out_sha256 == hashlib.sha256(data.held_out.tobytes()).hexdigest()
@@ -100,15 +101,28 @@ def test_images_of_a_folder_are_prepared_as_the_runtime_does(tmp_path: Path, not
     assert (moved.record.sha256, moved.record.name) == (data.record.sha256, "moved")
 
 
+@pytest.mark.parametrize("backwards", [False, True])
 def test_the_order_of_the_file_system_does_not_matter(
-    tmp_path: Path, notes: list[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, notes: list[str], monkeypatch: pytest.MonkeyPatch, backwards: bool
 ) -> None:
-    files = [*write_films(tmp_path / "a", 15), *write_films(tmp_path / "b", 15, 90)]
-    data = []
-    for order in (files, files[::-1]):
-        monkeypatch.setattr(Path, "rglob", lambda path, pattern, order=order: iter(order))
-        data.append(image_data(tmp_path, RESIZE, CROP, count=16, held_out=8, note=notes.append))
-    assert same_images(*data)
+    for name, side in (("a", 80), ("b", 90)):
+        write_films(tmp_path / name, 15, side)
+    expected = image_data(tmp_path, RESIZE, CROP, count=16, held_out=8, note=notes.append)
+    scan_in_order(monkeypatch, backwards)
+    assert same_images(image_data(tmp_path, RESIZE, CROP, count=16, held_out=8, note=notes.append), expected)
+
+
+def test_what_archives_hold_calibrates_too(tmp_path: Path, notes: list[str]) -> None:
+    """Files without suffix, and linked folders."""
+    for index, file in enumerate(write_films(tmp_path / "elsewhere", 24)):
+        file.rename(file.with_name(f"IM{index:06}"))
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films" / "p10").symlink_to(tmp_path / "elsewhere")
+    assert image_data(tmp_path / "films", RESIZE, CROP, note=notes.append).record.items == 16
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "a.txt").write_text("no image")
+    with pytest.raises(CalibrationError, match=r"holds no images \(1 file is passed over: no image: 1 \(.*a\.txt\)\)"):
+        image_data(tmp_path / "none", RESIZE, CROP, note=notes.append)
 
 
 def test_unreadable_images_are_named_and_repeats_dropped(tmp_path: Path, notes: list[str]) -> None:

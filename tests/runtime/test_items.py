@@ -128,11 +128,12 @@ def test_rows_are_counted_as_they_are_read(tmp_path: Path) -> None:
         assert len(list(stream)) == stream.total == count
 
 
-def test_patterns_take_every_file_that_matches_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patterns_take_every_image_that_matches_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a/b").mkdir(parents=True)
-    for name in ("a/2.png", "a/1.jpg", "a/b/IM0001", "a/[x].png"):
-        Path(name).touch()
+    for name in ("a/2.png", "a/1.jpg", "a/[x].png"):
+        Path(name).touch()  # their names claim it
+    Path("a/b/IM0001").write_bytes(b"\0" * 128 + b"DICM")
     assert [item.id for item in find("a/**/*")] == ["a/1.jpg", "a/2.png", "a/[x].png", "a/b/IM0001"]
     assert [item.id for item in find("a/[x].png")] == ["a/[x].png"], "a file of that very name goes first"
     assert [item.id for item in find(str(tmp_path / "a" / "[12].*"))] == [f"{tmp_path}/a/1.jpg", f"{tmp_path}/a/2.png"]
@@ -143,6 +144,30 @@ def test_patterns_take_every_file_that_matches_in_order(tmp_path: Path, monkeypa
         find("a/*.tif")
     with pytest.raises(InputError, match=r"Images .* and texts .* came together"):
         find("*/*.png", "b-*.txt")
+
+
+def test_a_pattern_reads_texts_where_it_asks_for_them_or_finds_no_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("r").mkdir()
+    Path("r/a.txt").write_text("one")
+    Path("r/b.csv").write_text("text\ntwo\n")
+    Path("r/c.md").write_text("three")
+    both = [Item("r/a.txt:1", "one"), Item("r/b.csv:1", "two")]
+    assert find("r/*") == both
+    assert [record.getMessage() for record in caplog.records] == ["1 file is passed over: no image: 1 (r/c.md)"]
+    caplog.clear()
+    Path("r/d.png").touch()
+    assert find("r/*") == find("r") == [Item("r/d.png", "r/d.png")]
+    assert {record.getMessage() for record in caplog.records} == {
+        "3 files are passed over: no image: 3 (r/a.txt, r/b.csv, r/c.md)"
+    }
+    assert find("r/*.txt") == both[:1]
+    Path("r/e.csv").write_text("file\nd.png\n")
+    assert [item.value for item in find("r/[de].*", image="file")] == ["r/d.png", "r/d.png"]
+    with pytest.raises(InputError, match=r"r/\*\.md: holds nothing to embed: 1 file is passed over: no image"):
+        find("r/*.md")
 
 
 def test_columns_of_images_are_relative_to_their_table(tmp_path: Path) -> None:
