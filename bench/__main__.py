@@ -12,39 +12,32 @@ from bench.loadgen import command as loadgen
 from bench.measure import PeerError
 from bench.pages import command as report
 from bench.quality import QUALITY
+from runtime.command_line import run_command_line
 from runtime.commands import Command
-from runtime.errors import CxrEngineError
-from runtime.termination import Terminated
+from runtime.parsing import CommandParser
 
 _COMMANDS: tuple[Command, ...] = (bench_run, compare, report, loadgen, manners)
-_INTERRUPTED = 130
-_TERMINATED = 143
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        The exit status: 0 done, 1 failed or a regression, 2 wrong usage, 130 interrupted, 143 ended by SIGTERM.
+        The exit status, see `runtime.command_line.run_command_line`.
     """
-    options = _parse(sys.argv[1:] if arguments is None else arguments)
-    try:
-        return options.run(options) or 0
-    except (CxrEngineError, PeerError, OSError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return _INTERRUPTED
-    except Terminated:
-        print("Terminated.", file=sys.stderr)
-        return _TERMINATED
+
+    def run() -> int | None:
+        options = _parse(sys.argv[1:] if arguments is None else arguments)
+        status: int | None = options.run(options)
+        return status
+
+    return run_command_line(run, errors=(PeerError,))
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse; without a command it is `run`."""
     about = "Measure this engine beside what users run today, and write a report."
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m bench",
         description=about,
         epilog=f"Without a command it is '{bench_run.NAME}': python -m bench --help says what that takes, too.",

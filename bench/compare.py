@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from typing import Any
 
 from bench.changes import ALL_CASES, Comparison, SpeedChange, compare_reports
 from bench.record import Report, read_report
+from runtime.console import print_json, print_result
 
 __all__ = ["NAME", "SUMMARY", "add_options", "print_comparison", "run"]
 
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     old, new = read_report(options.old), read_report(options.new)
     found = compare_reports(old, new, options.threshold / 100, options.all)
     if options.json:
-        print(json.dumps(_as_json(found), indent=1, ensure_ascii=False))
+        print_json(_as_json(found), indent=1)
     else:
         print_comparison(old, new, found, options.threshold, options.every)
     return int(found.regressions > 0)
@@ -65,17 +65,17 @@ def print_comparison(old: Report, new: Report, found: Comparison, threshold: flo
         threshold: in percent, for the text.
         every: rows without a significant change as well.
     """
-    print(f"old: {old.created}   new: {new.created}")
+    print_result(f"old: {old.created}   new: {new.created}")
     _print_list("Mind that the runs differ", found.cautions, len(found.cautions))
     changed = [each for each in found.speeds if every or each.significant]
     unsure = sum(math.isinf(each.change.ratio.high) for each in found.speeds)
-    print(f"\n{found.rows} rows compared; changes over {threshold:g} % that noise does not explain:")
+    print_result(f"\n{found.rows} rows compared; changes over {threshold:g} % that noise does not explain:")
     if changed:
         _print_table(changed)
     else:
-        print("  none")
+        print_result("  none")
     if unsure:
-        print(f"  {unsure} rows could not be judged: one round says nothing of noise. Measure with --rounds 5.")
+        print_result(f"  {unsure} rows could not be judged: one round says nothing of noise. Measure with --rounds 5.")
     _print_list(
         f"Memory that changed by more than {threshold:g} %",
         [
@@ -96,7 +96,7 @@ def print_comparison(old: Report, new: Report, found: Comparison, threshold: flo
     _print_list("Only in the old report", found.only_old)
     _print_list("Only in the new report", found.only_new)
     _print_list("Not compared", found.not_compared)
-    print(f"\n{found.regressions or 'no'} regression{'' if found.regressions == 1 else 's'}")
+    print_result(f"\n{found.regressions or 'no'} regression{'' if found.regressions == 1 else 's'}")
 
 
 def _print_table(changed: Sequence[SpeedChange]) -> None:
@@ -118,20 +118,23 @@ def _print_table(changed: Sequence[SpeedChange]) -> None:
         )
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
-        print("  " + "  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
-    print("  /s: passes a second; *: as on a machine as fast as in the old run, by reference and matrix products")
+        cells = (f"{cell:{width}}" for cell, width in zip(line, widths, strict=True))
+        print_result(f"  {'  '.join(cells)}".rstrip())
+    print_result(
+        "  /s: passes a second; *: as on a machine as fast as in the old run, by reference and matrix products"
+    )
     if any(each.case == ALL_CASES for each in changed):
-        print(f"  {ALL_CASES}: geometric mean over the contestant's rows")
+        print_result(f"  {ALL_CASES}: geometric mean over the contestant's rows")
 
 
 def _print_list(title: str, lines: Sequence[str], shown: int = _SHOWN) -> None:
     if not lines:
         return
-    print(f"\n{title}:")
+    print_result(f"\n{title}:")
     for line in lines[:shown]:
-        print(f"  {_line(line)}")
+        print_result(f"  {_line(line)}")
     if len(lines) > shown:
-        print(f"  … and {len(lines) - shown} more (--json lists all)")
+        print_result(f"  … and {len(lines) - shown} more (--json lists all)")
 
 
 def _percents(ratio: float) -> str:

@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from bench.measure import PeerError
 from bench.openers import MASKS, OPENERS, Opener
 from bench.record import Manner
 from runtime.bundle import EMBEDDING, FILL_MASK, open_bundle
+from runtime.console import print_json, print_note, print_result
 
 __all__ = ["NAME", "SUMMARY", "add_options", "check_manners", "print_manners", "run"]
 
@@ -189,7 +189,7 @@ def run(options: argparse.Namespace) -> int:
     python = options.python or peers_python()
     manners = check_manners(options.bundle, Path(python) if python else None, options.seconds)
     if options.json:
-        print(json.dumps([asdict(manner) for manner in manners], indent=2, ensure_ascii=False))
+        print_json([asdict(manner) for manner in manners])
     else:
         print_manners(manners)
     return int(any(manner.opens is False or manner.same is False for manner in manners))
@@ -198,7 +198,7 @@ def run(options: argparse.Namespace) -> int:
 def print_manners(manners: Sequence[Manner]) -> None:
     """A line for each tool, and how to ask it or why not."""
     if not manners:
-        print("The bundle has no text part for other tools to open.", file=sys.stderr)
+        print_note("The bundle has no text part for other tools to open.")
     for manner in manners:
         if manner.opens is None:
             verdict = "not tried"
@@ -208,4 +208,4 @@ def print_manners(manners: Sequence[Manner]) -> None:
             verdict = "opens, other numbers"
         else:
             verdict = f"opens, the same numbers (largest difference {manner.max_abs:.1e})"
-        print(f"{manner.tool} {manner.version}".rstrip() + f": {verdict}\n    {manner.reason}")
+        print_result(f"{manner.tool} {manner.version}".rstrip() + f": {verdict}\n    {manner.reason}")

@@ -141,7 +141,7 @@ def _run(arguments: list[str], what: str, progress: Callable[[str], None]) -> No
             for line in process.stdout or ():
                 if not line.startswith("["):
                     said = (said + line)[-_SAID:]
-                elif line.endswith("…\n"):
+                elif line.endswith(("…\n", "...\n")):  # where the encoding lacks it
                     progress(f"  {line.strip()}")
         except BaseException:
             process.terminate()  # an export that is told to stop removes what it began

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import shlex
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -17,6 +16,8 @@ from bench.pages import write_pages
 from bench.record import MEASURED, Report
 from bench.session import Request, measure
 from bench.workloads import WORKLOADS
+from runtime.command_line import INTERRUPTED
+from runtime.console import print_note, report_written
 from runtime.cores import default_threads
 
 __all__ = ["NAME", "SUMMARY", "add_options", "run"]
@@ -24,7 +25,6 @@ __all__ = ["NAME", "SUMMARY", "add_options", "run"]
 NAME = "run"
 SUMMARY = "measure this engine beside what users run today, and write report.html, report.md and report.json"
 
-_INTERRUPTED = 130
 # Cases named in a line.
 _SHOWN = 3
 
@@ -88,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
     began = time.monotonic()
 
     def progress(message: str) -> None:
-        print(f"[{time.monotonic() - began:5.0f} s] {message}", file=sys.stderr, flush=True)
+        print_note(f"[{time.monotonic() - began:5.0f} s] {message}")
 
     try:
         report = measure(request, work, options.out, progress)
@@ -97,20 +97,21 @@ def run(options: argparse.Namespace) -> int:
             shutil.rmtree(work, ignore_errors=True)
     pages = write_pages(report, options.out)
     _print(report, options.out / "report.html" if pages else options.out)
-    return _INTERRUPTED if report.partial == "interrupted" else 0
+    return INTERRUPTED if report.partial == "interrupted" else 0
 
 
 def _print(report: Report, page: Path) -> None:
     for each in headlines(report):
         ours, theirs = (report.contestant(name).label for name in (each.ours, each.theirs))
         ratio = each.ratio
-        print(f"{each.question}: {ratio.value:.2f} × ({ratio.low:.2f}–{ratio.high:.2f}), {ours} against {theirs}")
+        times = f"{ratio.value:.2f} × ({ratio.low:.2f}–{ratio.high:.2f})"
+        report_written(f"{each.question}: {times}, {ours} against {theirs}")
     for (name, status, reason), cases in _unmeasured(report).items():
         more = f" and {len(cases) - _SHOWN} more" if len(cases) > _SHOWN else ""
-        print(f"{report.contestant(name).label}: {status} in {', '.join(cases[:_SHOWN])}{more}: {reason}")
+        report_written(f"{report.contestant(name).label}: {status} in {', '.join(cases[:_SHOWN])}{more}: {reason}")
     if report.partial:
-        print(f"PARTIAL: {report.partial}")
-    print(f"Report: {page}  ({report.seconds:.0f} s)")
+        report_written(f"PARTIAL: {report.partial}")
+    report_written(f"Report: {page}  ({report.seconds:.0f} s)")
 
 
 def _unmeasured(report: Report) -> dict[tuple[str, str, str], list[str]]:

@@ -37,7 +37,8 @@ def main(spec: dict[str, Any]) -> None:
     os.dup2(2, 1)
 
     def report(**found: Any) -> None:
-        print(json.dumps(found), file=reports, flush=True)
+        reports.write(json.dumps(found) + "\n")
+        reports.flush()
 
     from bench.peers import PEERS
 

@@ -5,91 +5,81 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib
-import json
-import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from export.families import FAMILIES
-from runtime.errors import CxrEngineError, MissingExtraError
+from runtime.command_line import run_command_line
+from runtime.console import print_json, print_result
+from runtime.errors import MissingExtraError
+from runtime.parsing import CommandParser
 from runtime.providers import PROVIDERS
 
 # export.lower.PRECISIONS, which needs torch to import; a test compares them.
 _PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int8-dynamic")
-_INTERRUPTED = 130
-_TERMINATED = 143
+# Those beside the export itself, with what they do.
+_COMMANDS = {"verify": "Verifying", "tensorrt": "Building engines"}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return the exit status: 0 done, 1 failed (no bundle was left), 2 wrong usage."""
+    """Run the command line and return the exit status, see `run_command_line`; where it failed no bundle was left."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["verify"]:
-        return _run("Verifying", "verify", arguments[1:])
-    if arguments[:1] == ["tensorrt"]:
-        return _run("Building engines", "tensorrt", arguments[1:])
+    if arguments and arguments[0] in _COMMANDS:
+        return run_command_line(lambda: _run(*arguments))
+    return run_command_line(lambda: _export(arguments), undone="; no bundle was written")
+
+
+def _export(arguments: list[str]) -> None:
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.list:
         _print_families()
-        return 0
+        return
     if options.family is None:
         parser.error("name a system, or see them with --list")
     if options.checkpoint is None or options.out is None:
         parser.error("--checkpoint and --out are needed")
     _check_lowering(parser, options)
-    # An export that is told to stop removes what it began; see export.build.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
     started = time.monotonic()
     try:
-        try:
-            from export.build import CalibrationSources, export_bundle
-            from export.lower import Lowering
-        except ImportError as error:
-            raise MissingExtraError("Exporting", error.name or str(error), "export") from error
-        manifest = export_bundle(
-            FAMILIES[options.family],
-            options.checkpoint,
-            options.out,
+        from export.build import CalibrationSources, export_bundle
+        from export.lower import Lowering
+    except ImportError as error:
+        raise MissingExtraError("Exporting", error.name or str(error), "export") from error
+    manifest = export_bundle(
+        FAMILIES[options.family],
+        options.checkpoint,
+        options.out,
+        seed=options.seed,
+        revision=options.revision,
+        provider=options.provider,
+        force=options.force,
+        lowering=Lowering(options.precision, options.tier, options.target == "tensorrt"),
+        calibration=CalibrationSources(
+            text=options.calibration_text,
+            column=options.calibration_column,
+            images=options.calibration_images,
+            texts=options.calibration_texts,
+            texts_held_out=options.held_out_texts,
+            images_count=options.calibration_image_count,
+            images_held_out=options.held_out_image_count,
             seed=options.seed,
-            revision=options.revision,
-            provider=options.provider,
-            force=options.force,
-            lowering=Lowering(options.precision, options.tier, options.target == "tensorrt"),
-            calibration=CalibrationSources(
-                text=options.calibration_text,
-                column=options.calibration_column,
-                images=options.calibration_images,
-                texts=options.calibration_texts,
-                texts_held_out=options.held_out_texts,
-                images_count=options.calibration_image_count,
-                images_held_out=options.held_out_image_count,
-                seed=options.seed,
-            ),
-        )
-    except CxrEngineError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:  # a full disk, say
-        print(f"{type(error).__name__}: {error}; no bundle was written.", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("Interrupted; no bundle was written.", file=sys.stderr)
-        return _INTERRUPTED
+        ),
+    )
     from export.summary import print_summary
 
     seconds = time.monotonic() - started
     if options.json:
         report: dict[str, Any] = {"bundle": str(options.out), "seconds": round(seconds, 1)}
-        print(json.dumps(report | dataclasses.asdict(manifest), indent=2, ensure_ascii=False))
+        print_json(report | dataclasses.asdict(manifest))
     else:
         print_summary(manifest, options.out, seconds)
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m export",
         description="Export CXR-BERT and BioViL checkpoints to a checked bundle of ONNX files.",
         epilog="Example: python -m export biovil --checkpoint microsoft/BiomedVLP-CXR-BERT-specialized "
@@ -161,21 +151,14 @@ def _check_lowering(parser: argparse.ArgumentParser, options: argparse.Namespace
             parser.error(f"--calibration-{name}: fp32 needs no calibration; name other precisions with --precision")
 
 
-def _run(purpose: str, command: str, arguments: list[str]) -> int:
+def _run(command: str, *arguments: str) -> int:
     """Run another command, the module of this package with that name, and return its exit status."""
     try:
-        try:
-            module = importlib.import_module(f"export.{command}")
-        except ImportError as error:
-            raise MissingExtraError(purpose, error.name or str(error), "export") from error
-        status: int = module.main(arguments)
-        return status
-    except (CxrEngineError, OSError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return _INTERRUPTED
+        module = importlib.import_module(f"export.{command}")
+    except ImportError as error:
+        raise MissingExtraError(_COMMANDS[command], error.name or str(error), "export") from error
+    status: int = module.main(list(arguments))
+    return status
 
 
 def _precisions(text: str) -> tuple[str, ...]:
@@ -209,7 +192,7 @@ def _print_families() -> None:
         rows.append((family.name, parts, f"{family.hub.repo}@{family.hub.revision}", family.summary))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for row in rows:
-        print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]))
+        print_result("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]))
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -15,8 +15,11 @@ from PIL import Image
 from export.families import FAMILIES
 from export.phantom import chest_phantom
 from export.random_checkpoint import RANDOM_MARKER, write_random_checkpoint
-from runtime.errors import CxrEngineError
+from runtime.command_line import run_command_line
+from runtime.console import report_written, result_descriptor
+from runtime.errors import InputError
 from runtime.manifest import MANIFEST_NAME, Manifest
+from runtime.parsing import CommandParser
 
 _PHRASE = "Patchy opacity in the right lower lung zone"
 _SENTENCES = (
@@ -33,27 +36,30 @@ _BANNER = """
 !!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!"""
 
 
-def main() -> int:
-    """Run the demo and return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m export.demo", description=__doc__)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status, see `run_command_line`."""
+    return run_command_line(lambda: _demo(arguments))
+
+
+def _demo(arguments: Sequence[str] | None) -> int:
+    parser = CommandParser(prog="python -m export.demo", description=__doc__)
     parser.add_argument("--checkpoint", help="hub id or folder (default: an untrained checkpoint, written first)")
     parser.add_argument("--image", help="radiograph to use (default: a synthetic one)")
     parser.add_argument("--phrase", default=_PHRASE, help=f"phrase to ground ({_PHRASE})")
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for everything made (demo)")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     started = time.monotonic()
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
 
     image = options.image
     if image and not Path(image).is_file():
-        print(f"IMAGE={image}: there is no such file.", file=sys.stderr)
-        return 1
+        raise InputError(f"There is no image {image}.")
     checkpoint = options.checkpoint or str(_write_checkpoint(out / "checkpoint"))
     if not image:
         image = str(out / "radiograph.png")
         Image.fromarray(chest_phantom(1100, 960, _SEED, opacity=(0.62, 0.27))).save(image)
-        print(f"Drew a synthetic radiograph: {image}")
+        report_written(f"Drew a synthetic radiograph: {image}")
 
     bundle = out / "bundle"
     picture = out / "grounding.png"
@@ -65,24 +71,26 @@ def main() -> int:
         ["runtime", "similarity", str(bundle), image, options.phrase],
         ["runtime", "ground", str(bundle), image, options.phrase, "--out", str(picture)],
     )
-    for module, *arguments in commands:
-        print(f"\n$ {_python()} -m {module} {shlex.join(arguments)}", flush=True)
-        status = subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode
+    for module, *command in commands:
+        report_written(f"\n$ {_python()} -m {module} {shlex.join(command)}")
+        status = subprocess.run(
+            [sys.executable, "-m", module, *command], check=False, stdout=result_descriptor()
+        ).returncode
         if status:
             return status
 
-    print(f"\nDone in {time.monotonic() - started:.0f} s. Look at {picture}; everything is in {out}/:")
+    report_written(f"\nDone in {time.monotonic() - started:.0f} s. Look at {picture}; everything is in {out}/:")
     for name, what in (
         ("bundle/", "the ONNX bundle, for runtime.load()"),
         ("texts.npy", "text embeddings, float32 (3, 128), ids in texts.ids.txt"),
         ("images.npy", "image embeddings, float32 (1, 128), ids in images.ids.txt"),
         ("grounding.png", "where the image resembles the phrase"),
     ):
-        print(f"  {name:15} {what}")
+        report_written(f"  {name:15} {what}")
     manifest_path = bundle / MANIFEST_NAME
     if Manifest.from_json(manifest_path.read_text(encoding="utf-8"), manifest_path).source.kind == "random":
-        print(_BANNER)
-    print("For research only, not for clinical use.")
+        report_written(_BANNER)
+    report_written("For research only, not for clinical use.")
     return 0
 
 
@@ -98,9 +106,9 @@ def _texts() -> list[str]:
 
 def _write_checkpoint(folder: Path) -> Path:
     if (folder / RANDOM_MARKER).is_file():
-        print(f"Using the untrained checkpoint in {folder} (seed {_SEED})")
+        report_written(f"Using the untrained checkpoint in {folder} (seed {_SEED})")
         return folder
-    print(f"Writing an untrained checkpoint in the hub's layout (seed {_SEED}): {folder}", flush=True)
+    report_written(f"Writing an untrained checkpoint in the hub's layout (seed {_SEED}): {folder}")
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     write_random_checkpoint(partial, FAMILIES["biovil"], _SEED)
@@ -109,9 +117,4 @@ def _write_checkpoint(folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except CxrEngineError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(main())

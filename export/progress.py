@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from runtime.console import note_stream
+
 __all__ = ["Steps"]
 
 
@@ -16,7 +18,7 @@ class Steps:
     """Numbered steps, shown on standard error."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
+        self.console = console or Console(file=note_stream())
         self._done = 0
 
     @contextmanager

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
 from rich.table import Table
 
+from runtime.console import report_stream
 from runtime.manifest import Artifact, Manifest, ParityRecord
 
 __all__ = ["print_summary", "report_console"]
@@ -15,9 +17,9 @@ __all__ = ["print_summary", "report_console"]
 _WIDTH = 132
 
 
-def report_console() -> Console:
-    """Standard output; wide enough for the tables where it goes to a file."""
-    console = Console()
+def report_console(stream: TextIO) -> Console:
+    """For `report_stream` or `result_stream`: wide enough for the tables where it is no terminal."""
+    console = Console(file=stream)
     if not console.is_terminal:
         console.width = _WIDTH
     return console
@@ -25,7 +27,7 @@ def report_console() -> Console:
 
 def print_summary(manifest: Manifest, out: Path, seconds: float) -> None:
     """Print artifacts with size, operators and parity figures, and where the bundle is."""
-    console = report_console()
+    console = report_console(report_stream())
     artifacts = Table(title="Artifacts", title_justify="left")
     figures = Table(title="Compared with PyTorch (packed graphs: with their plain twins)", title_justify="left")
     for heading in ("file", "precision", "size", "operators", "opset"):

@@ -16,8 +16,6 @@ The price is that ONNX Runtime still reads the ONNX graph when a session opens.
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -25,9 +23,11 @@ from pathlib import Path
 
 from runtime.bundle import Bundle, open_bundle
 from runtime.cache import CACHE_VARIABLE, cache_folder
+from runtime.console import print_json, print_note, report_written
 from runtime.cores import default_threads
 from runtime.errors import InputError, ProviderError
 from runtime.gpu import Shapes
+from runtime.parsing import CommandParser
 from runtime.precision import choose_precision
 from runtime.providers import PROVIDERS, unavailable_reason
 from runtime.session import SessionOptions
@@ -83,7 +83,7 @@ def build_engines(bundle: Path, precision: str, max_batch: int | None, lengths: 
         folder = model_folder(top, model)
         save_shapes(folder, shapes)
         is_text = choice.part == "text"
-        print(f"Building the engines of {choice}; this takes minutes …", file=sys.stderr)
+        print_note(f"Building the engines of {choice}; this takes minutes …")
         started = time.monotonic()
         _TENSORRT.open(model, SessionOptions(default_threads(), choice.precision))
         yield Built(
@@ -121,15 +121,15 @@ def main(arguments: list[str]) -> int:
         built.append(each)
         if not options.json:
             tokens = f", up to {' and '.join(map(str, each.lengths))} tokens" if each.lengths else ""
-            print(f"{each.part} {each.precision}: batches of {each.max_batch}{tokens}; {each.seconds:.0f} s")
-            print(f"  → {each.folder}")
+            report_written(f"{each.part} {each.precision}: batches of {each.max_batch}{tokens}; {each.seconds:.0f} s")
+            report_written(f"  → {each.folder}")
     if options.json:
-        print(json.dumps([asdict(each) for each in built], indent=2, ensure_ascii=False))
+        print_json([asdict(each) for each in built])
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m export tensorrt",
         description="Build TensorRT's engines of a bundle ahead of time, for the GPU of this machine, and keep them in "
         f"the user's cache folder ({CACHE_VARIABLE} names another). Sessions build what they do not find there. "

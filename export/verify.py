@@ -22,8 +22,10 @@ from export.sentences import TRIPLETS
 from export.summary import report_console
 from export.text_part import text_judge
 from runtime.bundle import FILL_MASK, PACKED, Bundle, open_bundle
+from runtime.console import print_json, print_result, result_stream
 from runtime.errors import BundleError
 from runtime.manifest import Artifact, FidelityRecord, ParityRecord
+from runtime.parsing import CommandParser
 from runtime.providers import PROVIDERS, Provider, choose_provider, default_threads
 from runtime.session import Session, SessionOptions
 from runtime.tokenization import Tokenizer
@@ -208,15 +210,15 @@ def main(arguments: list[str]) -> int:
     )
     missed = [f"{each.file} on {each.found.provider}: {line}" for each in verified for line in each.missed]
     if options.json:
-        print(json.dumps({"missed": missed, "artifacts": [dataclasses.asdict(each) for each in verified]}, indent=2))
+        print_json({"missed": missed, "artifacts": [dataclasses.asdict(each) for each in verified]})
     else:
-        report_console().print(_table(verified))
-        print("\n".join(missed) or "Every gate that held at the export holds here.")
+        report_console(result_stream()).print(_table(verified))
+        print_result("\n".join(missed) or "Every gate that held at the export holds here.")
     return 1 if missed else 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m export verify",
         description="Measure a bundle's fidelity on this machine: int8 results differ between processors and data.",
     )

@@ -7,45 +7,29 @@ import sys
 from collections.abc import Sequence
 
 from runtime.arguments import RESEARCH_ONLY
+from runtime.command_line import run_command_line
 from runtime.commands import COMMANDS
-from runtime.errors import CxrEngineError
-from runtime.termination import Terminated
-
-_INTERRUPTED = 130
-_TERMINATED = 143
+from runtime.parsing import CommandParser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        The exit status: 0 done (also where bad items were left out as asked), 1 failed, 2 wrong usage, 130 interrupted,
-        143 ended by SIGTERM.
+        The exit status, see `run_command_line`.
     """
-    options = _parse(arguments)
-    try:
-        options.run(options)
-    except CxrEngineError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output left, as `head` does
-        return 1
-    except OSError as error:  # a full disk, say
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return _INTERRUPTED
-    except Terminated:
-        print("Terminated.", file=sys.stderr)
-        return _TERMINATED
-    return 0
+
+    def run() -> int | None:
+        options = _parse(arguments)
+        status: int | None = options.run(options)
+        return status
+
+    return run_command_line(run)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse; inputs may stand among the options, which argparse (before 3.12) takes for too many arguments."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m runtime", description=f"Run CXR-BERT and BioViL from a bundle. {RESEARCH_ONLY}"
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable
 
+from runtime.console import print_note
 from runtime.dicom_options import PADDING
 from runtime.engine import Engine
 from runtime.loading import load
@@ -21,6 +21,7 @@ __all__ = [
     "add_columns",
     "add_engine_options",
     "add_force",
+    "as_text",
     "columns",
     "load_engine",
     "positive",
@@ -143,8 +144,19 @@ def load_engine(options: argparse.Namespace, parts: Iterable[str] | None) -> Eng
         share=options.share,
     )
     if engine.manifest.source.kind == "random":
-        print(RANDOM_WEIGHTS, file=sys.stderr)
+        print_note(RANDOM_WEIGHTS)
     return engine
+
+
+def as_text(argument: str) -> str:
+    """The value of an argument that is a text: UTF-8 even where the locale's encoding is another and cannot hold it.
+
+    Names of files stay as Python gives them, since it would not find them otherwise.
+    """
+    try:
+        return argument.encode("ascii", "surrogateescape").decode("utf-8")
+    except UnicodeError:
+        return argument
 
 
 def positive(text: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.archive import Reject, reject_line
+from runtime.console import print_note
 from runtime.engine import Engine
 from runtime.errors import Fault, InputError, MissingExtraError
 from runtime.items import Stream
@@ -103,13 +103,13 @@ def settle_rejects(
     if file is not None:
         with whole_file(file, replace) as partial:
             partial.write_bytes(b"".join(map(reject_line, rejects)))
-        print(f"{len(rejects)} of {total} {part}s cannot be used → {file}", file=sys.stderr)
+        print_note(f"{len(rejects)} of {total} {part}s cannot be used → {file}")
         return
     faults = [Fault(reject.index, reject.id, reject.reason) for reject in rejects]
     error = InputError.from_faults(f"{part}s", faults, total, shown=None)
     if not skip_bad:
         raise InputError(f"{error}\nNothing was written. Leave these out with --skip-bad.", faults)
-    print(f"Skipped: {error}", file=sys.stderr)
+    print_note(f"Skipped: {error}")
 
 
 def embed_items(

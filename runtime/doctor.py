@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import sys
 import textwrap
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from importlib import metadata
 from typing import Any
 
 from runtime.bundle import open_bundle
+from runtime.console import print_result
 from runtime.cores import find_cores, memory_limit
 from runtime.decision import decide
 from runtime.errors import CxrEngineError
@@ -207,7 +207,7 @@ def print_report(report: dict[str, Any]) -> None:
     _row("memory", f"{total}, {limit}")
     _row("GPU", f"{gpu['name']}, compute capability {gpu['capability']}" if gpu else "no NVIDIA GPU or no driver")
     _row("packages", ", ".join(f"{name} {version}" for name, version in report["packages"].items()))
-    print("engines")
+    print_result("engines")
     for name, engine in report["engines"].items():
         if engine["runs"]:
             bf16 = "computes in bf16" if engine["bf16"] == "yes" else f"no bf16: {engine['bf16'].partition(': ')[2]}"
@@ -241,10 +241,7 @@ def _is_news(step: dict[str, Any], report: dict[str, Any]) -> bool:
 
 
 def _row(label: str, text: str) -> None:
-    # Paths and errors hold characters that a terminal may not have; a report with a ? is better than none.
-    encoding = sys.stdout.encoding or "utf-8"
-    text = text.encode(encoding, "replace").decode(encoding)
     lines = textwrap.wrap(text, _WIDTH - _COLUMN, break_long_words=False, break_on_hyphens=False) or [""]
-    print(f"{label:{_COLUMN}}{lines[0]}")
+    print_result(f"{label:{_COLUMN}}{lines[0]}")
     for line in lines[1:]:
-        print(f"{'':{_COLUMN}}{line}")
+        print_result(f"{'':{_COLUMN}}{line}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from runtime.archive import REJECTS, Archive, Reject
 from runtime.chunks import embed_items, embed_stream, settle_rejects
+from runtime.console import print_note, report_written
 from runtime.digests import image_stamps, items_digest, model_digest
 from runtime.engine import Engine
 from runtime.errors import InputError
@@ -56,7 +56,8 @@ def embed_to_file(
     if not kept:
         raise InputError("Nothing is left to write." if rejects else _nothing(stream))
     files = write_embeddings(out, kept, np.concatenate(rows), _metadata(engine, stream.part), replace)
-    print(f"{len(kept)} {stream.part} embeddings → {' and '.join(map(str, files))}  [{_how(engine, stream.part)}]")
+    names = " and ".join(map(str, files))
+    report_written(f"{len(kept)} {stream.part} embeddings → {names}  [{_how(engine, stream.part)}]")
 
 
 def embed_to_folder(
@@ -100,26 +101,25 @@ def embed_to_folder(
     }
     with Archive(out, settings, _metadata(engine, stream.part), resume, force) as archive:
         if archive.finished:
-            print("All of it was done before.", file=sys.stderr)
+            print_note("All of it was done before.")
         else:
             try:
                 _fill(engine, stream, archive, part_rows, skip_bad)
             except InputError:
                 raise  # resuming would not help
             except BaseException:
-                print(
+                print_note(
                     f"Stopped with {len(archive.parts)} parts ({archive.items:,} items) in {out}. The same command "
-                    "with --resume goes on from there.",
-                    file=sys.stderr,
+                    "with --resume goes on from there."
                 )
                 raise
         rejected = archive.items - archive.embedded
         if rejected:
-            print(f"{rejected} of {archive.items} {stream.part}s cannot be used → {out / REJECTS}", file=sys.stderr)
+            print_note(f"{rejected} of {archive.items} {stream.part}s cannot be used → {out / REJECTS}")
         if not archive.embedded:
             raise InputError("Nothing could be embedded." if rejected else _nothing(stream))
         parts = f"{len(archive.parts)} part{'s' if len(archive.parts) > 1 else ''} in {out}"
-        print(f"{archive.embedded} {stream.part} embeddings → {parts}  [{_how(engine, stream.part)}]")
+        report_written(f"{archive.embedded} {stream.part} embeddings → {parts}  [{_how(engine, stream.part)}]")
 
 
 def _fill(engine: Engine, stream: Stream, archive: Archive, part_rows: int, skip_bad: bool) -> None:

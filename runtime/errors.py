@@ -3,10 +3,11 @@
 Each message names the thing, what came, what was expected and the next step.
 
     CxrEngineError
-    ├── BundleError        the bundle is missing, incomplete, changed, too new, or lacks the part asked for
-    ├── ProviderError      the inference engine asked for cannot run here
-    ├── MissingExtraError  an optional package is needed and not installed
-    └── InputError         texts, images or arrays that cannot be used (also a ValueError)
+    ├── BundleError          the bundle is missing, incomplete, changed, too new, or lacks the part asked for
+    ├── ProviderError        the inference engine asked for cannot run here
+    ├── MissingExtraError    an optional package is needed and not installed
+    ├── InputError           texts, images or arrays that cannot be used (also a ValueError)
+    └── StandardOutputError  a command's result cannot be printed; of command lines alone
 """
 
 from __future__ import annotations
@@ -14,7 +15,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["BundleError", "CxrEngineError", "DecodeError", "Fault", "InputError", "MissingExtraError", "ProviderError"]
+__all__ = [
+    "BundleError",
+    "CxrEngineError",
+    "DecodeError",
+    "Fault",
+    "InputError",
+    "MissingExtraError",
+    "ProviderError",
+    "StandardOutputError",
+]
 
 _SHOWN_FAULTS = 20
 
@@ -39,6 +49,10 @@ class MissingExtraError(CxrEngineError):
             f"{purpose} needs the package '{package}', which is not installed. "
             f"Install it with: pip install 'cxr-engine[{extra}]'"
         )
+
+
+class StandardOutputError(CxrEngineError):
+    """A command's result cannot be written to standard output: it is closed, or its disk is full."""
 
 
 class DecodeError(ValueError):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from runtime.console import print_result
 from runtime.evaluation import Evaluation
 from runtime.truth import Matches, TruthTable
 
@@ -29,15 +30,15 @@ def describe_evaluation(evaluation: Evaluation, table: TruthTable, matches: Matc
 def print_evaluation(evaluation: Evaluation, table: TruthTable, matches: Matches) -> None:
     """Print a line a label, the means, and what does not match."""
     width = max(len(each.label) for each in evaluation.labels) + 2
-    print(f"\n{'label':<{width}}{'images':>8}{'positive':>10}{'AUROC':>8}{'accuracy':>10}{'left out':>10}")
+    print_result(f"\n{'label':<{width}}{'images':>8}{'positive':>10}{'AUROC':>8}{'accuracy':>10}{'left out':>10}")
     for each in evaluation.labels:
-        print(
+        print_result(
             f"{each.label:<{width}}{each.images:>8}{each.positives:>10}{_shown(each.auroc):>8}"
             f"{_shown(each.accuracy):>10}{each.uncertain + each.blank:>10}"
         )
-    print(f"{'mean':<{width}}{'':>18}{_shown(evaluation.mean_auroc):>8}{_shown(evaluation.mean_accuracy):>10}")
+    print_result(f"{'mean':<{width}}{'':>18}{_shown(evaluation.mean_auroc):>8}{_shown(evaluation.mean_accuracy):>10}")
     for line in _notes(evaluation, table, matches):
-        print(line)
+        print_result(line)
 
 
 def _notes(evaluation: Evaluation, table: TruthTable, matches: Matches) -> Iterator[str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from io import TextIOWrapper
 from pathlib import Path
 
+from runtime.console import print_note
 from runtime.errors import InputError
 
 __all__ = ["LOCK", "lock_folder"]
@@ -32,5 +32,5 @@ def lock_folder(folder: Path) -> TextIOWrapper:
         stream.close()
         raise InputError(f"Another process is writing to {folder}. Wait until it ends, or end it.") from None
     except OSError as error:  # some network file systems
-        print(f"{folder} cannot be locked ({error.strerror}): let no other run write there.", file=sys.stderr)
+        print_note(f"{folder} cannot be locked ({error.strerror}): let no other run write there.")
     return stream

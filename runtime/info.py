@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from runtime.bundle import FILL_MASK, PACKED, Bundle, open_bundle
+from runtime.console import print_result
 from runtime.errors import BundleError, ProviderError
 from runtime.precision import MEAN_COSINE, MIN_FIDELITY, choose_precision, format_cosine
 from runtime.providers import PROVIDERS, Provider, unavailable_reason
@@ -97,7 +98,7 @@ def _print_origin(description: dict[str, Any]) -> None:
         "random": f"RANDOM WEIGHTS, seed {source['seed']}: answers mean nothing",
     }.get(source["kind"], f"{source['kind']} '{source['name']}'")
     published = {True: "yes (md5 agrees)", False: "no", None: "not compared"}[source["published"]]
-    print(f"{description['bundle']}: {manifest['family']}, schema {manifest['schema_version']}")
+    print_result(f"{description['bundle']}: {manifest['family']}, schema {manifest['schema_version']}")
     _row("  weights", f"{origin}; the published image weights: {published}")
     _row("  exported", f"{manifest['created']} with torch {manifest['versions'].get('torch', '?')}")
     _row("  files", f"{description['verified_files']}, {description['bytes'] / 1e6:.1f} MB, sha256 verified")
@@ -157,14 +158,15 @@ def _print_trials(provider: str, trials: Sequence[dict[str, Any]]) -> None:
     title = f"tried on {provider}"
     width = min(max(len(name) for name in (title, *(trial["recipe"] for trial in best))), _RECIPE_WIDTH)
     margin = " " * _COLUMN
-    print(f"{margin}{title:{width}}", *(f"{title:>11}" for title in _TRIAL_FIGURES.values()), f"{'ms':>8}")
+    heads = [f"{margin}{title:{width}}", *(f"{name:>11}" for name in _TRIAL_FIGURES.values()), f"{'ms':>8}"]
+    print_result(" ".join(heads))
     for trial in best:
         recipe = textwrap.shorten(trial["recipe"], width, placeholder="…")
         cells = [f"{_figure(name, trial['figures'].get(name)):>11}" for name in _TRIAL_FIGURES]
         accepted = ["accepted"] if trial["accepted"] else []
-        print(f"{margin}{recipe:{width}}", *cells, f"{trial['milliseconds']:8.1f}", *accepted)
+        print_result(" ".join([f"{margin}{recipe:{width}}", *cells, f"{trial['milliseconds']:8.1f}", *accepted]))
     if len(best) < len(trials):
-        print(f"{margin}and {len(trials) - len(best)} more, each beaten in both")
+        print_result(f"{margin}and {len(trials) - len(best)} more, each beaten in both")
 
 
 def _beats(other: dict[str, Any], trial: dict[str, Any]) -> bool:
@@ -182,7 +184,7 @@ def _print_engines(description: dict[str, Any]) -> None:
     asked = f"precision {description['precision']}"
     if description["precision"] == "auto":
         asked += f" and a mean cosine of at least {description['min_fidelity']:g}"
-    print(f"engines here, with {asked}")
+    print_result(f"engines here, with {asked}")
     for provider, reason in description["providers"].items():
         if reason is not None:
             _row(f"    {provider}", f"no: {reason}")
@@ -208,6 +210,6 @@ def _row(label: str, text: str) -> None:
     """A label and a text in the column beside it, wrapped to the width."""
     beside = max(len(label), _COLUMN)
     lines = textwrap.wrap(text, _WIDTH - beside, break_long_words=False, break_on_hyphens=False)
-    print(f"{label:{beside}}{lines[0] if lines else ''}")
+    print_result(f"{label:{beside}}{lines[0] if lines else ''}")
     for line in lines[1:]:
-        print(f"{'':{beside}}{line}")
+        print_result(f"{'':{beside}}{line}")

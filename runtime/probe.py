@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from runtime.console import print_json
+
 __all__ = ["INPUT", "MODEL", "OUTPUT", "probe", "probe_apart"]
 
 # ONNX, opset 18: y = Relu(x · [[1, 2], [3, -4]]), float32 (batch, 2). A test reads it with the package onnx.
@@ -76,4 +78,4 @@ def probe_apart(name: str) -> str | None:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"fault": probe(sys.argv[1])}))
+    print_json({"fault": probe(sys.argv[1])}, indent=None)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from types import TracebackType
 from typing import Any
+
+from runtime.console import note_stream, print_note
 
 __all__ = ["Progress"]
 
@@ -34,10 +35,11 @@ class Progress:
         self._bar: Any = None
 
     def __enter__(self) -> Progress:
-        if sys.stderr.isatty():
+        stream = note_stream()
+        if stream.isatty():
             from tqdm import tqdm
 
-            self._bar = tqdm(total=self._total, initial=self._done, unit=f" {self._unit}s")
+            self._bar = tqdm(file=stream, total=self._total, initial=self._done, unit=f" {self._unit}s")
         return self
 
     def __exit__(
@@ -53,7 +55,7 @@ class Progress:
             self._bar.update(items)
         elif (now := time.monotonic()) - self._printed >= _SECONDS_BETWEEN_LINES:
             self._printed = now
-            print(self._line(now - self._started), file=sys.stderr, flush=True)
+            print_note(self._line(now - self._started))
 
     def _line(self, seconds: float) -> str:
         rate = (self._done - self._initial) / seconds

@@ -10,12 +10,12 @@ import csv
 import io
 import json
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeAlias
 
+from runtime.console import standard_input
 from runtime.errors import MissingExtraError
 
 __all__ = ["TABLES", "Columns", "Item", "Table", "Unusable", "count_lines", "read_lines", "read_stdin", "read_table"]
@@ -223,7 +223,7 @@ def read_lines(path: Path) -> Iterator[Item]:
 
 def read_stdin() -> Iterator[Item]:
     """The lines of standard input, which is left open."""
-    stream = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", errors="surrogateescape")
+    stream = io.TextIOWrapper(standard_input(), encoding="utf-8-sig", errors="surrogateescape")
     try:
         yield from _numbered("-", stream)
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from runtime.console import report_written
 from runtime.precision import format_cosine
 from runtime.tune import Report
 from runtime.tuned import Row
@@ -56,19 +57,19 @@ def print_report(report: Report) -> None:
             for place, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
         mark = "  chosen" if number and report.tuning.rows[number - 1] in chosen else ""
-        print("  ".join(cells) + mark)
-    print(
+        report_written("  ".join(cells) + mark)
+    report_written(
         "batch: tokens of a text call, images of an image call; relative: rate as a share of the best; "
         "alone: one text of 16 tokens, or one image"
     )
     for each in report.passed_over:
-        print(f"passed over: {each.part} {each.precision} on {each.provider}: {each.reason}")
+        report_written(f"passed over: {each.part} {each.precision} on {each.provider}: {each.reason}")
     if report.left_out:
-        print(
+        report_written(
             f"the budget ended after {report.seconds:.0f} s: {report.left_out} settings were not measured; "
             "a larger --budget compares more"
         )
-    print(f"with threads={report.threads} auto takes {report.reason}")
+    report_written(f"with threads={report.threads} auto takes {report.reason}")
 
 
 def _cells(report: Report, row: Row) -> tuple[str, ...]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +14,7 @@ from bench.loadgen.spec import Spec
 from bench.loadgen.systems import SYSTEMS
 from bench.record import LoadGenRun
 from runtime.bundle import open_bundle
+from runtime.console import print_json, print_note, print_result
 from runtime.cores import default_threads
 
 __all__ = ["NAME", "SUMMARY", "add_options", "run"]
@@ -72,9 +71,9 @@ def run(options: argparse.Namespace) -> int:
     for system in systems:
         for each in loadgen_runs(_spec(options, system, [(name, mode) for mode in modes for name in scenarios])):
             found.append(each)
-            print(f"  {each.system} {each.scenario} {each.mode}: done", file=sys.stderr, flush=True)
+            print_note(f"  {each.system} {each.scenario} {each.mode}: done")
     if options.json:
-        print(json.dumps([asdict(each) for each in found], indent=1, ensure_ascii=False))
+        print_json([asdict(each) for each in found], indent=1)
     else:
         _print(found)
     missed = any(each.passed is False for each in found)
@@ -103,13 +102,13 @@ def _spec(options: argparse.Namespace, system: str, runs: list[tuple[str, str]])
 def _print(runs: Sequence[LoadGenRun]) -> None:
     widths = (6, 13, 24)
     head = " ".join(title.ljust(width) for title, width in zip(("system", "scenario", "engine"), widths, strict=True))
-    print(f"{head} result")
+    print_result(f"{head} result")
     for each in runs:
         cells = (each.system, each.scenario, each.contestant)
         row = " ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
-        print(f"{row} {_accuracy(each) if each.mode == ACCURACY else _performance(each)}")
+        print_result(f"{row} {_accuracy(each) if each.mode == ACCURACY else _performance(each)}")
         if each.reason:
-            print(f"{'':{sum(widths) + 3}}LoadGen: {each.reason}")
+            print_result(f"{'':{sum(widths) + 3}}LoadGen: {each.reason}")
 
 
 def _performance(run: LoadGenRun) -> str:

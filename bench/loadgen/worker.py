@@ -22,6 +22,7 @@ from bench.loadgen.spec import Spec
 from bench.loadgen.systems import SYSTEMS
 from bench.measure import PeerError
 from bench.record import LoadGenRun
+from runtime.console import print_note
 from runtime.errors import CxrEngineError
 
 __all__ = ["bout", "main", "runs"]
@@ -97,10 +98,10 @@ def _start(file: str) -> int:
     try:
         main(Spec.from_json(Path(file).read_text(encoding="utf-8")))
     except (PeerError, CxrEngineError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        print_note(f"{type(error).__name__}: {error}")
         return 1
     except BaseException:
-        traceback.print_exc()
+        print_note(traceback.format_exc())
         return 1
     return 0
 
@@ -108,6 +109,5 @@ def _start(file: str) -> int:
 if __name__ == "__main__":
     os.dup2(2, 1)  # what libraries print, from C too, goes where nobody reads results
     status = _start(sys.argv[1])
-    sys.stderr.flush()
     # A thread of LoadGen that still waits for a failed engine must not keep the process.
     os._exit(status)

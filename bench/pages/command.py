@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench.pages import write_pages
 from bench.record import read_report
+from runtime.console import report_written
 
 __all__ = ["NAME", "SUMMARY", "add_options", "run"]
 
@@ -29,4 +30,4 @@ def run(options: argparse.Namespace) -> None:
     """
     report = read_report(options.report)
     for file in write_pages(report, options.out or options.report.parent):
-        print(file)
+        report_written(file)

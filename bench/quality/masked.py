@@ -6,12 +6,12 @@ Boecking et al. (ECCV 2022, table 2) report this figure for their masked-languag
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from bench.quality.encoders import PYTORCH, add_encoder_options, engine_name, load_text_engine
 from bench.quality.torch_text import torch_masked_accuracy
+from runtime.console import print_json, print_result
 from runtime.cores import default_threads
 from runtime.errors import Fault, InputError
 from runtime.items import collect_items
@@ -74,12 +74,12 @@ def run(options: argparse.Namespace) -> None:
         },
         "weights": engine.manifest.source.kind,
     }
-    print(json.dumps(report, indent=2, ensure_ascii=False)) if options.json else _print(report)
+    print_json(report) if options.json else _print(report)
 
 
 def _print(report: dict[str, Any]) -> None:
     how = "every token in turn" if report["one_at_a_time"] else f"{report['share']:.0%} at once, seed {report['seed']}"
-    print(f"{report['data']}: {report['texts']} texts, left out: {report['skipped']}; masked: {how}")
+    print_result(f"{report['data']}: {report['texts']} texts, left out: {report['skipped']}; masked: {how}")
     width = max(map(len, report["results"]))
     for name, found in report["results"].items():
-        print(f"{name:{width}}  {found['accuracy']:7.2%}  ({found['correct']} of {found['masked']})")
+        print_result(f"{name:{width}}  {found['accuracy']:7.2%}  ({found['correct']} of {found['masked']})")

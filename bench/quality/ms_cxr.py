@@ -8,9 +8,7 @@ beside it, since the findings differ in number. The metrics themselves are `runt
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from bench.quality.ms_cxr_files import find_images
 from bench.quality.ms_cxr_scores import Averages, Evaluation, Maps, average, average_classes, by_class, evaluate
 from bench.quality.ms_cxr_torch import torch_maps
 from runtime.arguments import load_engine, positive
+from runtime.console import print_json, print_note, print_result
 from runtime.cores import default_threads
 from runtime.engine import Engine
 from runtime.errors import InputError
@@ -86,7 +85,7 @@ def run(options: argparse.Namespace) -> None:
     _tell("images that cannot be used", evaluation.unusable)
     _tell("images of another shape, whose boxes may be misplaced", evaluation.misshapen)
     report = _report(options, annotations, there, left_out, evaluation, list(systems), engine)
-    print(json.dumps(report, indent=2, ensure_ascii=False)) if options.json else print_report(report)
+    print_json(report) if options.json else print_report(report)
 
 
 def _systems(engine: Engine, options: argparse.Namespace, phrases: Sequence[str]) -> Mapping[str, Maps]:
@@ -101,7 +100,7 @@ def _systems(engine: Engine, options: argparse.Namespace, phrases: Sequence[str]
 
 def _tell(what: str, names: Sequence[str]) -> None:
     if names:
-        print(f"{what} ({len(names)}): {_few(names)}", file=sys.stderr)
+        print_note(f"{what} ({len(names)}): {_few(names)}")
 
 
 def _few(names: Sequence[str]) -> str:
@@ -168,25 +167,25 @@ def _finite(value: float) -> float | None:
 def print_report(report: Mapping[str, Any]) -> None:
     """Print what --json prints, but for the single phrases, as a table."""
     results = report["results"]
-    print(f"{report['annotations']}: {report['phrases']} phrases of {report['images']} images")
+    print_result(f"{report['annotations']}: {report['phrases']} phrases of {report['images']} images")
     for count, what in (
         (report["boxes_cut_off_at_the_edge"], "boxes cut off at the edge of their image"),
         (report["phrases_outside_the_crop"], "phrases outside what the model sees, which count for nothing"),
     ):
         if count:
-            print(f"{what}: {count}")
+            print_result(f"{what}: {count}")
     names = list(next(iter(results.values())))
     width = max(map(len, names))
     block = 9 * len(_COLUMNS)
-    print(f"{'':{width}}         " + "   ".join(f"{system:>{block}}" for system in results))
-    print(f"{'':{width}}  phrases" + "   ".join("".join(f"{column:>9}" for column in _COLUMNS) for _ in results))
+    print_result(f"{'':{width}}         " + "   ".join(f"{system:>{block}}" for system in results))
+    print_result(f"{'':{width}}  phrases" + "   ".join("".join(f"{column:>9}" for column in _COLUMNS) for _ in results))
     for name in names:
         if name == _CLASSES:
-            print()
+            print_result()
         count = next(iter(results.values()))[name]["phrases"]
-        print(f"{name:{width}}  {count:7}" + "   ".join(_cells(found[name]) for found in results.values()))
+        print_result(f"{name:{width}}  {count:7}" + "   ".join(_cells(found[name]) for found in results.values()))
     for system, difference in report["largest_difference_of_a_cosine"].items():
-        print(f"largest difference of a pixel's cosine to {system}: {difference:.1e}")
+        print_result(f"largest difference of a pixel's cosine to {system}: {difference:.1e}")
 
 
 def _cells(found: Mapping[str, Any]) -> str:

@@ -13,7 +13,6 @@ Without --dev it is the best for --data itself, which no other threshold can exc
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from bench.quality.encoders import Encode, add_encoder_options, load_text_engine, text_encoders
 from bench.quality.text_tables import Sentences, read_sentences, settle
+from runtime.console import print_json, print_result
 from runtime.engine import Engine
 from runtime.errors import InputError
 from runtime.metrics import accuracy, roc_auc
@@ -99,7 +99,7 @@ def run(options: argparse.Namespace) -> None:
     ours = next(iter(scores.values()))
     difference = max(float(np.abs(ours - other).max()) for other in scores.values())
     report = _report(engine, data, dev[0] if dev else None, results, difference if len(scores) > 1 else None)
-    print(json.dumps(report, indent=2, ensure_ascii=False)) if options.json else _print(report)
+    print_json(report) if options.json else _print(report)
 
 
 def best_threshold(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
@@ -160,15 +160,15 @@ def _described(pairs: Pairs) -> dict[str, Any]:
 
 def _print(report: dict[str, Any]) -> None:
     data, dev = report["data"], report["dev"]
-    print(f"{data['file']}: {data[_POSITIVE]} entailment, {data[_NEGATIVE]} contradiction;", end=" ")
-    print(f"left out: {data[_LEFT_OUT]} neutral, {data['skipped']} unusable")
+    used = f"{data[_POSITIVE]} entailment, {data[_NEGATIVE]} contradiction"
+    print_result(f"{data['file']}: {used}; left out: {data[_LEFT_OUT]} neutral, {data['skipped']} unusable")
     if dev:
-        print(f"threshold: of the best accuracy on {dev['file']} ({dev[_POSITIVE] + dev[_NEGATIVE]} pairs)")
+        print_result(f"threshold: of the best accuracy on {dev['file']} ({dev[_POSITIVE] + dev[_NEGATIVE]} pairs)")
     else:
-        print("threshold: of the best accuracy on these very pairs, an upper bound; set it on others with --dev")
+        print_result("threshold: of the best accuracy on these very pairs, an upper bound; set it on others with --dev")
     width = max(map(len, report["results"]))
-    print(f"{'':{width}}  ROC-AUC  accuracy  threshold")
+    print_result(f"{'':{width}}  ROC-AUC  accuracy  threshold")
     for name, found in report["results"].items():
-        print(f"{name:{width}}  {found['roc_auc']:7.3f}  {found['accuracy']:7.2%}  {found['threshold']:+9.4f}")
+        print_result(f"{name:{width}}  {found['roc_auc']:7.3f}  {found['accuracy']:7.2%}  {found['threshold']:+9.4f}")
     if report["largest_difference"] is not None:
-        print(f"largest difference of a pair's cosine: {report['largest_difference']:.1e}")
+        print_result(f"largest difference of a pair's cosine: {report['largest_difference']:.1e}")

@@ -7,7 +7,6 @@ answered when any of its partners is among the k nearest. Every score is compute
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from bench.quality.encoders import PYTORCH, add_encoder_options, text_encoders
 from bench.quality.text_tables import Sentences, read_sentences, settle
 from bench.quality.torch_image import torch_images
 from runtime.arguments import load_engine
+from runtime.console import print_json, print_result
 from runtime.cores import default_threads
 from runtime.engine import Engine
 from runtime.errors import Fault
@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> None:
         "largest_difference": _difference(embeddings) if len(embeddings) > 1 else None,
         "weights": engine.manifest.source.kind,
     }
-    print(json.dumps(report, indent=2, ensure_ascii=False)) if options.json else _print(report)
+    print_json(report) if options.json else _print(report)
 
 
 def _recalls(
@@ -120,13 +120,13 @@ def _of_rows(rows: list[Sentences], reasons: dict[str, str]) -> list[Fault]:
 
 def _print(report: dict[str, Any]) -> None:
     pairs = report["pairs"]
-    print(f"{pairs['file']}: {pairs['rows']} pairs of {report['texts']} texts and {report['images']} images;", end=" ")
-    print(f"left out: {pairs['skipped']}")
+    used = f"{pairs['rows']} pairs of {report['texts']} texts and {report['images']} images"
+    print_result(f"{pairs['file']}: {used}; left out: {pairs['skipped']}")
     width = max(map(len, report["results"]))
-    print(f"{'':{width}}                 {''.join(f'   R@{k:<3}' for k in RECALL_AT)}  median rank")
+    print_result(f"{'':{width}}                 {''.join(f'   R@{k:<3}' for k in RECALL_AT)}  median rank")
     for name, ways in report["results"].items():
         for way, found in ways.items():
             shares = "".join(f"  {found['recall'][k]:6.1%}" for k in RECALL_AT)
-            print(f"{name:{width}}  {way.replace('_', ' '):15}{shares}  {found['median_rank']:11g}")
+            print_result(f"{name:{width}}  {way.replace('_', ' '):15}{shares}  {found['median_rank']:11g}")
     if report["largest_difference"] is not None:
-        print(f"largest difference of a cosine: {report['largest_difference']:.1e}")
+        print_result(f"largest difference of a cosine: {report['largest_difference']:.1e}")

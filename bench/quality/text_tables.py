@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runtime.console import print_note
 from runtime.errors import Fault, InputError
 from runtime.tables import TABLES, Unusable
 from runtime.tokenization import Tokenizer
@@ -98,7 +98,7 @@ def settle(
         message = f"{file}: {len(bad)} of {len(good) + len(bad)} lines cannot be used:\n{lines}"
         if not skip_bad:
             raise InputError(f"{message}\nMend them, or leave them out with --skip-bad.", listed)
-        print(f"Left out: {message}", file=sys.stderr)
+        print_note(f"Left out: {message}")
     if not good:
         raise InputError(f"{file} holds no row that can be used.")
     return good

@@ -7,7 +7,6 @@ same must exceed the cosine with one that contradicts it. Equal cosines count as
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from bench.quality.encoders import Encode, add_encoder_options, load_text_engine, text_encoders
 from bench.quality.text_tables import Sentences, read_sentences, settle
 from export.sentences import TRIPLETS
+from runtime.console import print_json, print_result
 from runtime.similarity import pairwise_similarity
 
 __all__ = ["NAME", "SUMMARY", "add_options", "run"]
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
         "largest_difference": float(np.abs(ours - cosines[1]).max()) if len(cosines) > 1 else None,
         "weights": engine.manifest.source.kind,
     }
-    print(json.dumps(report, indent=2, ensure_ascii=False)) if options.json else _print(report, rows, ours)
+    print_json(report) if options.json else _print(report, rows, ours)
 
 
 def _cosines(encode: Encode, rows: list[Sentences]) -> NDArray[np.float32]:
@@ -78,18 +78,18 @@ def _cosines(encode: Encode, rows: list[Sentences]) -> NDArray[np.float32]:
 
 
 def _print(report: dict[str, Any], rows: list[Sentences], ours: NDArray[np.float32]) -> None:
-    print(f"{report['triplets']} triplets of {report['data']}")
+    print_result(f"{report['triplets']} triplets of {report['data']}")
     for row, synonym, contradiction in list(zip(rows, *ours, strict=True))[:_SHOWN]:
         mark = "right" if synonym > contradiction else "WRONG"
         text = row.texts[0] if len(row.texts[0]) <= _CUT else row.texts[0][: _CUT - 1] + "…"
-        print(f"  {mark}  synonym {synonym:+.4f}  contradiction {contradiction:+.4f}  {text}")
+        print_result(f"  {mark}  synonym {synonym:+.4f}  contradiction {contradiction:+.4f}  {text}")
     if len(rows) > _SHOWN:
-        print(f"  … and {len(rows) - _SHOWN} more")
+        print_result(f"  … and {len(rows) - _SHOWN} more")
     width = max(map(len, report["results"]))
     for name, found in report["results"].items():
-        print(
+        print_result(
             f"{name:{width}}  accuracy {found['accuracy']:.2%} ({found['right']} of {report['triplets']}), "
             f"mean margin {found['mean_margin']:+.4f}"
         )
     if report["largest_difference"] is not None:
-        print(f"largest difference of a cosine: {report['largest_difference']:.1e}")
+        print_result(f"largest difference of a cosine: {report['largest_difference']:.1e}")

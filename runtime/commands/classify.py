@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 from runtime.archive import Reject
 from runtime.arguments import add_bundle, add_engine_options, add_force, load_engine
 from runtime.chunks import embed_stream, settle_rejects
+from runtime.console import print_json, print_note, report_written
 from runtime.destinations import check_destinations
 from runtime.engine import Engine
 from runtime.errors import InputError
@@ -122,7 +121,7 @@ def run(options: argparse.Namespace) -> None:
         check_destinations(files, inputs, sealed=[options.bundle], force=options.force)
         truth = _truth(options, stream, labels) if options.labels else None
         engine = load_engine(options, ["text", "image"])
-        print(f"{engine.provider}, {', '.join(map(str, engine.choices.values()))}", file=sys.stderr)
+        print_note(f"{engine.provider}, {', '.join(map(str, engine.choices.values()))}")
         classifier = engine.zero_shot_classifier(_as_mapping(prompts), options.rule)
         done = _classify(engine, classifier, stream, options, truth)
     evaluation = _evaluate(truth, classifier, done) if truth else None
@@ -135,9 +134,10 @@ def run(options: argparse.Namespace) -> None:
             "skipped": done.skipped,
             **(describe_evaluation(evaluation, truth.table, truth.matches) if truth and evaluation else {}),
         }
-        print(json.dumps(report, indent=2, ensure_ascii=False))
+        print_json(report)
         return
-    print(f"{done.images} images, {counted(len(labels), 'label')} → {options.out}  [{engine.provider}, {options.rule}]")
+    what = f"{done.images} images, {counted(len(labels), 'label')}"
+    report_written(f"{what} → {options.out}  [{engine.provider}, {options.rule}]")
     if truth and evaluation:
         print_evaluation(evaluation, truth.table, truth.matches)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 
+from runtime.console import print_json
 from runtime.errors import ProviderError
 
 NAME = "doctor"
@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> None:
 
     report = examine(options.bundle)
     if options.json:
-        print(json.dumps(report, indent=2, ensure_ascii=False))
+        print_json(report)
     else:
         print_report(report)
     if not works(report):

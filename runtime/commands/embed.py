@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
 from runtime.archive import REJECTS, check_folder
-from runtime.arguments import add_bundle, add_columns, add_engine_options, add_force, columns, load_engine, positive
+from runtime.arguments import (
+    add_bundle,
+    add_columns,
+    add_engine_options,
+    add_force,
+    as_text,
+    columns,
+    load_engine,
+    positive,
+)
+from runtime.console import print_note
 from runtime.destinations import check_destinations, check_folder_destination
 from runtime.embed import PART_ROWS, embed_to_file, embed_to_folder
 from runtime.errors import InputError
@@ -33,7 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="image files, folders of images, quoted patterns ('films/**/*.dcm'), .txt (a text a line), .csv, .jsonl "
         "or .parquet files, or - for lines of stdin",
     )
-    parser.add_argument("--text", action="append", default=[], help="a text to embed; may be repeated")
+    parser.add_argument("--text", type=as_text, action="append", default=[], help="a text to embed; may be repeated")
     parser.add_argument(
         "--out",
         required=True,
@@ -85,7 +94,7 @@ def run(options: argparse.Namespace) -> None:
             files |= {"the ids of --out,": ids_file(out)} if out.suffix == ".npy" else {}
             check_destinations(files, stream.files(), sealed=[options.bundle], force=options.force)
         engine = load_engine(options, [stream.part])
-        print(f"{engine.provider}, {engine.choices[stream.part]}", file=sys.stderr)
+        print_note(f"{engine.provider}, {engine.choices[stream.part]}")
         if to_folder:
             settings = {
                 **asdict(named),
@@ -111,4 +120,4 @@ def run(options: argparse.Namespace) -> None:
             embed_to_file(engine, stream, out, skip_bad, options.rejects, options.force)
         if stream.part == "image":
             for line in engine.image.notices.summary():
-                print(line, file=sys.stderr)
+                print_note(line)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime.arguments import add_bundle, add_engine_options, load_engine, positive
+from runtime.arguments import add_bundle, add_engine_options, as_text, load_engine, positive
+from runtime.console import print_json, print_result, standard_input
 from runtime.errors import InputError
 
 NAME = "fill-mask"
@@ -32,10 +32,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_bundle(parser)
     add_engine_options(parser)
     parser.add_argument(
-        "texts", nargs="*", metavar="TEXT", help='a text with one or more [MASK], such as "Small [MASK]"'
+        "texts", type=as_text, nargs="*", metavar="TEXT", help='a text with one or more [MASK], such as "Small [MASK]"'
     )
     parser.add_argument("--top-k", type=positive, metavar="N", help=f"words per mask ({_TOP_K})")
-    parser.add_argument("--targets", metavar="A,B,…", help="ask about these words alone; scores stay those among all")
+    parser.add_argument(
+        "--targets", type=as_text, metavar="A,B,…", help="ask about these words alone; scores stay those among all"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, as transformers' fill-mask pipeline answers")
     parser.add_argument(
         "--json-input",
@@ -50,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
     engine = load_engine(options, ["text"])
     answer = engine.text.fill_mask(request.inputs, request.top_k, request.targets)
     if options.json or options.json_input:
-        print(json.dumps(answer, indent=2, ensure_ascii=False))
+        print_json(answer)
     else:
         _print(request.inputs, answer)
 
@@ -71,15 +73,16 @@ def _request(options: argparse.Namespace) -> _Request:
 
 def _read(name: str) -> _Request:
     where = "standard input" if name == "-" else name
+    given = standard_input().read() if name == "-" else None
     try:
-        data = json.loads(sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8"))
+        data = json.loads(Path(name).read_text(encoding="utf-8") if given is None else given)
     except (OSError, ValueError) as error:
         raise InputError(f"{where} cannot be read as JSON: {error}") from None
     faults = _faults(data)
     if faults:
         raise InputError(f"{where} is no request: {'; '.join(faults)}. Expected is, for example, {_EXAMPLE}")
-    given = {key: value for key, value in (data.get("parameters") or {}).items() if value is not None}
-    return _Request(data["inputs"], **given)
+    parameters = {key: value for key, value in (data.get("parameters") or {}).items() if value is not None}
+    return _Request(data["inputs"], **parameters)
 
 
 def _faults(data: Any) -> list[str]:
@@ -107,11 +110,11 @@ def _is_text(value: Any) -> bool:
 def _print(inputs: str | list[str], answer: list[Any]) -> None:
     texts, answers = ([inputs], [answer]) if isinstance(inputs, str) else (inputs, answer)
     for text, masks in zip(texts, answers, strict=True):
-        print(text)
+        print_result(text)
         words = [masks] if isinstance(masks[0], dict) else masks
         width = max(len(each["token_str"]) for mask in words for each in mask)
         for number, mask in enumerate(words, start=1):
             if len(words) > 1:
-                print(f"  mask {number}")
+                print_result(f"  mask {number}")
             for each in mask:
-                print(f"  {each['score']:.4f}  {each['token_str']:{width}}  {each['sequence']}")
+                print_result(f"  {each['score']:.4f}  {each['token_str']:{width}}  {each['sequence']}")

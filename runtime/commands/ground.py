@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from runtime.arguments import RANDOM_WEIGHTS, RESEARCH_ONLY, add_bundle, add_engine_options, add_force, load_engine
+from runtime.arguments import (
+    RANDOM_WEIGHTS,
+    RESEARCH_ONLY,
+    add_bundle,
+    add_engine_options,
+    add_force,
+    as_text,
+    load_engine,
+)
+from runtime.console import print_json, print_note, report_written
 from runtime.destinations import check_destinations
 from runtime.errors import Fault, InputError
 from runtime.grounding import THRESHOLDS, Box, Grounding, GroundingScores, score_grounding
@@ -28,7 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_bundle(parser)
     add_engine_options(parser)
     parser.add_argument("image", help="image file")
-    parser.add_argument("phrase", metavar="PHRASE", help="one phrase")
+    parser.add_argument("phrase", type=as_text, metavar="PHRASE", help="one phrase")
     parser.add_argument("--out", type=Path, help="the .png file to write (IMAGE-grounding.png)")
     parser.add_argument("--save-map", type=Path, metavar="NPY", help="write the map as well, float32 (H, W)")
     parser.add_argument(
@@ -68,16 +75,16 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         files = {"overlay": str(out), "map": str(options.save_map) if options.save_map else None}
         described = {"image": options.image, "phrase": options.phrase, **_described(found, scores), **files}
-        print(json.dumps(described, indent=2, ensure_ascii=False))
+        print_json(described)
         return
-    print(f"image–text similarity {found.score:+.4f}, strongest patch {found.patches.max():+.4f}")
+    report_written(f"image–text similarity {found.score:+.4f}, strongest patch {found.patches.max():+.4f}")
     if scores and math.isnan(scores.pointing):
-        print("the boxes lie outside what the model sees: nothing is measured")
+        report_written("the boxes lie outside what the model sees: nothing is measured")
     elif scores:
-        print(f"CNR {scores.cnr:+.4f}, mIoU {scores.miou:.4f}, pointing game {scores.pointing:.0%}")
-    print(f"overlay → {out}")
+        report_written(f"CNR {scores.cnr:+.4f}, mIoU {scores.miou:.4f}, pointing game {scores.pointing:.0%}")
+    report_written(f"overlay → {out}")
     if options.save_map:
-        print(f"map float32 {found.similarity_map.shape} → {options.save_map}")
+        report_written(f"map float32 {found.similarity_map.shape} → {options.save_map}")
 
 
 def _read_boxes(texts: Sequence[str]) -> list[Box]:
@@ -110,7 +117,7 @@ def _check_within(boxes: Sequence[Box], size: tuple[int, int]) -> None:
         raise InputError.from_faults("boxes", faults, len(boxes))
     for box, part in zip(boxes, parts, strict=True):
         if part != box:
-            print(f"--box {box} is cut off at the edge of the image of {shown}.", file=sys.stderr)
+            print_note(f"--box {box} is cut off at the edge of the image of {shown}.")
 
 
 def _described(found: Grounding, scores: GroundingScores | None) -> dict[str, Any]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from runtime.arguments import add_bundle, add_columns, add_engine_options, add_force, columns, load_engine
+from runtime.arguments import add_bundle, add_columns, add_engine_options, add_force, as_text, columns, load_engine
+from runtime.console import print_note, report_written
 from runtime.destinations import check_folder_destination
 from runtime.index import open_index
 from runtime.index_folder import check_new_folder
@@ -29,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="image files, folders of images, quoted patterns, .txt, .csv, .jsonl or .parquet files, - for lines of "
         "stdin; or what embed wrote to Parquet with this very bundle (a file, or a folder)",
     )
-    parser.add_argument("--text", action="append", default=[], help="a text to index; may be repeated")
+    parser.add_argument("--text", type=as_text, action="append", default=[], help="a text to index; may be repeated")
     parser.add_argument(
         "--out",
         type=Path,
@@ -54,9 +54,9 @@ def run(options: argparse.Namespace) -> None:
         if stream is None:
             index_embedded(engine, options.inputs, options.out, options.force)
         else:
-            print(f"{engine.provider}, {engine.choices[stream.part]}", file=sys.stderr)
+            print_note(f"{engine.provider}, {engine.choices[stream.part]}")
             index_stream(engine, stream, options.out, options.skip_bad, options.force)
     index = open_index(options.out, engine)
     graph = index.about.graph
     how = f"a graph, recall@{RECALL_AT} {graph.recall:.3f} on {graph.queries} of its own items" if graph else "exact"
-    print(f"{len(index):,} {index.kind}s → {options.out}  [{index.about.origin.precision}; search: {how}]")
+    report_written(f"{len(index):,} {index.kind}s → {options.out}  [{index.about.origin.precision}; search: {how}]")

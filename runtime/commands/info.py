@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from runtime.arguments import add_bundle, add_choice_options
+from runtime.console import print_json
 from runtime.info import describe_bundle, print_description
 
 NAME = "info"
@@ -23,6 +23,6 @@ def run(options: argparse.Namespace) -> None:
     """Run the command."""
     description = describe_bundle(options.bundle, options.precision, options.min_fidelity)
     if options.json:
-        print(json.dumps(description, indent=2, ensure_ascii=False))
+        print_json(description)
     else:
         print_description(description)

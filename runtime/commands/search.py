@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,12 @@ from runtime.arguments import (
     add_bundle,
     add_engine_options,
     add_force,
+    as_text,
     load_engine,
     positive,
 )
 from runtime.bundle import open_bundle
+from runtime.console import print_json, print_result, report_written
 from runtime.destinations import check_destinations
 from runtime.dicom_options import DicomOptions
 from runtime.engine import Engine
@@ -51,7 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="QUERY",
         help="a phrase in quotes, or an image file; each is searched for by itself",
     )
-    parser.add_argument("--text", action="append", default=[], help="a phrase, whatever it looks like")
+    parser.add_argument("--text", type=as_text, action="append", default=[], help="a phrase, whatever it looks like")
     parser.add_argument("--image", action="append", default=[], help="an image file, whatever its name")
     parser.add_argument("--top-k", type=positive, default=10, metavar="K", help="items to find for each (10)")
     parser.add_argument("--html", type=Path, metavar="SHEET.html", help="write a sheet with the pictures found")
@@ -86,11 +87,11 @@ def run(options: argparse.Namespace) -> None:
             "graph_recall": graph.recall if graph else None,
             "queries": answers,
         }
-        print(json.dumps(report, indent=2, ensure_ascii=False))
+        print_json(report)
     else:
         _print(index, answers)
         if graph:
-            print(f"{_searched(graph)}; --exact compares with every item")
+            print_result(f"{_searched(graph)}; --exact compares with every item")
     if options.html:
         _write_sheet(options, index, answers, _searched(graph))
 
@@ -103,7 +104,7 @@ def _queries(options: argparse.Namespace) -> list[_Query]:
         is_file = _is_file(value)
         if not is_file and " " not in value.strip() and is_supported_name(Path(value)):
             raise InputError(f"There is no image {value}. If it is a phrase, pass it with --text.")
-        queries.append(_Query("image" if is_file else "text", value))
+        queries.append(_Query("image", value) if is_file else _Query("text", as_text(value)))
     queries += [_Query("text", value) for value in options.text] + [_Query("image", value) for value in options.image]
     if not queries:
         raise InputError("There is nothing to search for: give a phrase in quotes or an image file.")
@@ -139,10 +140,10 @@ def _answer(index: Index, query: _Query, found: Found, number: int) -> dict[str,
 def _print(index: Index, answers: list[dict[str, Any]]) -> None:
     for answer in answers:
         shown = f"“{answer['query']}”" if answer["kind"] == "text" else answer["query"]
-        print(f"{shown} → {index.kind}s")
+        print_result(f"{shown} → {index.kind}s")
         for hit in answer["hits"]:
             text = f"  {' '.join(hit['text'].split())}" if "text" in hit else ""
-            print(f"{hit['rank']:4}  {hit['score']:+.4f}  {hit['id']}{text}")
+            print_result(f"{hit['rank']:4}  {hit['score']:+.4f}  {hit['id']}{text}")
 
 
 def _searched(graph: GraphRecord | None) -> str:
@@ -172,4 +173,4 @@ def _write_sheet(options: argparse.Namespace, index: Index, answers: list[dict[s
     dicom = DicomOptions(not options.keep_monochrome1, options.frame, options.voi_lut, options.pixel_padding)
     write_sheet(options.html, sheet, index.kind, about, notes, dicom, options.force)
     if not options.json:
-        print(f"sheet → {options.html}")
+        report_written(f"sheet → {options.html}")

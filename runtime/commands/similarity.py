@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 
-from runtime.arguments import add_bundle, add_engine_options, load_engine
+from runtime.arguments import add_bundle, add_engine_options, as_text, load_engine
+from runtime.console import print_json, print_result
 
 NAME = "similarity"
 SUMMARY = "Print how similar an image and a phrase are."
@@ -16,7 +16,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_bundle(parser)
     add_engine_options(parser)
     parser.add_argument("image", help="image file")
-    parser.add_argument("phrases", nargs="+", metavar="PHRASE", help="a phrase, or several that mean the same")
+    parser.add_argument(
+        "phrases", type=as_text, nargs="+", metavar="PHRASE", help="a phrase, or several that mean the same"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -25,6 +27,6 @@ def run(options: argparse.Namespace) -> None:
     engine = load_engine(options, None)
     score = engine.similarity(options.image, options.phrases)
     if options.json:
-        print(json.dumps({"image": options.image, "phrases": options.phrases, "similarity": score}))
+        print_json({"image": options.image, "phrases": options.phrases, "similarity": score}, indent=None)
     else:
-        print(f"{score:+.4f}  {options.image}  {' | '.join(options.phrases)}")
+        print_result(f"{score:+.4f}  {options.image}  {' | '.join(options.phrases)}")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 
 from runtime.arguments import add_bundle, positive
 from runtime.bundle import open_bundle
+from runtime.console import print_json, print_note
 from runtime.precision import MIN_FIDELITY
 from runtime.providers import PROVIDERS
 from runtime.tune import BUDGET, tune
@@ -61,13 +60,12 @@ def run(options: argparse.Namespace) -> None:
         min_fidelity=options.min_fidelity,
         goal=options.goal,
     )
+    file = write_tuning(open_bundle(options.bundle), report.tuning)
     if options.json:
-        print(json.dumps(describe_report(report), indent=2, ensure_ascii=False))
+        print_json(describe_report(report))
     else:
         print_report(report)
-    sys.stdout.flush()
-    file = write_tuning(open_bundle(options.bundle), report.tuning)
-    print(f"stored for load() and the commands here: {file}", file=sys.stderr)
+    print_note(f"stored for load() and the commands here: {file}")
 
 
 def _numbers(text: str) -> list[int]:

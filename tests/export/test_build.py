@@ -230,8 +230,9 @@ from pathlib import Path
 from export import build
 from tests.conftest import tiny_family
 import export.__main__ as cli
+from runtime.console import print_result
 def hang(*arguments):
-    print("hanging", flush=True)
+    print_result("hanging")
     time.sleep(60)
 build.check_gates = hang
 cli.FAMILIES = {"biovil": tiny_family()}
