@@ -17,7 +17,7 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.external_data_helper import ExternalDataInfo, set_external_data, uses_external_data
 
-from export.graph import GraphSpec
+from export.graph import GraphSpec, save_weights_apart
 from export.models import CXRBertModel
 from export.packing import LAST_HIDDEN_STATE, PACKED_INPUTS, keep_needed, rename, write_face
 from runtime.bundle import FILL_MASK
@@ -29,8 +29,6 @@ _LOGITS, _MASK_POSITIONS = "logits", "mask_positions"
 # Of the head's tensors and nodes, which would otherwise be named as the encoder's.
 _PREFIX = "fill_mask:"
 _DATA = "fill_mask.onnx_data"
-# Weights below stay in the graph's file.
-_EXTERNAL_BYTES = 1024
 
 
 # The head's nodes (transformers' `BertOnlyMLMHead`): operator, inputs, output, attributes. Written out, not exported by
@@ -95,9 +93,7 @@ def export_head(model: CXRBertModel, folder: Path, shared: Path | None = None) -
     if shared is not None:
         _share(graph, shared)
     path = folder / ".head.onnx"
-    onnx.save(
-        helper.make_model(graph), str(path), save_as_external_data=True, location=_DATA, size_threshold=_EXTERNAL_BYTES
-    )
+    save_weights_apart(helper.make_model(graph), path, _DATA)
     graph = onnx.load(str(path), load_external_data=False).graph
     path.unlink()
     return Head(graph, vocab_size)

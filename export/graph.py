@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnx_ir
 import torch
+from onnx.external_data_helper import set_external_data
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import nn
 
@@ -18,7 +19,7 @@ from export.errors import GraphError
 from export.quiet import quiet
 from runtime.manifest import TensorSpec
 
-__all__ = ["OPSET", "GraphInfo", "GraphSpec", "check_graph", "export_graph"]
+__all__ = ["OPSET", "GraphInfo", "GraphSpec", "check_graph", "export_graph", "save_weights_apart"]
 
 # The newest opset that the current releases of ONNX Runtime, OpenVINO and TensorRT all read and that torch writes
 # without converting.
@@ -125,6 +126,23 @@ def check_graph(path: Path, spec: GraphSpec) -> GraphInfo:
     operators = Counter(node.op_type for node in nodes)
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     return GraphInfo(opset, dict(sorted(operators.items())), inputs, outputs)
+
+
+def save_weights_apart(model: onnx.ModelProto, path: Path, data: str) -> None:
+    """Write a graph, and its large weights to a file beside it.
+
+    What `onnx.save` does with `save_as_external_data`, which asks for the time and the network card's address for a
+    name that it does not use, and keeps them in a file of the system.
+
+    Args:
+        model: gets references in place of these weights.
+        path: the .onnx file to write.
+        data: name of the file with the weights.
+    """
+    for tensor in model.graph.initializer:
+        if len(tensor.raw_data) >= _EXTERNAL_BYTES:
+            set_external_data(tensor, data)
+    onnx.save(model, str(path))
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from export.errors import GraphError
-from export.graph import GraphInfo, GraphSpec, check_graph
+from export.graph import GraphInfo, GraphSpec, check_graph, save_weights_apart
 from export.qdq import FORMS, QdqWriter, RoundedGroup
 from export.rounding import int8_scales, round_rows, round_weights
 from export.statistics import TensorStatistics
@@ -36,8 +36,6 @@ __all__ = ["FORMS", "Group", "GroupPlan", "TextQuantizer", "find_groups"]
 
 # Inputs that share a weight scale in the form "blocks", best first: those that ONNX Runtime has kernels for.
 _BLOCKS = (64, 32, 16)
-# Weights from this size on go to the external file, as in export.graph.
-_EXTERNAL_BYTES = 1024
 _LEAST_RANGE = 1e-5
 
 
@@ -136,7 +134,7 @@ class TextQuantizer:
         model = QdqWriter(form, self._values, self._tables).rewrite(self._skeleton, rounded)
         data = f"{target.name}_data"
         (target.parent / data).unlink(missing_ok=True)
-        onnx.save(model, str(target), save_as_external_data=True, location=data, size_threshold=_EXTERNAL_BYTES)
+        save_weights_apart(model, target, data)
         return check_graph(target, self._spec)
 
     def _cost(self, group: Group) -> NDArray[np.float32]:
