@@ -1,4 +1,4 @@
-"""Folders for what engines compile and can compile again: TensorRT's engines, OpenVINO's compiled models."""
+"""Folders for what can be made again: TensorRT's engines, OpenVINO's compiled models, what libraries keep."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-__all__ = ["CACHE_VARIABLE", "cache_folder", "cache_path"]
+__all__ = ["CACHE_VARIABLE", "cache_folder", "cache_path", "home_folder"]
 
 CACHE_VARIABLE = "CXR_ENGINE_CACHE"
 _NAME = "cxr-engine"
@@ -30,7 +30,7 @@ def cache_folder(kind: str) -> Path | None:
     """
     root = _root()
     if root is None:
-        _warn_once("home", "the user has no home folder")
+        _warn_once("no home folder was found")
         return None
     folder = root / kind
     try:
@@ -40,7 +40,7 @@ def cache_folder(kind: str) -> Path | None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        _warn_once(str(folder), str(error))
+        _warn_once(f"{root} cannot be written ({error})")
         return None
     return folder
 
@@ -59,19 +59,25 @@ def _root() -> Path | None:
     # The XDG base directory specification has relative paths ignored.
     if base and Path(base).is_absolute() and sys.platform != "darwin":
         return Path(base) / _NAME
-    try:
-        home = Path.home()
-    except RuntimeError:
+    home = home_folder()
+    if home is None:
         return None
     middle = {"darwin": "Library/Caches", "win32": "AppData/Local"}.get(sys.platform, ".cache")
     return home / middle / _NAME
 
 
+def home_folder() -> Path | None:
+    """The user's home folder; None where there is none, as for a user of a container who is named by number."""
+    try:
+        home = Path.home()
+        # Whoever has no home is often given one that is not there. It is not for us to create.
+        return home if home.is_absolute() and home.is_dir() else None
+    except (RuntimeError, KeyError, OSError):  # neither HOME nor an entry for the user; one that cannot be entered
+        return None
+
+
 @functools.cache
-def _warn_once(folder: str, reason: str) -> None:
+def _warn_once(fault: str) -> None:
     _LOG.warning(
-        "No cache in %s: %s. Engines are compiled anew each time; name another folder with %s.",
-        folder,
-        reason,
-        CACHE_VARIABLE,
+        "No cache: %s. What engines compile is compiled anew each time; name a folder with %s.", fault, CACHE_VARIABLE
     )
