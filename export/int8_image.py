@@ -17,10 +17,8 @@ NNCF places the quantizers and measures the ranges. What it gets wrong for this 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -36,6 +34,7 @@ from export.graph import GraphInfo, GraphSpec, check_graph
 from export.quiet import quiet
 from export.watch import opened_beside
 from runtime.errors import MissingExtraError
+from runtime.privacy import import_private
 from runtime.providers import choose_provider
 
 __all__ = ["image_layers", "quantize_image"]
@@ -117,7 +116,7 @@ def _convolutions(graph: ir.Graph) -> list[ir.Node]:
 
 
 def _calibrate(
-    nncf: ModuleType,
+    nncf: Any,
     model: onnx.ModelProto,
     spec: GraphSpec,
     pixels: NDArray[np.uint8],
@@ -244,17 +243,8 @@ def _initializer(graph: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:
     return value
 
 
-def _import_nncf() -> ModuleType:
-    """Import NNCF without its telemetry, which writes to the home folder and sends what is quantized to the network."""
-    name = "openvino_telemetry"
-    missing = name not in sys.modules
-    if missing:
-        sys.modules[name] = None  # type: ignore[assignment]  # its import fails, as where it is not installed
+def _import_nncf() -> Any:
     try:
-        import nncf
+        return import_private("nncf")
     except ImportError as error:
         raise MissingExtraError("Quantizing images", "nncf", "export") from error
-    finally:
-        if missing:
-            del sys.modules[name]
-    return nncf

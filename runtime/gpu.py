@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from runtime.privacy import import_private
 from runtime.processor import Gpu
 
 __all__ = [
@@ -227,8 +228,7 @@ def tensorrt_version() -> str | None:
 
 def load_libraries(execution_provider: str) -> None:
     """Load what pip installed of CUDA, cuDNN and TensorRT, which lies where the dynamic linker does not look."""
-    import onnxruntime
-
+    onnxruntime = import_private("onnxruntime")
     preload = getattr(onnxruntime, "preload_dlls", None)  # since 1.21
     if preload is not None:
         # It prints what it misses; `library_fault` says it better.
@@ -246,8 +246,7 @@ def load_libraries(execution_provider: str) -> None:
 
 def library_fault(execution_provider: str) -> str | None:
     """What the dynamic linker misses of an execution provider, and what to install; None where it loads."""
-    import onnxruntime
-
+    onnxruntime = import_private("onnxruntime")
     load_libraries(execution_provider)
     name = execution_provider.removesuffix("ExecutionProvider").lower()
     prefix, suffix = ("", ".dll") if sys.platform == "win32" else ("lib", ".so")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 from collections.abc import Callable
 from importlib import metadata
 
+from runtime.cache import home_folder
 from runtime.gpu import library_fault
+from runtime.privacy import TELEMETRY_VARIABLE, import_private, telemetry_wanted
 from runtime.processor import first_gpu
 
 __all__ = ["gpu_lacks", "import_fault", "onnxruntime_lacks"]
 
 _REINSTALL = "pip install --force-reinstall --no-deps"
+_NO_HOME = f"Its telemetry needs a home folder: set HOME to a folder that is there, or unset {TELEMETRY_VARIABLE}."
 
 
 def onnxruntime_lacks(execution_provider: str) -> Callable[[], str | None]:
@@ -22,8 +24,7 @@ def onnxruntime_lacks(execution_provider: str) -> Callable[[], str | None]:
         broken = import_fault("onnxruntime")
         if broken:
             return broken
-        import onnxruntime
-
+        onnxruntime = import_private("onnxruntime")
         if not hasattr(onnxruntime, "get_available_providers"):  # a folder that an uninstallation left
             return _broken("onnxruntime", "it is empty")
         available = onnxruntime.get_available_providers()
@@ -56,8 +57,10 @@ def import_fault(package: str) -> str | None:
         gone = f": pip lists it, but its files are gone. Install it anew with: {_REINSTALL} {lost[0]}." if lost else ""
         return f"the package '{package}' is not installed{gone}"
     try:
-        importlib.import_module(package)
+        import_private(package)
     except Exception as error:  # a broken installation raises anything
+        if telemetry_wanted() and home_folder() is None:
+            return f"the package '{package}' cannot be imported ({error}). {_NO_HOME}"
         return _broken(package, str(error))
     return None
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import ProviderError
 from runtime.gpu import cuda_options, library_fault, load_libraries
+from runtime.privacy import import_private
 from runtime.quick_start import QuickStart
 from runtime.session import Session, SessionOptions
 
@@ -81,8 +82,7 @@ class OnnxRuntimeSession:
         Raises:
             ProviderError: the session cannot be created, or ONNX Runtime fell back to another provider.
         """
-        import onnxruntime
-
+        onnxruntime = import_private("onnxruntime")
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = _ORT_ERRORS_ONLY
         # Each call computes on its own thread as well, so this many beside `streams` callers make `threads`.
@@ -134,8 +134,7 @@ def _quiet_unless_cpu(execution_provider: str) -> Iterator[None]:
     """Keep back what ONNX Runtime prints beside what it raises: when CUDA cannot be loaded, and later when cuDNN has no
     plan for a convolution in half precision and another is taken, some lines for each of them and each new shape.
     """
-    import onnxruntime
-
+    onnxruntime = import_private("onnxruntime")
     if execution_provider == _CPU:
         yield
         return

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from runtime.cache import cache_folder
+from runtime.privacy import import_private
 from runtime.processor import processor_name
 
 __all__ = ["compile_cached"]
@@ -76,8 +77,7 @@ def _key(core: Any, settings: Mapping[str, Any], digest: str) -> str:
 
 def _import(core: Any, file: Path, settings: Mapping[str, Any]) -> tuple[Any, Any] | None:
     """The compiled model in a file, or None where it is damaged."""
-    import openvino
-
+    openvino = import_private("openvino")
     try:
         # Private pages: OpenVINO asks for memory that may be written.
         with file.open("rb") as stream:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import ProviderError
 from runtime.openvino_cache import compile_cached
+from runtime.privacy import import_private
 from runtime.session import SessionOptions
 
 __all__ = ["OpenVinoSession"]
@@ -46,8 +47,7 @@ class OpenVinoSession:
         Raises:
             ProviderError: OpenVINO cannot read or compile it.
         """
-        import openvino
-
+        openvino = import_private("openvino")
         settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": options.threads, "NUM_STREAMS": options.streams}
         settings.update(_OPENVINO_SETTINGS.get(options.precision, {}))
         if options.share:  # pinned threads of two processes would wait for the same processors

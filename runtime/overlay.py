@@ -14,6 +14,7 @@ from PIL import Image
 
 from runtime.errors import MissingExtraError
 from runtime.grounding import Box, Grounding, GroundingScores
+from runtime.privacy import import_private
 from runtime.replaceable import GENERATOR
 from runtime.whole_file import whole_file
 
@@ -76,7 +77,7 @@ def draw_overlay(
         MissingExtraError: matplotlib is not installed.
     """
     try:
-        import matplotlib
+        matplotlib = import_private("matplotlib")
     except ImportError:
         raise MissingExtraError("Drawing the overlay", "matplotlib", "plot") from None
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -10,6 +10,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime.privacy import keep_cuda_private
+
 __all__ = ["Gpu", "first_gpu", "processor_features", "processor_name"]
 
 _CUDA_DRIVER = {"win32": "nvcuda.dll"}
@@ -112,6 +114,7 @@ def first_gpu() -> Gpu | None:
         driver = ctypes.CDLL(_CUDA_DRIVER.get(sys.platform, "libcuda.so.1"))
     except OSError:
         return None
+    keep_cuda_private()
     device = ctypes.c_int()
     name = ctypes.create_string_buffer(_NAME_BYTES)
     major, minor = ctypes.c_int(), ctypes.c_int()

@@ -16,6 +16,7 @@ from runtime.errors import ProviderError
 from runtime.installed import gpu_lacks, import_fault, onnxruntime_lacks
 from runtime.onnxruntime_session import open_onnxruntime
 from runtime.openvino_session import OpenVinoSession
+from runtime.privacy import import_private
 from runtime.processor import first_gpu, processor_name
 from runtime.session import Session, SessionOptions
 from runtime.tensorrt_session import TensorRtSession
@@ -101,8 +102,7 @@ def _onnxruntime_bf16_missing() -> str:
 
 
 def _openvino_bf16_missing() -> str | None:
-    import openvino
-
+    openvino = import_private("openvino")
     if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         return None
     return (

@@ -27,6 +27,7 @@ from runtime.gpu import (
     tensorrt_version,
 )
 from runtime.onnxruntime_session import OnnxRuntimeSession
+from runtime.privacy import import_private
 from runtime.processor import first_gpu
 from runtime.session import SessionOptions
 
@@ -114,8 +115,7 @@ def graph_inputs(model: Path) -> tuple[GraphInput, ...]:
     Raises:
         ProviderError: it cannot be read.
     """
-    import onnxruntime
-
+    onnxruntime = import_private("onnxruntime")
     settings = onnxruntime.SessionOptions()
     settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     settings.add_session_config_entry("session.disable_prepacking", "1")
@@ -166,8 +166,7 @@ def _open_or_rebuild(open_engine: Callable[[], _Opened], cache: Path | None, tim
 
 
 def _versions() -> tuple[str, str]:
-    import onnxruntime
-
+    onnxruntime = import_private("onnxruntime")
     return onnxruntime.__version__, tensorrt_version() or "unknown"
 
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+pytest.register_assert_rewrite("tests.empty_home")
+
 ROOT = Path(__file__).resolve().parent.parent
+# `export` and `bench` name a folder for what libraries keep when they are imported, which is before any fixture.
+os.environ["CXR_ENGINE_CACHE"] = tempfile.mkdtemp(prefix="cxr-engine-tests-")
+atexit.register(shutil.rmtree, os.environ["CXR_ENGINE_CACHE"], ignore_errors=True)
 # Reference models, tokenizers and hub clients must never reach for the network.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Read when torch is first imported: its threads sleep where they would otherwise spin, which takes several times as

@@ -10,6 +10,7 @@ import numpy as np
 
 from bench.pages.formats import shortened
 from bench.pages.theme import marker
+from runtime.privacy import import_private
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,6 +48,7 @@ class Panel:
 
 def sheet(panels: Sequence[Panel]) -> Figure:
     """A figure of panels, one below the other."""
+    import_private("matplotlib")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

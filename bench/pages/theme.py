@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from runtime.privacy import import_private
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -83,8 +85,7 @@ def drawing(name: str) -> Iterator[None]:
     Args:
         name: of the figure; what identifiers are made from, so that the same data give the same file.
     """
-    import matplotlib
-
+    matplotlib = import_private("matplotlib")
     colours = {
         "text.color": marker("ink"),
         "axes.labelcolor": marker("muted"),
