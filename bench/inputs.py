@@ -2,41 +2,46 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from bench.measure import PeerError
+from runtime.errors import InputError
+from runtime.items import TEXT_SUFFIXES, find_items
+from runtime.tables import Columns, Unusable
 from runtime.tokenization import Tokenizer
 
 __all__ = ["cut", "read_texts", "sample", "write_jpegs"]
 
 
 def read_texts(file: Path, column: str) -> list[str]:
-    """The texts of a file that are not empty.
+    """The texts of a file that are not blank.
 
     Args:
-        file: .jsonl, or a text a line.
-        column: of .jsonl.
+        file: .txt (a text a line), .csv, .jsonl or .parquet.
+        column: of a table.
 
     Raises:
-        OSError: the file cannot be read.
-        PeerError: it holds no texts, or a line of it cannot be read.
+        PeerError: the file cannot be read or holds no texts, or a row of it cannot be used.
+        MissingExtraError: a .parquet file without pyarrow.
     """
     found = []
-    for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
-        try:
-            text = line.decode("utf-8").rstrip("\r")
-            if text.strip() and file.suffix == ".jsonl":
-                text = json.loads(text)[column]
-        except (ValueError, KeyError, TypeError) as error:
-            raise PeerError(f"{file}, line {number}: {type(error).__name__}: {error}") from None
-        if not isinstance(text, str):
-            raise PeerError(f"{file}, line {number}: '{column}' is a {type(text).__name__}, a string is expected")
-        if text.strip():
-            found.append(text)
+    try:
+        stream = find_items([str(file)], [], Columns(text=column))
+        if stream.part != "text":
+            raise PeerError(f"{file} has the suffix '{file.suffix}'; {', '.join(TEXT_SUFFIXES)} are expected")
+        for item in stream:
+            if isinstance(item.value, Unusable):
+                raise PeerError(f"{item.id}: {item.value.reason}")
+            if not isinstance(item.value, str):
+                kind = type(item.value).__name__
+                raise PeerError(f"{item.id}: '{column}' is a {kind}, a string is expected")
+            if item.value.strip():
+                found.append(item.value)
+    except InputError as error:
+        raise PeerError(str(error)) from None
     if not found:
         raise PeerError(f"{file} holds no texts")
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -57,12 +57,13 @@ def texts_of_file(source: Path, column: str, tokenizer: Tokenizer, seed: int) ->
         raise CalibrationError(f"{source}: {problem}. {expected}.")
     if source.suffix.lower() not in TEXT_SUFFIXES:
         raise CalibrationError(f"{source}: is not known to hold texts. {expected}.")
+    unusable: list[Fault] = []
     try:
-        items = collect_items([str(source)], [], column, None)
+        items = collect_items([str(source)], [], column, None, unusable.append)
     except InputError as error:
         raise CalibrationError(f"{source}: {error.faults[0].reason}. {expected}.") from None
     named = ((items.ids[index], items.values[index]) for index in _order(len(items.ids), seed))
-    return _text_candidates(named, tokenizer)
+    return chain(unusable, _text_candidates(named, tokenizer))
 
 
 def images_of_folder(

@@ -6,13 +6,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.archive import JOB
-from runtime.errors import Fault, InputError, MissingExtraError
+from runtime.errors import Fault, InputError
+from runtime.json_text import read_json
+from runtime.parquet_rows import pyarrow_for
 
 __all__ = ["Embedded", "are_embeddings", "read_embedded"]
 
@@ -108,7 +109,7 @@ def _is_embedded(path: Path) -> bool:
         return (path / JOB).exists()
     if path.suffix.lower() != ".parquet" or not path.is_file():
         return False
-    pyarrow = _pyarrow(path)
+    pyarrow = pyarrow_for(path)
     try:
         names = pyarrow.parquet.read_schema(path).names
     except (pyarrow.ArrowException, OSError) as error:
@@ -118,7 +119,7 @@ def _is_embedded(path: Path) -> bool:
 
 def _parts(folder: Path) -> list[Path]:
     try:
-        finished = json.loads((folder / JOB).read_text(encoding="utf-8"))["finished"]
+        finished = read_json(folder / JOB)["finished"]
         expected = 0 if finished is None else int(finished["parts"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"its {JOB} cannot be read ({error})") from None
@@ -131,7 +132,7 @@ def _parts(folder: Path) -> list[Path]:
 
 
 def _read(file: Path) -> tuple[list[str], NDArray[np.float32], dict[str, str]]:
-    pyarrow = _pyarrow(file)
+    pyarrow = pyarrow_for(file)
     try:
         table = pyarrow.parquet.read_table(file, columns=list(_COLUMNS))
     except (pyarrow.ArrowException, OSError) as error:
@@ -158,12 +159,3 @@ def _other_models(made: dict[str, dict[str, str]]) -> list[Fault]:
         for position, (name, each) in enumerate(made.items())
         if any(each[key] != made[first][key] for key in keys)
     ]
-
-
-def _pyarrow(path: Path) -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise MissingExtraError(f"Reading {path}", "pyarrow", "parquet") from None
-    return pyarrow

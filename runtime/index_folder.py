@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from runtime.bundle import sha256_file
 from runtime.decode import decode
 from runtime.errors import InputError
+from runtime.json_text import read_json
 from runtime.manifest import FileEntry
 from runtime.nearest import (
     EXACT_BELOW,
@@ -254,7 +255,7 @@ def read_about(folder: Path) -> About:
     if not path.is_file():
         raise InputError(f"{folder} is no index: it has no {ABOUT}. {_AGAIN}")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
         version = data.get("schema_version") if isinstance(data, dict) else None
         if not isinstance(version, int):
             raise ValueError("it has no schema_version")

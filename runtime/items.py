@@ -19,7 +19,18 @@ from typing import Any
 from runtime.errors import Fault, InputError
 from runtime.folders import PassedOver, describe_passed_over, search_folder, search_pattern
 from runtime.formats import is_supported_name
-from runtime.tables import TABLES, Columns, Item, Unusable, count_lines, read_lines, read_stdin, read_table
+from runtime.tables import (
+    TABLES,
+    Columns,
+    Item,
+    Unusable,
+    check_columns,
+    count_lines,
+    read_lines,
+    read_stdin_lines,
+    read_table,
+    refuse_other_tables,
+)
 
 __all__ = ["TEXT_SUFFIXES", "Items", "Source", "Stream", "collect_items", "find_items"]
 
@@ -159,21 +170,37 @@ class Items:
     values: list[Any]
 
 
-def collect_items(inputs: Sequence[str], texts: Sequence[str], column: str, id_column: str | None) -> Items:
+def collect_items(
+    inputs: Sequence[str],
+    texts: Sequence[str],
+    column: str,
+    id_column: str | None,
+    on_unusable: Callable[[Fault], None] | None = None,
+) -> Items:
     """Read everything at once; see `find_items`.
 
+    Args:
+        inputs: see `find_items`.
+        texts: see `find_items`.
+        column: of texts.
+        id_column: of ids.
+        on_unusable: takes the rows that cannot be read, which are left out; `Fault.index` is the position among all.
+
     Raises:
-        InputError: as `find_items`; also for rows that cannot be read.
+        InputError: as `find_items`; also for rows that cannot be read, without `on_unusable`.
         MissingExtraError: a .parquet file without pyarrow.
     """
     stream = find_items(inputs, texts, Columns(text=column, id=id_column))
     collected = Items(stream.part, [], [])
-    for index, source in enumerate(stream.sources):
-        for item in source.read():
-            if isinstance(item.value, Unusable):
-                raise InputError.from_faults("inputs", [Fault(index, source.name, item.value.reason)], len(inputs))
+    for index, item in enumerate(stream):
+        if not isinstance(item.value, Unusable):
             collected.ids.append(item.id)
             collected.values.append(item.value)
+            continue
+        fault = Fault(index, item.id, item.value.reason)
+        if on_unusable is None:
+            raise InputError(f"{fault.name}: {fault.reason}", [fault])
+        on_unusable(fault)
     return collected
 
 
@@ -181,7 +208,7 @@ def _open(name: str, columns: Columns) -> list[Source]:
     if columns.image and (name == "-" or Path(name).suffix.lower() == ".txt"):
         raise ValueError("has lines of text, but --image-column asks for images. Give a table with that column")
     if name == "-":
-        return [Source("-", "text", read_stdin, None, {"name": "-"})]
+        return [Source("-", "text", partial(_guarded, "-", read_stdin_lines), None, {"name": "-"})]
     path = Path(name)
     if _is(Path.is_dir, path) and path.suffix.lower() not in TEXT_SUFFIXES:
         found = search_folder(path)
@@ -217,6 +244,7 @@ def _is_image_argument(name: str) -> bool:
     if name == "-" or path.suffix.lower() in TEXT_SUFFIXES or _is(Path.is_dir, path):
         return False
     if _is(Path.exists, path):
+        refuse_other_tables(name)
         return True
     if glob.has_magic(name):
         return False
@@ -268,7 +296,7 @@ def _rows_of(name: str, columns: Columns) -> Source:
         return Source(name, "text", partial(_guarded, name, read_lines, path), count_lines(path), stamp)
     if path.is_dir():
         raise IsADirectoryError(None, "Is a directory")
-    table.check(path, columns.wanted)
+    check_columns(path, columns.wanted)
     part = "image" if columns.image else "text"
     return Source(name, part, partial(_guarded, name, read_table, path, columns), table.count(path), stamp)
 
@@ -277,5 +305,7 @@ def _guarded(name: str, read: Callable[..., Iterator[Item]], *arguments: Any) ->
     """What breaks in the middle of a file names the file."""
     try:
         yield from read(*arguments)
+    except InputError:
+        raise  # standard input's, which says itself what it is of
     except (OSError, ValueError) as error:
         raise InputError(f"{name}: {_reason(error)}", [Fault(0, name, _reason(error))]) from None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import InputError
+from runtime.json_text import read_json
 from runtime.whole_file import whole_file
 
 __all__ = ["read_job", "write_job"]
@@ -33,11 +34,11 @@ def read_job(path: Path, settings: Mapping[str, Any]) -> bool:
         InputError: the file cannot be used, or the settings differ; what differs is listed.
     """
     try:
-        job = json.loads(path.read_text(encoding="utf-8"))
+        job = read_json(path)
         if job["format"] != _FORMAT:
             raise ValueError(f"format {job['format']} where {_FORMAT} is expected")
         then, finished = dict(job["settings"]), job["finished"] is not None
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be used ({error}). Write to another folder.") from None
     if then != settings:
         lines = [f"  {line}" for line in _differences(then, settings)]

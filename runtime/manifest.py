@@ -13,6 +13,7 @@ from pathlib import Path
 
 from runtime.decode import decode
 from runtime.errors import BundleError
+from runtime.json_text import parse_json
 from runtime.manifest_checks import part_faults
 
 __all__ = [
@@ -265,8 +266,8 @@ class Manifest:
                 cannot be meant or do not agree with each other.
         """
         try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:  # nested too deep
+            data = parse_json(text)
+        except ValueError as error:
             raise BundleError(f"{where} is not valid JSON ({error}). Export the bundle again.") from None
         version = data.get("schema_version") if isinstance(data, dict) else None
         if not isinstance(version, int):

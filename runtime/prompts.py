@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from runtime.errors import Fault, InputError
+from runtime.json_text import read_json
 
 __all__ = ["SIDES", "LabelPrompts", "Prompts", "check_prompts", "read_prompts"]
 
@@ -77,10 +77,10 @@ def read_prompts(path: str | os.PathLike[str]) -> tuple[LabelPrompts, ...]:
         InputError: the file is missing or is no JSON, a name is given twice in it, and as for `check_prompts`.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=_each_once)
+        content = read_json(Path(path))
     except OSError as error:
-        raise InputError(f"The prompts {path} cannot be read: {error.strerror}.") from None
-    except (ValueError, RecursionError) as error:
+        raise InputError(f"The prompts {path} cannot be read: {error.strerror or error}.") from None
+    except ValueError as error:
         raise InputError(f"The prompts {path} cannot be used: {error}. JSON of {_EXPECTED_JSON} is expected.") from None
     if not isinstance(content, dict):
         raise InputError(f"The prompts {path} hold no object; JSON of {_EXPECTED_JSON} is expected.")
@@ -91,16 +91,6 @@ def read_prompts(path: str | os.PathLike[str]) -> tuple[LabelPrompts, ...]:
 
 
 _EXPECTED_JSON = '{"label": {"positive": ["…"], "negative": ["…"]}}'
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """JSON allows a name twice in an object, and Python would keep the last one without a word."""
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"'{name}' is given twice")
-        found[name] = value
-    return found
 
 
 def _label_faults(label: Any, seen: dict[str, str]) -> list[str]:

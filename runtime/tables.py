@@ -1,29 +1,44 @@
-"""CSV, JSON lines, Parquet and plain lines → items, one after the other: a table is never held as a whole.
+"""The one reader of tables: CSV, JSON lines, Parquet and plain lines → rows and items, one after the other.
 
-What spoils one row (a line that is no JSON, bytes that are no UTF-8) spoils that row only and comes out as `Unusable`;
-what leaves the rest of the file unreadable (a quote that never closes) raises.
+Everything that reads a table of the user's reads it here, so that all give the same answers, and a table is never held
+as a whole:
+
+- what spoils one row spoils that row only and comes out as `Unusable` with the reason: too many or too few fields, a
+  line that is no JSON, bytes that are no UTF-8 in a cell that is asked for;
+- what leaves it open where rows begin and end, or which cell is meant, raises: a quote that never closes, a column
+  that is missing or there twice, UTF-16;
+- what is in columns that nobody asked for hurts nobody.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import re
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-from runtime.console import standard_input
-from runtime.errors import MissingExtraError
+from runtime.csv_records import read_records
+from runtime.json_text import HugeNumber, JsonObject, parse_row
+from runtime.parquet_rows import Unreadable, parquet_columns, parquet_count, parquet_rows
+from runtime.text_files import open_text, text_fault, text_stdin
 
-__all__ = ["TABLES", "Columns", "Item", "Table", "Unusable", "count_lines", "read_lines", "read_stdin", "read_table"]
-
-_PARQUET_BATCH = 1024
-# Bytes that are no UTF-8 are kept as these by the error handler "surrogateescape".
-_ESCAPED = re.compile("[\udc80-\udcff]")
-_NOT_UTF8 = "is not UTF-8. Save the file as UTF-8"
+__all__ = [
+    "TABLES",
+    "Columns",
+    "Item",
+    "Row",
+    "Table",
+    "Unusable",
+    "check_columns",
+    "count_lines",
+    "parse_number",
+    "read_lines",
+    "read_rows",
+    "read_stdin_lines",
+    "read_table",
+    "refuse_other_tables",
+]
 
 
 class Item(NamedTuple):
@@ -62,12 +77,12 @@ class Columns:
 
 @dataclass(frozen=True)
 class Unusable:
-    """Stands where an item should be; the encoders never see it."""
+    """Stands where an item, a row or a cell should be; the encoders never see it."""
 
     reason: str
 
 
-Row: TypeAlias = "dict[Any, Any] | Unusable"
+Row: TypeAlias = "dict[str, Any] | Unusable"
 
 
 @dataclass(frozen=True)
@@ -75,186 +90,218 @@ class Table:
     """How to read one format.
 
     Attributes:
+        columns: names of the columns, as often as they are there; None where no row says it. Of JSON lines the first
+            object speaks for all: a misspelt column should not come out as a million bad rows.
         rows: path and wanted columns → number (of the line for JSON lines, else of the record without a header; from 1)
-            and content of each row; a row may lack columns.
-        check: raises ValueError where the columns are not there, before any row is read.
+            and content of each row; a row of JSON lines may lack columns. Called by `read_rows`.
         count: number of rows, at the cost of reading the file once at most.
 
     All of them raise OSError or ValueError for what cannot be read; the message is the reason.
     """
 
+    columns: Callable[[Path], list[str] | None]
     rows: Callable[[Path, Sequence[str]], Iterator[tuple[int, Row]]]
-    check: Callable[[Path, Sequence[str]], None]
     count: Callable[[Path], int]
 
 
-def count_lines(path: Path, blank: bool = True) -> int:
-    """Lines of a file, with or without the blank ones."""
-    with path.open("rb") as stream:
-        return sum(1 for line in stream if blank or line.strip())
+def check_columns(path: Path, wanted: Iterable[str], suffix: str | None = None) -> None:
+    """Make sure, before any row is read, that each wanted column is there, and once; see `read_rows`.
 
-
-def _lacks(name: str, there: Iterable[Any]) -> ValueError:
-    return ValueError(f"has no column '{name}'; it has: {', '.join(map(str, there))}")
-
-
-def _csv_rows(path: Path, _wanted: Sequence[str]) -> Iterator[tuple[int, Row]]:
-    with _open_text(path, newline="") as stream:
-        reader = csv.DictReader(stream)
-        try:
-            for number, row in enumerate(reader, 1):
-                yield number, dict(row)
-        except csv.Error as error:
-            raise ValueError(f"is not valid CSV near line {reader.line_num} ({error}). Check its quotes") from None
-
-
-def _csv_check(path: Path, wanted: Sequence[str]) -> None:
-    with _open_text(path, newline="") as stream:
-        try:
-            there = csv.DictReader(stream).fieldnames
-        except csv.Error as error:
-            raise ValueError(f"is not valid CSV in its header ({error}). Check its quotes") from None
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: a column is not there or there twice, or as `Table`; the message is the reason.
+    """
+    there = _table(path, suffix).columns(path)
+    if there is None:
+        return
     for name in wanted:
-        if there and name not in there:
-            raise _lacks(name, there)
+        if there.count(name) > 1:
+            raise ValueError(f"has the column '{name}' {there.count(name)} times. Rename all but one")
+        if name not in there:
+            raise ValueError(f"has no column '{name}'; it has: {', '.join(there) or 'nothing'}{_hint(name, there)}")
 
 
-def _csv_count(path: Path) -> int:
-    """A record may hold line breaks, so lines do not count it; the parser takes seconds for a gigabyte."""
-    return sum(1 for _ in _csv_rows(path, ()))
+def read_rows(path: Path, wanted: Sequence[str], suffix: str | None = None) -> Iterator[tuple[int, Row]]:
+    """Read a table.
 
+    Args:
+        path: the file.
+        wanted: the columns to read, checked by `check_columns`.
+        suffix: one of `TABLES`: how to read it. None takes the file's own.
 
-def _jsonl_rows(path: Path, _wanted: Sequence[str]) -> Iterator[tuple[int, Row]]:
-    with _open_text(path) as stream:
-        for number, line in enumerate(stream, 1):
-            if line.strip():
-                yield number, _json_row(number, line)
+    Yields:
+        Number and content of each row, see `Table.rows`. A cell of a wanted column that holds what is no text or
+        number is `Unusable`; other types of values are kept. Other columns may be among it.
 
-
-def _json_row(number: int, line: str) -> Row:
-    if _ESCAPED.search(line):
-        return Unusable(_NOT_UTF8)
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return Unusable(f"line {number} is not valid JSON ({error})")
-    return row if isinstance(row, dict) else Unusable(f"line {number} is not a JSON object")
-
-
-def _jsonl_check(path: Path, wanted: Sequence[str]) -> None:
-    """The first object speaks for all: a misspelt column should not come out as a million bad rows."""
-    first = next((row for _, row in _jsonl_rows(path, wanted) if isinstance(row, dict)), None)
-    for name in wanted:
-        if first is not None and name not in first:
-            raise _lacks(name, first)
-
-
-def _parquet_rows(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, Row]]:
-    """Only the wanted columns are read: tables of reports often carry their images along."""
-    pyarrow = _pyarrow(path)
-    with path.open("rb") as stream:
-        try:
-            file = pyarrow.parquet.ParquetFile(stream)
-            number = 0
-            for batch in file.iter_batches(_PARQUET_BATCH, columns=list(wanted)):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row
-        except (pyarrow.ArrowException, OSError) as error:  # either may come of broken content
-            raise ValueError(f"is not valid Parquet ({error}). Write it again") from None
-
-
-def _parquet_check(path: Path, wanted: Sequence[str]) -> None:
-    names = _parquet_footer(path).schema.to_arrow_schema().names
-    for name in wanted:
-        if name not in names:
-            raise _lacks(name, names)
-
-
-def _parquet_count(path: Path) -> int:
-    return int(_parquet_footer(path).num_rows)
-
-
-def _parquet_footer(path: Path) -> Any:
-    pyarrow = _pyarrow(path)
-    with path.open("rb") as stream:
-        try:
-            return pyarrow.parquet.read_metadata(stream)
-        except (pyarrow.ArrowException, OSError) as error:
-            raise ValueError(f"is not valid Parquet ({error}). Write it again") from None
-
-
-def _pyarrow(path: Path) -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise MissingExtraError(f"Reading {path}", "pyarrow", "parquet") from None
-    return pyarrow
-
-
-TABLES = {
-    ".csv": Table(_csv_rows, _csv_check, _csv_count),
-    ".jsonl": Table(_jsonl_rows, _jsonl_check, lambda path: count_lines(path, blank=False)),
-    ".parquet": Table(_parquet_rows, _parquet_check, _parquet_count),
-}
-
-
-def _numbered(name: str, stream: Iterable[str]) -> Iterator[Item]:
-    for number, line in enumerate(stream, 1):
-        yield Item(f"{name}:{number}", _check_unicode(line.rstrip("\n")))
-
-
-def _check_unicode(text: Any) -> Any:
-    """The text itself, or Unusable where the file held bytes that are no UTF-8; other types pass."""
-    return Unusable(_NOT_UTF8) if isinstance(text, str) and _ESCAPED.search(text) else text
-
-
-def _open_text(path: Path, newline: str | None = None) -> IO[str]:
-    """Open a UTF-8 file such that one bad byte spoils one row and not the file."""
-    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline=newline)
-
-
-def read_lines(path: Path) -> Iterator[Item]:
-    """The lines of a text file, numbered from 1."""
-    with _open_text(path) as stream:
-        yield from _numbered(str(path), stream)
-
-
-def read_stdin() -> Iterator[Item]:
-    """The lines of standard input, which is left open."""
-    stream = io.TextIOWrapper(standard_input(), encoding="utf-8-sig", errors="surrogateescape")
-    try:
-        yield from _numbered("-", stream)
-    finally:
-        stream.detach()  # or standard input would be closed with it
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: as `check_columns` and `Table`.
+    """
+    check_columns(path, wanted, suffix)
+    for number, row in _table(path, suffix).rows(path, wanted):
+        if not isinstance(row, Unusable):
+            for name in wanted:
+                fault = _cell_fault(row.get(name))
+                if fault:
+                    row[name] = Unusable(fault)
+        yield number, row
 
 
 def read_table(path: Path, columns: Columns) -> Iterator[Item]:
-    """The texts or images of a table, see `Columns`; raises as `Table` does."""
+    """The texts or images of a table, see `Columns`; raises as `read_rows`."""
     column = columns.image or columns.text
     wanted = columns.wanted
-    for number, row in TABLES[path.suffix.lower()].rows(path, wanted):
+    for number, row in read_rows(path, wanted):
         identity = f"{path}:{number}"
         if isinstance(row, Unusable):
             yield Item(identity, row)
             continue
         missing = [name for name in wanted if name not in row]
         if missing:
-            reason = f"row {number} has no column '{missing[0]}'; it has: {', '.join(map(str, row))}"
+            reason = f"row {number} has no column '{missing[0]}'; it has: {', '.join(row)}"
             yield Item(identity, Unusable(reason))
             continue
-        value = _check_unicode(row[column])
+        value = row[column]
         if columns.image is not None:
             value = _image_path(path, number, column, value)
             if columns.id is None and not isinstance(value, Unusable):
                 identity = row[column]
         if columns.id is not None:
-            if row[columns.id] is None or row[columns.id] == "":
-                value = Unusable(f"row {number} has no id in column '{columns.id}'")
+            found = _identity(row[columns.id], number, columns.id)
+            if isinstance(found, str):
+                identity = found
             else:
-                identity = str(row[columns.id])
+                value = found
         yield Item(identity, value)
+
+
+def read_lines(path: Path) -> Iterator[Item]:
+    """The lines of a text file, numbered from 1; raises OSError and ValueError as `Table` does."""
+    with open_text(path) as lines:
+        yield from _numbered(str(path), lines)
+
+
+def read_stdin_lines() -> Iterator[Item]:
+    """The lines of standard input, which is left open; raises as `read_lines`."""
+    with text_stdin() as lines:
+        yield from _numbered("-", lines)
+
+
+def count_lines(path: Path) -> int:
+    """Number of items of `read_lines`."""
+    with open_text(path) as lines:
+        return sum(1 for _ in lines)
+
+
+def parse_number(text: str) -> float | None:
+    """A number as files write it, NaN and infinite ones too; not Python's "1_000", nor digits of other scripts."""
+    try:
+        return float(text) if text.isascii() and "_" not in text else None
+    except ValueError:
+        return None
+
+
+def refuse_other_tables(name: str) -> None:
+    """Raise ValueError where a name's suffix is that of a table or text that is not read; the message says what is."""
+    for suffix, advice in _OTHER_SUFFIXES.items():
+        if name.lower().endswith(suffix) and not name.lower().endswith(".nii.gz"):
+            raise ValueError(f"is a {suffix} file; of tables and texts .txt, {', '.join(TABLES)} are read. {advice}")
+
+
+_OTHER_SUFFIXES = {
+    **dict.fromkeys((".tsv", ".tab", ".xlsx", ".xls", ".ods"), "Save it as CSV, with commas"),
+    **dict.fromkeys((".json", ".ndjson"), "If it has an object a line, call it .jsonl"),
+    **dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".zip", ".7z"), "Unpack it"),
+    **dict.fromkeys((".feather", ".arrow", ".orc", ".avro"), "Save it as Parquet"),
+}
+
+
+def _table(path: Path, suffix: str | None) -> Table:
+    return TABLES[path.suffix.lower() if suffix is None else suffix]
+
+
+def _hint(name: str, there: Sequence[str]) -> str:
+    delimiter = next((each for each in ";\t|" if len(there) == 1 and each in there[0]), None)
+    if delimiter is not None:
+        return f". Its columns are separated by {delimiter!r}, it seems: save it with commas"
+    alike = [each for each in there if each.strip().casefold() == name.strip().casefold()]
+    return f". Is '{alike[0]}' meant?" if alike else ""
+
+
+def _cell_fault(value: Any) -> str | None:
+    if isinstance(value, str):
+        return text_fault(value)
+    if isinstance(value, Unreadable):
+        return value.reason
+    return "holds a number of more digits than are read" if isinstance(value, HugeNumber) else None
+
+
+def _csv_columns(path: Path) -> list[str] | None:
+    with open_text(path, newline="") as lines:
+        return next((record.fields for record in read_records(lines)), None)
+
+
+def _csv_rows(path: Path, _wanted: Sequence[str]) -> Iterator[tuple[int, Row]]:
+    with open_text(path, newline="") as lines:
+        records = read_records(lines)
+        header = next((record.fields for record in records), [])
+        for number, (line, fields) in enumerate(records, 1):
+            if len(fields) == len(header):
+                yield number, dict(zip(header, fields, strict=True))
+            else:
+                count = f"{len(fields)} field{'' if len(fields) == 1 else 's'}"
+                advice = ". A text with a comma in it needs quotes around it" if len(fields) > len(header) else ""
+                yield number, Unusable(f"has {count} where the header has {len(header)} (line {line}){advice}")
+
+
+def _csv_count(path: Path) -> int:
+    """A record may hold line breaks, so lines do not count it."""
+    with open_text(path, newline="") as lines:
+        return max(sum(1 for _ in read_records(lines, hold=False)) - 1, 0)
+
+
+def _jsonl_lines(path: Path) -> Iterator[tuple[int, str]]:
+    with open_text(path) as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip(" \t\n"):
+                yield number, line
+
+
+def _jsonl_rows(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, Row]]:
+    for number, line in _jsonl_lines(path):
+        try:
+            row = parse_row(line)
+        except ValueError as error:
+            yield number, Unusable(f"line {number} is not valid JSON ({error})")
+            continue
+        if not isinstance(row, JsonObject):
+            yield number, Unusable(f"line {number} is not a JSON object")
+        elif twice := [name for name in wanted if name in row.twice]:
+            yield number, Unusable(f"line {number} has '{twice[0]}' more than once")
+        else:
+            yield number, row
+
+
+def _jsonl_columns(path: Path) -> list[str] | None:
+    return next((list(row) for _, row in _jsonl_rows(path, ()) if not isinstance(row, Unusable)), None)
+
+
+def _jsonl_count(path: Path) -> int:
+    return sum(1 for _ in _jsonl_lines(path))
+
+
+TABLES = {
+    ".csv": Table(_csv_columns, _csv_rows, _csv_count),
+    ".jsonl": Table(_jsonl_columns, _jsonl_rows, _jsonl_count),
+    ".parquet": Table(parquet_columns, parquet_rows, parquet_count),
+}
+
+
+def _numbered(name: str, lines: Iterable[str]) -> Iterator[Item]:
+    for number, line in enumerate(lines, 1):
+        text = line.removesuffix("\n")
+        fault = text_fault(text)
+        yield Item(f"{name}:{number}", Unusable(fault) if fault else text)
 
 
 def _image_path(table: Path, number: int, column: str, value: Any) -> Any:
@@ -263,3 +310,14 @@ def _image_path(table: Path, number: int, column: str, value: Any) -> Any:
     if not isinstance(value, str) or not value:
         return Unusable(f"row {number} has no path of an image in column '{column}'")
     return str(table.parent / value)
+
+
+def _identity(value: Any, number: int, column: str) -> str | Unusable:
+    if isinstance(value, Unusable):
+        return Unusable(f"its id in column '{column}' {value.reason}")
+    if value is None or (isinstance(value, float) and not math.isfinite(value)) or not str(value).strip():
+        return Unusable(f"row {number} has no id in column '{column}'")
+    if isinstance(value, (list, dict, tuple, bytes)):
+        kind = type(value).__name__
+        return Unusable(f"row {number} has a {kind} in column '{column}'; an id is a text or a number")
+    return str(value)

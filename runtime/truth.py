@@ -6,11 +6,10 @@ nothing where the finding is not mentioned.
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import Fault, InputError
 from runtime.formats import is_supported_name
+from runtime.tables import TABLES, Row, Unusable, parse_number, read_rows
 
 __all__ = ["ABSENT", "BLANK", "PRESENT", "UNCERTAIN", "Matches", "TruthTable", "match_images", "read_truth"]
 
@@ -75,12 +75,24 @@ def read_truth(path: Path, labels: Sequence[str], id_column: str) -> TruthTable:
             -1 and nothing. All bad rows are listed together.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            return _parse(path, csv.reader(stream, strict=True), labels, id_column)
+        header = TABLES[".csv"].columns(path) or []
+        place, columns = _columns(path, header, labels, id_column)
+        kept = {label: column for label, column in columns.items() if column is not None}
+        ids, values = _read(path, id_column, [header[column] for column in kept.values()])
+    except InputError:
+        raise
     except OSError as error:
-        raise InputError(f"The labels {path} cannot be read: {error.strerror}.") from None
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"The labels {path} are not valid CSV in UTF-8 ({error}). Check the file.") from None
+        raise InputError(f"The labels {path} cannot be read: {error.strerror or error}.") from None
+    except ValueError as error:
+        raise InputError(f"The labels {path} cannot be used: the file {error}.") from None
+    used = {place, *kept.values()}
+    return TruthTable(
+        ids=ids,
+        labels=tuple(kept),
+        missing=tuple(label for label in columns if label not in kept),
+        unused=tuple(name for column, name in enumerate(header) if column not in used),
+        values=np.array(values, dtype=np.int8).reshape(len(ids), len(kept)),
+    )
 
 
 def match_images(table: TruthTable, images: Iterable[tuple[str, str | None]]) -> Matches:
@@ -115,33 +127,24 @@ def match_images(table: TruthTable, images: Iterable[tuple[str, str | None]]) ->
     return Matches(row_of, tuple(unlabelled), tuple(ambiguous), tuple(unused))
 
 
-def _parse(path: Path, reader: Iterator[list[str]], labels: Sequence[str], id_column: str) -> TruthTable:
-    header = next(reader, [])
-    place, columns = _columns(path, header, labels, id_column)
-    ids: dict[str, int] = {}
+def _read(path: Path, id_name: str, names: Sequence[str]) -> tuple[tuple[str, ...], list[list[int]]]:
+    """Ids, and the values of some columns."""
+    ids: dict[str, tuple[int, str]] = {}
     values: list[list[int]] = []
     faults: list[Fault] = []
     number = 0
-    for number, row in enumerate((row for row in reader if row), 1):
-        reasons, found = _row_faults(row, header, place, columns, ids)
+    for number, row in read_rows(path, [id_name, *names], ".csv"):
+        reasons, identity, found = _row_faults(row, id_name, names, ids)
         if reasons:
             faults.append(Fault(number - 1, f"row {number}", "; ".join(reasons)))
         else:
-            ids[row[place]] = number
+            ids[_slashes(identity)] = (number, identity)
             values.append(found)
     if faults:
         raise InputError.from_faults(f"rows of {path}", faults, max(number, 2))
     if not number:
         raise InputError(f"The labels {path} have no rows.")
-    kept = {label: column for label, column in columns.items() if column is not None}
-    used = {place, *kept.values()}
-    return TruthTable(
-        ids=tuple(ids),
-        labels=tuple(kept),
-        missing=tuple(label for label in columns if label not in kept),
-        unused=tuple(name for column, name in enumerate(header) if column not in used),
-        values=np.array(values, dtype=np.int8).reshape(len(ids), len(kept)),
-    )
+    return tuple(identity for _, identity in ids.values()), values
 
 
 def _columns(
@@ -166,38 +169,34 @@ def _columns(
 
 
 def _row_faults(
-    row: Sequence[str], header: Sequence[str], place: int, columns: dict[str, int | None], ids: dict[str, int]
-) -> tuple[list[str], list[int]]:
-    """What is wrong with a row, and its values."""
-    if len(row) != len(header):
-        return [f"has {len(row)} fields where the header has {len(header)}"], []
-    reasons = []
-    if not row[place].strip():
-        reasons.append(f"has no id in column '{header[place]}'")
-    elif row[place] in ids:
-        reasons.append(f"its id '{row[place]}' came before, in row {ids[row[place]]}")
+    row: Row, id_name: str, names: Iterable[str], ids: Mapping[str, tuple[int, str]]
+) -> tuple[list[str], str, list[int]]:
+    """What is wrong with a row, its id, and its values."""
+    if isinstance(row, Unusable):
+        return [row.reason], "", []
+    cells = {name: row[name] for name in (id_name, *names)}
+    if reasons := [f"column '{name}' {cell.reason}" for name, cell in cells.items() if isinstance(cell, Unusable)]:
+        return reasons, "", []
+    identity: str = row[id_name]
+    if not identity.strip():
+        reasons.append(f"has no id in column '{id_name}'")
+    elif (before := ids.get(_slashes(identity))) is not None:
+        reasons.append(f"its id '{identity}' came before, in row {before[0]}")
     values = []
-    for column in columns.values():
-        if column is None:
-            continue
-        value = _value(row[column])
+    for name in names:
+        value = _value(row[name])
         if value is None:
-            reasons.append(
-                f"column '{header[column]}' holds '{row[column]}'; 1, 0, -1 (uncertain) or nothing is expected"
-            )
+            reasons.append(f"column '{name}' holds '{row[name]}'; 1, 0, -1 (uncertain) or nothing is expected")
         else:
             values.append(value)
-    return reasons, values
+    return reasons, identity, values
 
 
 def _value(text: str) -> int | None:
     if not text.strip():
         return BLANK
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    if math.isnan(number):
+    number = parse_number(text)
+    if number is not None and math.isnan(number):
         return BLANK  # as some programs write an empty cell
     return int(number) if number in (PRESENT, ABSENT, UNCERTAIN) else None
 

@@ -21,6 +21,7 @@ from runtime.cache import CACHE_VARIABLE, cache_folder, cache_path
 from runtime.cores import find_cores
 from runtime.decode import decode
 from runtime.errors import CxrEngineError
+from runtime.json_text import read_json
 from runtime.processor import first_gpu, processor_name
 from runtime.providers import PROVIDERS
 
@@ -186,7 +187,7 @@ def _sha256(text: str) -> str:
 
 def _read(file: Path, bundle: Bundle) -> Tuning | None:
     try:
-        data: Any = json.loads(file.read_text(encoding="utf-8"))
+        data: Any = read_json(file)
         version = data.get("schema_version") if isinstance(data, dict) else None
         if version != SCHEMA_VERSION:
             raise ValueError(f"its schema version is {version!r}, {SCHEMA_VERSION} is expected")
@@ -196,7 +197,7 @@ def _read(file: Path, bundle: Bundle) -> Tuning | None:
         if tuning.machine != this_machine():
             raise ValueError("it belongs to another machine, or to other versions of the engines")
         _check(tuning)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         _LOG.warning("%s is not used: %s. Tune anew with: python -m runtime tune %s", file, error, bundle.root)
         return None
     return tuning

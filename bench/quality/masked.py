@@ -44,18 +44,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    read = collect_items([str(options.data)], [], options.column, None)
+    faults: list[Fault] = []
+    on_fault = faults.append if options.skip_bad else None
+    read = collect_items([str(options.data)], [], options.column, None, on_fault)
     if read.part != "text":
         raise InputError(f"{options.data} holds images; texts are expected.")
     texts = [value for value in read.values if not (isinstance(value, str) and not value.strip())]
     if not texts:
         raise InputError(f"{options.data} holds no texts.")
     engine = load_text_engine(options)
-    faults: list[Fault] = []
     chosen: dict[str, Any] = {
         "share": options.masked_share, "one_at_a_time": options.one_at_a_time, "seed": options.seed
     }  # fmt: skip
-    on_fault = faults.append if options.skip_bad else None
     found = engine.text.masked_token_accuracy(texts, **chosen, on_fault=on_fault)
     if not found.masked:
         raise InputError(f"{options.data} holds no text that can be used.")

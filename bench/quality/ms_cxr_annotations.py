@@ -13,7 +13,7 @@ Coordinates are pixels of the original image from its top left corner.
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +21,16 @@ from typing import Any
 
 from runtime.errors import Fault, InputError
 from runtime.grounding import Box
-from runtime.tables import TABLES, Unusable
+from runtime.json_text import read_json
+from runtime.tables import TABLES, Unusable, parse_number, read_rows
+from runtime.text_files import text_fault
 
 __all__ = ["AnnotatedImage", "Annotations", "Phrase", "read_annotations"]
 
 _NEEDED = ("dicom_id", "category_name", "label_text", "x", "y", "w", "h", "image_width", "image_height")
+_OPTIONAL = ("path", "split")
+_TEXTS = ("dicom_id", "category_name", "label_text")
+_LARGEST = 2**31  # of a coordinate: no image is larger, and products of such numbers are finite
 _NUMBERS = ("x", "y", "w", "h", "image_width", "image_height")
 
 
@@ -121,24 +126,24 @@ def read_annotations(file: Path, split: str | None = None) -> Annotations:
 
 
 def _csv_rows(file: Path) -> Iterator[_Row]:
-    TABLES[".csv"].check(file, _NEEDED)
-    for number, row in TABLES[".csv"].rows(file, _NEEDED):
-        yield f"row {number}", {"": row.reason} if isinstance(row, Unusable) else row
+    there = TABLES[".csv"].columns(file) or ()
+    for number, row in read_rows(file, [*_NEEDED, *(name for name in _OPTIONAL if name in there)]):
+        yield f"row {number}", {"": row} if isinstance(row, Unusable) else row
 
 
 def _coco_rows(file: Path) -> Iterator[_Row]:
     """As the data set's own script makes its .csv of its .json, but fractions of pixels are kept."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
+        found = read_json(file)
+    except ValueError as error:
         raise ValueError(f"is not valid JSON ({error})") from None
     lacking = [name for name in ("images", "annotations", "categories") if not isinstance(_get(found, name), list)]
     if lacking:
         raise ValueError(f"is not a COCO file: it has no list {', '.join(map(repr, lacking))}")
-    images = {_get(image, "id"): image for image in found["images"]}
-    categories = {_get(category, "id"): _get(category, "name") for category in found["categories"]}
+    images = _by_id(found["images"], "images")
+    categories = _by_id(found["categories"], "categories")
     for index, each in enumerate(found["annotations"]):
-        image = images.get(_get(each, "image_id"))
+        image = images.get(_key(each, "image_id"))
         bbox = _get(each, "bbox")
         x, y, width, height = bbox if isinstance(bbox, list) and len(bbox) == 4 else (None,) * 4
         yield (
@@ -146,7 +151,7 @@ def _coco_rows(file: Path) -> Iterator[_Row]:
             {
                 "dicom_id": Path(str(_get(image, "file_name") or "")).stem,
                 "path": _get(image, "path"),
-                "category_name": categories.get(_get(each, "category_id")),
+                "category_name": _get(categories.get(_key(each, "category_id")), "name"),
                 "label_text": _get(each, "label_text"),
                 **{"x": x, "y": y, "w": width, "h": height},
                 **{"image_width": _get(image, "width"), "image_height": _get(image, "height")},
@@ -162,6 +167,23 @@ def _get(value: Any, name: str) -> Any:
     return value.get(name) if isinstance(value, dict) else None
 
 
+def _key(value: Any, name: str) -> str | int | None:
+    """An id, or None for what is none: a list, a fraction, true."""
+    found = _get(value, name)
+    return found if isinstance(found, (str, int)) and not isinstance(found, bool) else None
+
+
+def _by_id(listed: Sequence[Any], what: str) -> dict[str | int, Any]:
+    found: dict[str | int, Any] = {}
+    for each in listed:
+        key = _key(each, "id")
+        if key in found:
+            raise ValueError(f"has two {what} of the id {key!r}. Rename one")
+        if key is not None:
+            found[key] = each
+    return found
+
+
 def _of_split(file: Path, rows: Sequence[_Row], split: str) -> list[_Row]:
     there = sorted({str(row["split"]) for _, row in rows if row.get("split")})
     if split not in there:
@@ -171,22 +193,35 @@ def _of_split(file: Path, rows: Sequence[_Row], split: str) -> list[_Row]:
 
 
 def _fault(row: Mapping[str, Any]) -> str | None:
-    if "" in row:
-        return str(row[""])
-    wrong = [f"no {name}" for name in ("dicom_id", "category_name", "label_text") if not row.get(name)]
+    if isinstance(row.get(""), Unusable):
+        return str(row[""].reason)
+    wrong = [fault for name in (*_TEXTS, *_OPTIONAL) if (fault := _text_fault(row, name, name in _OPTIONAL))]
     wrong += [f"{name} is {row.get(name)!r}, a number is expected" for name in _NUMBERS if _number(row, name) is None]
     sizes = [_number(row, name) for name in ("image_width", "image_height")]
-    if not wrong and any(size is None or size <= 0 for size in sizes):
+    if not wrong and any(size is None or size < 1 for size in sizes):
         wrong.append(f"the image has {sizes[0]:g} × {sizes[1]:g} pixels")
     return "; ".join(wrong) or None
 
 
+def _text_fault(row: Mapping[str, Any], name: str, optional: bool) -> str | None:
+    value = row.get(name)
+    if isinstance(value, Unusable):
+        return f"{name} {value.reason}"
+    if not value:
+        return None if optional else f"no {name}"
+    if not isinstance(value, str):
+        return f"{name} is a {type(value).__name__}, a text is expected"
+    reason = text_fault(value)
+    return f"{name} {reason}" if reason else None
+
+
 def _number(row: Mapping[str, Any], name: str) -> float | None:
-    try:
-        value = float(row[name])
-    except (KeyError, TypeError, ValueError):
+    found = row.get(name)
+    if isinstance(found, str):
+        found = parse_number(found)
+    if not isinstance(found, (int, float)) or isinstance(found, bool) or abs(found) > _LARGEST:
         return None
-    return value if value - value == 0 else None  # neither NaN nor infinite
+    return float(found) if math.isfinite(found) else None
 
 
 def _together(rows: Sequence[_Row]) -> Annotations:

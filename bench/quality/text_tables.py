@@ -9,7 +9,7 @@ from typing import Any
 
 from runtime.console import print_note
 from runtime.errors import Fault, InputError
-from runtime.tables import TABLES, Unusable
+from runtime.tables import TABLES, Unusable, read_rows
 from runtime.tokenization import Tokenizer
 
 __all__ = ["Sentences", "read_sentences", "settle"]
@@ -48,14 +48,13 @@ def read_sentences(
         InputError: the file cannot be read, is of another kind, or holds nothing.
         MissingExtraError: a .parquet file without pyarrow.
     """
-    table = TABLES.get(file.suffix.lower())
-    if table is None:
+    if file.suffix.lower() not in TABLES:
         raise InputError(f"{file} has the suffix '{file.suffix}'; {', '.join(TABLES)} are expected.")
     wanted = [*columns, *([label] if label else [])]
     rows: list[Sentences] = []
     faults: list[Fault] = []
     try:
-        for number, row in table.rows(file, wanted):
+        for number, row in read_rows(file, wanted):
             reason = row.reason if isinstance(row, Unusable) else _fault(row, columns, label, labels)
             if reason:
                 faults.append(Fault(number, f"line {number}", reason))
@@ -117,10 +116,14 @@ def _fault(row: Mapping[Any, Any], columns: Sequence[str], label: str | None, la
 
 
 def _no_sentence(value: Any) -> str | None:
+    if isinstance(value, Unusable):
+        return value.reason
     if not isinstance(value, str):
         return f"is a {type(value).__name__}, a sentence is expected"
     return None if value.strip() else "is empty"
 
 
 def _no_label(value: Any, labels: Sequence[str]) -> str | None:
+    if isinstance(value, Unusable):
+        return value.reason
     return None if value in labels else f"is {value!r}, expected is one of: {', '.join(labels)}"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runtime.arguments import add_bundle, add_engine_options, as_text, load_engine, positive
-from runtime.console import print_json, print_result, standard_input
+from runtime.console import print_json, print_result
 from runtime.errors import InputError
+from runtime.json_text import read_json
 
 NAME = "fill-mask"
 SUMMARY = "Print the likeliest words for the [MASK] of texts."
@@ -73,9 +73,10 @@ def _request(options: argparse.Namespace) -> _Request:
 
 def _read(name: str) -> _Request:
     where = "standard input" if name == "-" else name
-    given = standard_input().read() if name == "-" else None
     try:
-        data = json.loads(Path(name).read_text(encoding="utf-8") if given is None else given)
+        data = read_json(None if name == "-" else Path(name))
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
         raise InputError(f"{where} cannot be read as JSON: {error}") from None
     faults = _faults(data)
@@ -92,11 +93,12 @@ def _faults(data: Any) -> list[str]:
     faults = [f"unknown key '{key}'" for key in data if key not in ("inputs", "parameters")]
     if not _is_text(data.get("inputs")):
         faults.append("'inputs' must be a text or a list of texts")
-    parameters = data.get("parameters") or {}
+    parameters = {} if data.get("parameters") is None else data["parameters"]
     if not isinstance(parameters, dict):
         return [*faults, f"'parameters' is a {type(parameters).__name__}, not an object"]
     faults += [f"unknown parameter '{key}'" for key in parameters if key not in ("top_k", "targets")]
-    if not isinstance(parameters.get("top_k"), (int, type(None))):
+    top_k = parameters.get("top_k")
+    if not isinstance(top_k, (int, type(None))) or isinstance(top_k, bool):
         faults.append("'top_k' must be a whole number")
     if parameters.get("targets") is not None and not _is_text(parameters["targets"]):
         faults.append("'targets' must be a list of words")

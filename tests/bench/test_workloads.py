@@ -155,17 +155,24 @@ def test_texts_are_read_by_line_and_column(tmp_path: Path) -> None:
     lines = tmp_path / "a.jsonl"
     lines.write_text(json.dumps({"note": "x"}) + "\n\n" + json.dumps({"note": " "}) + "\n")
     assert read_texts(lines, "note") == ["x"]
+    table = tmp_path / "a.CSV"
+    table.write_text('id,note\n1,"No effusion,\nno edema"\n2, \n')
+    assert read_texts(table, "note") == ["No effusion,\nno edema"]
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("a.txt", b" \n", "holds no texts"),
-        ("a.txt", b"fine\n\xff\xfe", "line 2: UnicodeDecodeError"),
-        ("a.jsonl", b'{"text": "x"}\n{"note": "x"}', "line 2: KeyError: 'text'"),
-        ("a.jsonl", b"{", "line 1: JSONDecodeError"),
-        ("a.jsonl", b"[1]", "line 1: TypeError"),
-        ("a.jsonl", b'{"text": 5}', "line 1: 'text' is a int, a string is expected"),
+        ("a.txt", b"fine\n\xff\xfe", r"a\.txt:2: is not UTF-8"),
+        ("a.jsonl", b'{"text": "x"}\n{"note": "x"}', r"a\.jsonl:2: row 2 has no column 'text'"),
+        ("a.jsonl", b"{", r"a\.jsonl:1: line 1 is not valid JSON"),
+        ("a.jsonl", b"[1]", r"a\.jsonl:1: line 1 is not a JSON object"),
+        ("a.jsonl", b'{"text": 5}', r"a\.jsonl:1: 'text' is a int, a string is expected"),
+        ("a.csv", b"id,text\n1,No effusion, but pneumothorax\n", r"a\.csv:1: has 3 fields where the header has 2"),
+        ("a.csv", b'id,text\n1,"x\n2,y\n', "line 2 .the quote that opens there never closes"),
+        ("a.csv", b"id,note\n1,x\n", "has no column 'text'; it has: id, note"),
+        ("a.md", b"text", "suffix '.md'"),
     ],
 )
 def test_a_file_that_cannot_be_used(tmp_path: Path, name: str, content: bytes, message: str) -> None:
