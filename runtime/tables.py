@@ -250,8 +250,9 @@ def _csv_rows(path: Path, _wanted: Sequence[str]) -> Iterator[tuple[int, Row]]:
                 yield number, dict(zip(header, fields, strict=True))
             else:
                 count = f"{len(fields)} field{'' if len(fields) == 1 else 's'}"
-                advice = ". A text with a comma in it needs quotes around it" if len(fields) > len(header) else ""
-                yield number, Unusable(f"has {count} where the header has {len(header)} (line {line}){advice}")
+                held = "comma" if len(fields) > len(header) else "line break"
+                wrong = f"has {count} where the header has {len(header)} (line {line})"
+                yield number, Unusable(f"{wrong}. A text with a {held} in it needs quotes around it")
 
 
 def _csv_count(path: Path) -> int:

@@ -18,7 +18,8 @@ from runtime.console import standard_input
 
 __all__ = ["decode_text", "open_text", "read_stdin", "text_fault", "text_stdin"]
 
-_ENCODING, _ERRORS = "utf-8-sig", "surrogateescape"
+_ENCODING, _ERRORS = "utf-8", "surrogateescape"
+_MARK = "\ufeff"  # taken off here: as a stream's codec, "utf-8-sig" loses a file of the mark's first bytes
 _LOOKED_AT = 16
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _NOT_UTF8 = "is not UTF-8. Save the file as UTF-8"
@@ -30,7 +31,7 @@ _OTHER_CONTENT = (
     ),
     (re.compile(rb"\x1f\x8b|BZh[1-9]1AY&SY|\xfd7zXZ\0|\x28\xb5\x2f\xfd|7z\xbc\xaf"), "is compressed. Unpack it"),
     (re.compile(rb"PK\x03\x04|\xd0\xcf\x11\xe0"), "is an archive or a workbook. Save the table as CSV in UTF-8"),
-    (re.compile(rb"PAR1"), "is Parquet. Give it a name that ends with .parquet"),
+    (re.compile(rb"PAR1[^ -~\n\r]"), "is Parquet. Give it a name that ends with .parquet"),
 )
 
 
@@ -85,15 +86,15 @@ def decode_text(content: bytes) -> str:
     """
     _check_start(content[:_LOOKED_AT])
     try:
-        return content.decode(_ENCODING)
+        return content.decode(_ENCODING).removeprefix(_MARK)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ValueError(f"is not UTF-8 (byte 0x{content[error.start]:02x} in line {line}). Save it as UTF-8") from None
 
 
 def _checked(stream: IO[str]) -> Iterator[str]:
-    first = next(stream, "")
-    _check_start(first[:_LOOKED_AT].encode("utf-8", _ERRORS))
+    first = next(stream, "").removeprefix(_MARK)
+    _check_start(first[:_LOOKED_AT].encode(_ENCODING, _ERRORS))
     if first:
         yield first
         yield from stream
