@@ -145,11 +145,12 @@ def _coco_rows(file: Path) -> Iterator[_Row]:
     for index, each in enumerate(found["annotations"]):
         image = images.get(_key(each, "image_id"))
         bbox = _get(each, "bbox")
+        name = _get(image, "file_name")
         x, y, width, height = bbox if isinstance(bbox, list) and len(bbox) == 4 else (None,) * 4
         yield (
             f"annotation {_get(each, 'id') if _get(each, 'id') is not None else index}",
             {
-                "dicom_id": Path(str(_get(image, "file_name") or "")).stem,
+                "dicom_id": Path(name).stem if isinstance(name, str) else None,
                 "path": _get(image, "path"),
                 "category_name": _get(categories.get(_key(each, "category_id")), "name"),
                 "label_text": _get(each, "label_text"),
