@@ -1,4 +1,4 @@
-"""What a JPEG, JPEG-LS or JPEG 2000 stream says of its own size, and whether a DICOM header agrees.
+"""What a JPEG, JPEG-LS or JPEG 2000 stream says of itself, and whether a DICOM header agrees.
 
 GDCM ends the whole process (`terminate called after throwing …`) where the two differ, and other decoders take all the
 memory that a broken stream asks for, so one broken file would be the end of an archive job. Nothing else is validated.
@@ -11,14 +11,18 @@ from typing import Any, NamedTuple
 
 from runtime.errors import DecodeError
 
-__all__ = ["FrameHeader", "check_codestream", "read_frame_header"]
+__all__ = ["FrameHeader", "check_codestream", "is_lossless", "read_frame_header"]
 
 _JPEG = b"\xff\xd8"
 _JPEG_2000 = b"\xff\x4f\xff\x51"
 _JP2_LIMIT = 1 << 12  # a JP2 file's boxes before the stream itself, which DICOM forbids and some write
 # Start-of-frame markers: all of JPEG's but DHT, JPG and DAC, and JPEG-LS's.
 _FRAME_MARKERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
+_JPEG_LS_FRAME = 0xF7
+_LOSSLESS_FRAMES = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
 _START_OF_SCAN = 0xDA
+_CODING_STYLE, _START_OF_TILE = 0xFF52, 0xFF90
+_REVERSIBLE = 1
 # What may come before the scan: no RST, SOI, EOI, nor what no marker is.
 _SEGMENTS = frozenset({*range(0xC0, 0x100)} - {*range(0xD0, 0xDA), 0xFF})
 _JFIF, _ADOBE = 0xE0, 0xEE
@@ -37,12 +41,15 @@ class FrameHeader(NamedTuple):
     bits: int
 
 
-def check_codestream(dataset: Any, index: int) -> None:
+def check_codestream(dataset: Any, index: int) -> tuple[int, bool]:
     """Raise where a compressed frame and its DICOM header do not agree.
 
     Args:
         dataset: with the compressed pixel data, of a transfer syntax of the JPEG family.
         index: of the frame, from 0.
+
+    Returns:
+        Bits of a sample in the stream, and whether they come out as they went in.
 
     Raises:
         DecodeError: they differ.
@@ -67,6 +74,7 @@ def check_codestream(dataset: Any, index: int) -> None:
             f"cannot be decoded: its header says {_shown(expected._replace(bits=stored))} in {allocated}, with {named} "
             f"by their colour space; its {found.kind} stream says {_shown(found)}"
         )
+    return found.bits, is_lossless(stream)
 
 
 def _shown(header: FrameHeader) -> str:
@@ -86,6 +94,29 @@ def read_frame_header(stream: bytes) -> FrameHeader | None:
     if found is None or 0 in found or not 2 <= found.bits <= _MOST_BITS[found.kind]:
         return None
     return found
+
+
+def is_lossless(stream: bytes) -> bool:
+    """Whether the samples of a stream come out as they went in, up to layers that were cut off.
+
+    Args:
+        stream: a whole frame, for which `read_frame_header` finds a header.
+    """
+    if stream.startswith(_JPEG):
+        at, frame = len(_JPEG), 0
+        while stream[at + 1] != _START_OF_SCAN:
+            frame = stream[at + 1] if stream[at + 1] in _FRAME_MARKERS else frame
+            at += 1 if stream[at + 1] == 0xFF else 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
+        if frame != _JPEG_LS_FRAME:
+            return frame in _LOSSLESS_FRAMES
+        components = stream[at + 4]
+        return stream[at + 5 + 2 * components : at + 6 + 2 * components] == b"\0"  # how far samples may be off
+    at = stream.find(_JPEG_2000, 0, _JP2_LIMIT) + 2
+    while 0xFF00 <= (marker := int.from_bytes(stream[at : at + 2], "big")) != _START_OF_TILE:
+        if marker == _CODING_STYLE:
+            return stream[at + 13 : at + 14] == bytes([_REVERSIBLE])
+        at += 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
+    return False
 
 
 def _jpeg(stream: bytes) -> FrameHeader | None:

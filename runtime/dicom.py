@@ -14,6 +14,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from runtime.codestream import check_codestream
+from runtime.dicom_bits import find_stored_bits
 from runtime.dicom_faults import count_of, element, refuse_what_is_no_image, why_not_decoded
 from runtime.dicom_options import DicomOptions
 from runtime.dicom_values import resolve_palette, turn_and_window
@@ -179,32 +180,24 @@ def _decode(dataset: Any, index: int) -> tuple[NDArray[Any], str]:
     from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit, RLELossless
 
     syntax = dataset.file_meta.TransferSyntaxUID
-    shifts = _misplaced_bits(dataset)
     try:
         decoder = get_decoder(syntax)
+        options: dict[str, Any] = {"view_only": True} if decoder.is_native else {}
         if not decoder.is_native and decoder.is_available and syntax != RLELossless:
-            check_codestream(dataset, index)
+            precision, lossless = check_codestream(dataset, index)
+            bits = find_stored_bits(dataset, precision, lossless)
+            if bits is not None:
+                options["bits_stored"] = precision  # or GDCM clears the bits above those that are stored
+        else:
+            bits = find_stored_bits(dataset)
         if syntax == JPEGExtended12Bit and dataset.BitsStored == 12:
             # GDCM reads 12 bits, but pydicom forbids it to; by the precision in the stream it picks the right codec.
             source = {"pixel_keyword": "PixelData", "decoding_plugin": "gdcm", **as_pixel_options(dataset)}
             values, found = get_decoder(JPEGBaseline8Bit).as_array(dataset.PixelData, index=index, **source)
         else:
-            options = {"view_only": True, "correct_unused_bits": not shifts} if decoder.is_native else {}
-            values, found = decoder.as_array(dataset, index=index, **options)
+            values, found = decoder.as_array(dataset, index=index, correct_unused_bits=bits is None, **options)
     except (DecodeError, MemoryError):
         raise
     except Exception:
         raise why_not_decoded(dataset) from None
-    if shifts:
-        values = (values << shifts[0]) >> shifts[1]
-    return values, str(found["photometric_interpretation"])
-
-
-def _misplaced_bits(dataset: Any) -> tuple[int, int] | None:
-    """Shifts left and right that isolate values which are not in the lowest bits, as old files may have them."""
-    if "PixelData" not in dataset or dataset["PixelData"].is_undefined_length:
-        return None
-    allocated, stored, high = (element(dataset, name) for name in ("BitsAllocated", "BitsStored", "HighBit"))
-    if not all(isinstance(number, int) for number in (allocated, stored, high)) or allocated == 1:
-        return None
-    return (allocated - 1 - high, allocated - stored) if stored - 1 < high < allocated else None
+    return values if bits is None else bits.of(values), str(found["photometric_interpretation"])

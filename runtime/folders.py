@@ -189,7 +189,7 @@ class _Search:
         except OSError as error:
             broken = error.errno in (errno.ENOENT, errno.ELOOP)
             is_link, is_folder, is_file, reason = False, False, True, _BROKEN_LINK if broken else _why_unreadable(error)
-            if is_supported_name(Path(entry.name)):
+            if is_supported_name(entry.name):
                 reason = None  # whoever reads it says what is wrong
         if not is_folder and not self.pattern.accepts(state):
             return
@@ -225,8 +225,8 @@ def _search(root: Path, parts: Sequence[str]) -> Found:
     search = _Search(_Pattern(parts))
     search.walk("" if root == Path() else str(root), search.pattern.start)
     search.follow_links()
-    images = [path for path in search.candidates if is_supported_name(Path(path))]
-    unknown = sorted(path for path in search.candidates if not is_supported_name(Path(path)))
+    images = [path for path in search.candidates if is_supported_name(path)]
+    unknown = sorted(path for path in search.candidates if not is_supported_name(path))
     passed_over = search.passed_over
     for path, reason in zip(unknown, _look_at(unknown), strict=True):
         if reason is None:

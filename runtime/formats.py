@@ -12,7 +12,6 @@ import stat
 import struct
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 
 __all__ = ["HEAD_BYTES", "SUPPORTED_FORMATS", "Format", "is_supported_name", "read_head", "recognize"]
 
@@ -99,9 +98,9 @@ _LONGEST_FIRST_VALUE = 512
 _NIFTI_1, _NIFTI_2 = 348, 540  # the sizes of the headers, which they begin with
 
 
-def is_supported_name(path: Path) -> bool:
+def is_supported_name(path: str | os.PathLike[str]) -> bool:
     """Whether a file's name claims that it is an image that can be read."""
-    return path.name.lower().endswith(_SUFFIXES)
+    return os.fspath(path).lower().endswith(_SUFFIXES)
 
 
 def read_head(path: str | os.PathLike[str]) -> bytes:

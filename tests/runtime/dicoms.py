@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
@@ -73,6 +74,22 @@ def write_compressed(path: Path, image: Dataset, frames: list[bytes], syntax: st
     items = (b"", *(frame + b"\0" * (len(frame) % 2) for frame in frames))
     pixels = b"".join(b"\xfe\xff\x00\xe0" + len(item).to_bytes(4, "little") + item for item in items)
     return write(path, image, pixels, syntax, compressed=True)
+
+
+def compress_by_gdcm(plain: Path, packed: Path, syntax: str) -> Path:
+    """Compress a file by GDCM, which has encoders that pydicom has not."""
+    gdcm = pytest.importorskip("gdcm")
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(plain))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(str(syntax))))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFileName(str(packed))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+    return packed
 
 
 def identified(image: Dataset) -> Dataset:
