@@ -27,20 +27,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
 
     def run() -> int | None:
-        options = _parse(sys.argv[1:] if arguments is None else arguments)
+        options = parse(sys.argv[1:] if arguments is None else arguments)
         status: int | None = options.run(options)
         return status
 
     return run_command_line(run, errors=(PeerError,))
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Parse; without a command it is `run`."""
-    about = "Measure this engine beside what users run today, and write a report."
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of a command line, with the command's `run`; without a command it is that of `run`."""
+    named = bool(arguments) and not (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help"))
+    return _parser().parse_args(arguments if named else [bench_run.NAME, *arguments])
+
+
+def _parser() -> CommandParser:
     parser = CommandParser(
         prog="python -m bench",
-        description=about,
-        epilog=f"Without a command it is '{bench_run.NAME}': python -m bench --help says what that takes, too.",
+        description="Measure this engine beside what users run today, and write a report.",
+        epilog=f"Without a command it is '{bench_run.NAME}'; its options: python -m bench {bench_run.NAME} --help",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in _COMMANDS:
@@ -53,8 +57,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         added = tasks.add_parser(task.NAME, help=task.SUMMARY, description=task.SUMMARY)
         added.set_defaults(run=task.run)
         task.add_options(added)
-    named = bool(arguments) and not (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help"))
-    return parser.parse_args(arguments if named else [bench_run.NAME, *arguments])
+    return parser
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         "measured by: python -m export verify BUNDLE. "
         "Its engines for TensorRT are built by: python -m export tensorrt BUNDLE",
     )
-    parser.add_argument("family", nargs="?", choices=list(FAMILIES), help="the system to export")
+    parser.add_argument("family", nargs="?", type=_family, choices=list(FAMILIES), help="the system to export")
     parser.add_argument("--list", action="store_true", help="show the table of systems and exit")
     parser.add_argument(
         "--checkpoint", metavar="SOURCE", help="a folder in the hub's layout, a hub id, or 'random' (see --seed)"
@@ -159,6 +159,12 @@ def _run(command: str, *arguments: str) -> int:
         raise MissingExtraError(_COMMANDS[command], error.name or str(error), "export") from error
     status: int = module.main(list(arguments))
     return status
+
+
+def _family(text: str) -> str:
+    if text in _COMMANDS:
+        raise argparse.ArgumentTypeError(f"'{text}' stands before its options: python -m export {text} BUNDLE …")
+    return text
 
 
 def _precisions(text: str) -> tuple[str, ...]:

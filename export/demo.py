@@ -41,13 +41,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_command_line(lambda: _demo(arguments))
 
 
-def _demo(arguments: Sequence[str] | None) -> int:
+def _parser() -> CommandParser:
     parser = CommandParser(prog="python -m export.demo", description=__doc__)
     parser.add_argument("--checkpoint", help="hub id or folder (default: an untrained checkpoint, written first)")
     parser.add_argument("--image", help="radiograph to use (default: a synthetic one)")
     parser.add_argument("--phrase", default=_PHRASE, help=f"phrase to ground ({_PHRASE})")
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for everything made (demo)")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def _demo(arguments: Sequence[str] | None) -> int:
+    options = _parser().parse_args(arguments)
     started = time.monotonic()
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
@@ -65,11 +69,11 @@ def _demo(arguments: Sequence[str] | None) -> int:
     picture = out / "grounding.png"
     commands = (
         ["export", "biovil", "--checkpoint", checkpoint, "--out", str(bundle), "--force"],
-        ["runtime", "info", str(bundle)],
-        ["runtime", "embed", str(bundle), *_texts(), "--out", str(out / "texts.npy")],
-        ["runtime", "embed", str(bundle), image, "--out", str(out / "images.npy")],
-        ["runtime", "similarity", str(bundle), image, options.phrase],
-        ["runtime", "ground", str(bundle), image, options.phrase, "--out", str(picture)],
+        ["runtime", "info", *_named(str(bundle))],
+        ["runtime", "embed", *_texts(), "--out", str(out / "texts.npy"), *_named(str(bundle))],
+        ["runtime", "embed", "--out", str(out / "images.npy"), *_named(str(bundle), image)],
+        ["runtime", "similarity", *_named(str(bundle), image, options.phrase)],
+        ["runtime", "ground", "--out", str(picture), *_named(str(bundle), image, options.phrase)],
     )
     for module, *command in commands:
         report_written(f"\n$ {_python()} -m {module} {shlex.join(command)}")
@@ -98,6 +102,11 @@ def _python() -> str:
     """The interpreter as a user would type it from here."""
     interpreter = Path(sys.executable)
     return str(interpreter.relative_to(Path.cwd())) if interpreter.is_relative_to(Path.cwd()) else "python"
+
+
+def _named(*names: str) -> list[str]:
+    """As positionals, also where one begins with a dash."""
+    return ["--", *names] if any(name.startswith("-") for name in names) else [*names]
 
 
 def _texts() -> list[str]:

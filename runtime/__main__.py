@@ -20,15 +20,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
 
     def run() -> int | None:
-        options = _parse(arguments)
+        options = parse(arguments)
         status: int | None = options.run(options)
         return status
 
     return run_command_line(run)
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse; inputs may stand among the options, which argparse (before 3.12) takes for too many arguments."""
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options of a command line, with the command's `run`; SystemExit for wrong usage and help."""
+    return _parser().parse_args(arguments)
+
+
+def _parser() -> CommandParser:
     parser = CommandParser(
         prog="python -m runtime", description=f"Run CXR-BERT and BioViL from a bundle. {RESEARCH_ONLY}"
     )
@@ -37,13 +41,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         added = commands.add_parser(command.NAME, help=command.SUMMARY, description=command.SUMMARY)
         added.set_defaults(run=command.run)
         command.add_options(added)
-    options, others = parser.parse_known_args(arguments)
-    unknown = [name for name in others if name.startswith("-") and name != "-"]
-    if unknown or (others and "inputs" not in options):
-        parser.error(f"unrecognized arguments: {' '.join(unknown or others)}")
-    if others:
-        options.inputs += others
-    return options
+    return parser
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def test_export_commands_are_understood(command: str) -> None:
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("python -m bench")])
 def test_bench_commands_are_understood(command: str) -> None:
     """Run by the tests of bench."""
-    assert callable(bench_cli._parse(shlex.split(command)[3:]).run)
+    assert callable(bench_cli.parse(shlex.split(command)[3:]).run)
 
 
 def test_every_command_is_checked_by_something() -> None:
