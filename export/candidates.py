@@ -18,7 +18,8 @@ from export.report_sentences import report_texts
 from runtime.errors import Fault, InputError
 from runtime.folders import describe_passed_over, search_folder
 from runtime.formats import SUPPORTED_FORMATS
-from runtime.images import ImageLike, load_pixels
+from runtime.given_images import ImageLike
+from runtime.images import load_pixels
 from runtime.items import TEXT_SUFFIXES, collect_items
 from runtime.tokenization import Tokenizer
 

@@ -7,6 +7,8 @@ DICOM through pydicom (see `dicom.py`), and NIfTI through SimpleITK.
 from __future__ import annotations
 
 import gzip
+from contextlib import nullcontext
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -17,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from runtime.dicom import read_dicom
 from runtime.dicom_options import DicomOptions
 from runtime.errors import DecodeError, MissingExtraError
-from runtime.formats import SUPPORTED_FORMATS, read_head, recognize
+from runtime.formats import HEAD_BYTES, SUPPORTED_FORMATS, Source, opened, read_head, recognize
 from runtime.notices import Notice
 
 __all__ = [
@@ -55,11 +57,11 @@ class Stored(NamedTuple):
     notices: tuple[Notice, ...] = ()
 
 
-def read_stored(path: Path, dicom: DicomOptions, shorter_side: int | None = None) -> Stored:
+def read_stored(source: Source, dicom: DicomOptions, shorter_side: int | None = None) -> Stored:
     """Read the stored pixel values of a file; the format is recognised by content, then by name.
 
     Args:
-        path: a JPEG, PNG, DICOM or NIfTI file.
+        source: path of a JPEG, PNG, DICOM or NIfTI file, or its bytes.
         dicom: how a DICOM file is read.
         shorter_side: decode a JPEG file to a half, a quarter or an eighth, as long as its shorter side keeps so many
             pixels; other formats are not affected. None decodes all of it.
@@ -68,14 +70,14 @@ def read_stored(path: Path, dicom: DicomOptions, shorter_side: int | None = None
         DecodeError: no such file, unknown format, broken content.
         MissingExtraError: the format needs an optional package.
     """
-    reader = _reader(path)
+    reader = _reader(source)
     try:
         if reader == "dicom":
-            values, notices = read_dicom(path, dicom)
+            values, notices = read_dicom(source, dicom)
             return Stored(values, notices=notices)
         if reader == "nifti":
-            return Stored(_read_nifti(path))
-        with Image.open(path, formats=_PIL_FORMATS) as image:
+            return Stored(_read_nifti(source))
+        with Image.open(opened(source), formats=_PIL_FORMATS) as image:
             size = image.size
             if shorter_side is not None:
                 image.draft(None, (shorter_side, shorter_side))
@@ -103,26 +105,26 @@ def read_array(path: Path, dicom: DicomOptions) -> NDArray[Any]:
     return np.asarray(read_stored(path, dicom).values)
 
 
-def look_at_file(path: Path) -> None:
+def look_at_file(source: Source) -> None:
     """Raise what can be known of a file without decoding it: that it is not there, or not of a known format.
 
     Raises:
         DecodeError: no such file, unknown format.
     """
-    if _reader(path) != "pillow":
+    if _reader(source) != "pillow":
         return
     try:
-        Image.open(path, formats=_PIL_FORMATS).close()
+        Image.open(opened(source), formats=_PIL_FORMATS).close()
     except UnidentifiedImageError:
         raise DecodeError(_NO_HEADER) from None
     except Exception as error:
         raise DecodeError(f"cannot be decoded ({type(error).__name__}: {error})") from error
 
 
-def _reader(path: Path) -> str:
+def _reader(source: Source) -> str:
     """Which reader a file is for: by its first bytes, or where these say nothing by its name."""
     try:
-        head = read_head(path)
+        head = read_head(source) if isinstance(source, Path) else source[:HEAD_BYTES]
     except FileNotFoundError:
         raise DecodeError("there is no such file") from None
     except (OSError, ValueError) as error:
@@ -135,11 +137,12 @@ def _reader(path: Path) -> str:
     if found is not None:
         raise DecodeError(f"is {found.name}, which is not read here; supported are {SUPPORTED_FORMATS}")
     for suffix, reader in _READERS.items():
-        if path.name.lower().endswith(suffix):
+        if isinstance(source, Path) and source.name.lower().endswith(suffix):
             return reader
     if not head:
         raise DecodeError("is empty (0 bytes)")
-    raise DecodeError(f"not an image of a known format; supported are {SUPPORTED_FORMATS}")
+    hint = "" if isinstance(source, Path) else ". Bytes are what is in a file; its path is a str or a pathlib.Path"
+    raise DecodeError(f"not an image of a known format; supported are {SUPPORTED_FORMATS}{hint}")
 
 
 def usual_mode(image: Image.Image) -> Image.Image:
@@ -155,14 +158,16 @@ def usual_mode(image: Image.Image) -> Image.Image:
     return image.convert("L") if image.mode == "1" else image
 
 
-def _read_nifti(path: Path) -> NDArray[Any]:
+def _read_nifti(source: Source) -> NDArray[Any]:
     try:
         import nibabel
     except ImportError:
-        raise MissingExtraError(f"Reading the NIfTI file {path}", "nibabel", "nifti") from None
+        what = f"Reading the NIfTI file {source}" if isinstance(source, Path) else "Reading NIfTI"
+        raise MissingExtraError(what, "nibabel", "nifti") from None
     # By content: nibabel itself goes by the name, and refuses a compressed file called .nii or one without a suffix.
-    compressed = read_head(path).startswith(_GZIP)
-    with gzip.open(path) if compressed else path.open("rb") as stream:
+    compressed = (read_head(source) if isinstance(source, Path) else source).startswith(_GZIP)
+    file = source.open("rb") if isinstance(source, Path) else BytesIO(source)
+    with file, gzip.open(file) if compressed else nullcontext(file) as stream:
         size = stream.read(4)
         stream.seek(0)
         second = _NIFTI_2_SIZE in (int.from_bytes(size, "little"), int.from_bytes(size, "big"))

@@ -19,6 +19,7 @@ from runtime.dicom_faults import count_of, element, refuse_what_is_no_image, why
 from runtime.dicom_options import DicomOptions
 from runtime.dicom_values import resolve_palette, turn_and_window
 from runtime.errors import DecodeError, MissingExtraError
+from runtime.formats import Source, opened
 from runtime.notices import Notice
 from runtime.silence import SILENCE
 
@@ -49,14 +50,14 @@ _OTHERS = frozenset(
 _BROKEN = "has a broken DICOM header, or is cut off within it"
 
 
-def read_dicom(path: Path, options: DicomOptions) -> tuple[NDArray[Any], tuple[Notice, ...]]:
+def read_dicom(source: Source, options: DicomOptions) -> tuple[NDArray[Any], tuple[Notice, ...]]:
     """Read one frame of a DICOM file.
 
     Nothing that pydicom says leaves this function: its warnings and errors quote values of the header. What is said
     here names elements and codes of the standard only.
 
     Args:
-        path: the file; one without preamble and file meta information is read as well.
+        source: path of the file, or its bytes; one without preamble and file meta information is read as well.
         options: see `DicomOptions`.
 
     Returns:
@@ -69,10 +70,11 @@ def read_dicom(path: Path, options: DicomOptions) -> tuple[NDArray[Any], tuple[N
     try:
         import pydicom  # noqa: F401
     except ImportError:
-        raise MissingExtraError(f"Reading the DICOM file {path}", "pydicom", "dicom") from None
+        what = f"Reading the DICOM file {source}" if isinstance(source, Path) else "Reading DICOM"
+        raise MissingExtraError(what, "pydicom", "dicom") from None
     try:
         with SILENCE:
-            return _read(path, options)
+            return _read(source, options)
     except (DecodeError, MissingExtraError, MemoryError):
         raise
     except Exception as error:
@@ -81,8 +83,8 @@ def read_dicom(path: Path, options: DicomOptions) -> tuple[NDArray[Any], tuple[N
         ) from None
 
 
-def _read(path: Path, options: DicomOptions) -> tuple[NDArray[Any], tuple[Notice, ...]]:
-    dataset, notices = _open(path)
+def _read(source: Source, options: DicomOptions) -> tuple[NDArray[Any], tuple[Notice, ...]]:
+    dataset, notices = _open(source)
     refuse_what_is_no_image(dataset)
     notices += _modality(dataset)
     index = _frame_index(dataset, options.frame)
@@ -105,17 +107,17 @@ def _read(path: Path, options: DicomOptions) -> tuple[NDArray[Any], tuple[Notice
     return values, notices
 
 
-def _open(path: Path) -> tuple[Any, tuple[Notice, ...]]:
+def _open(source: Source) -> tuple[Any, tuple[Notice, ...]]:
     from pydicom import dcmread
     from pydicom.dataset import FileMetaDataset
     from pydicom.errors import InvalidDicomError
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     try:
-        dataset, whole = dcmread(path, specific_tags=_tags()), True
+        dataset, whole = dcmread(opened(source), specific_tags=_tags()), True
     except InvalidDicomError:
         try:
-            dataset, whole = dcmread(path, specific_tags=_tags(), force=True), False
+            dataset, whole = dcmread(opened(source), specific_tags=_tags(), force=True), False
         except Exception:
             raise DecodeError("is not a DICOM file: it has no DICOM header, nor can it be read without one") from None
         if not {"SOPClassUID", "Rows", "PixelData"} & set(dataset.dir()):

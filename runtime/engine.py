@@ -20,9 +20,9 @@ from runtime.text import TextEncoder
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from runtime.given_images import ImageLike
     from runtime.grounding import Grounding
     from runtime.image import ImageEncoder
-    from runtime.images import ImageLike
     from runtime.prompts import Prompts
     from runtime.zero_shot import ZeroShotClassifier
 
@@ -236,7 +236,7 @@ def _shown(choice: Choice) -> str:
 
 
 def _single(image: ImageLike) -> list[ImageLike]:
-    from runtime.images import as_image_list
+    from runtime.given_images import as_image_list
 
     listed = as_image_list(image)
     if len(listed) != 1:

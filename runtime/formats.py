@@ -12,10 +12,24 @@ import stat
 import struct
 import zlib
 from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TypeAlias
 
-__all__ = ["HEAD_BYTES", "SUPPORTED_FORMATS", "Format", "is_supported_name", "read_head", "recognize"]
+__all__ = [
+    "HEAD_BYTES",
+    "SUPPORTED_FORMATS",
+    "Format",
+    "Source",
+    "is_supported_name",
+    "opened",
+    "read_head",
+    "recognize",
+]
 
 SUPPORTED_FORMATS = "JPEG, PNG, DICOM (extra 'dicom') and NIfTI (extra 'nifti')"
+# A file by its path, or what is in it.
+Source: TypeAlias = "Path | bytes"
 # Enough for DICOM's mark at 128, its file meta information, and NIfTI's mark at 344 behind gzip's own header.
 HEAD_BYTES = 1024
 
@@ -101,6 +115,11 @@ _NIFTI_1, _NIFTI_2 = 348, 540  # the sizes of the headers, which they begin with
 def is_supported_name(path: str | os.PathLike[str]) -> bool:
     """Whether a file's name claims that it is an image that can be read."""
     return os.fspath(path).lower().endswith(_SUFFIXES)
+
+
+def opened(source: Source) -> Path | BytesIO:
+    """What libraries take for a file: its path, or its bytes as a stream."""
+    return source if isinstance(source, Path) else BytesIO(source)
 
 
 def read_head(path: str | os.PathLike[str]) -> bytes:

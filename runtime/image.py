@@ -11,10 +11,12 @@ from itertools import chain, islice
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.checks import array_of, callback, one_of
 from runtime.dicom_options import DicomOptions
 from runtime.errors import Fault, InputError
-from runtime.image_batches import Batch, Way, cut, shifted, split
-from runtime.images import ImageLike, Pixels, as_image_list, load_pixels, look_at
+from runtime.given_images import ImageLike, as_image_list, only_once, taken_images
+from runtime.image_batches import Batch, Way, cut, repeated, shifted, split
+from runtime.images import Pixels, load_pixels, look_at
 from runtime.manifest import ImagePart
 from runtime.notices import Notices
 from runtime.session import Session
@@ -81,14 +83,19 @@ class ImageEncoder:
         `ImageInferenceEngine.get_projected_global_embedding`).
 
         Args:
-            images: a path (JPEG, PNG, DICOM, NIfTI), a Pillow image, an array (H, W) or (H, W, channels), or any
-                number of those in any order.
+            images: a path (JPEG, PNG, DICOM, NIfTI), the bytes of such a file or the file opened in mode "rb", a Pillow
+                image (of several frames the current one), an array (H, W) or (H, W, channels), or any number of those
+                in any order: a list, an iterator, a column of a table, an array (N, H, W), (N, 1, H, W) or (N, H, W,
+                channels). An array (2, H, W) to (4, H, W) is refused: it could be one image with its channels first.
+                Arrays are not written to, files are read from their beginning and left where they stood, lazily opened
+                Pillow images are loaded. The same file or Pillow image may come several times, and in several threads.
 
         Returns:
             float32 (N, 128), row i for image i, unit L2 norm.
 
         Raises:
-            InputError: no images, or images that are unreadable, constant or of a wrong shape; each is named. After
+            InputError: no images, something else (a dictionary, a table, a set), or images that are unreadable,
+                constant or of a wrong shape; each is named. After
                 the first, files that come later are only looked at: those that are missing or no images are named too.
             MissingExtraError: a file's format needs an optional package.
         """
@@ -111,7 +118,7 @@ class ImageEncoder:
 
     def encode_iter(
         self,
-        images: Iterable[ImageLike],
+        images: ImageLike | Iterable[ImageLike],
         *,
         on_fault: Callable[[Fault], None] | None = None,
     ) -> Iterator[NDArray[np.float32] | None]:
@@ -129,7 +136,12 @@ class ImageEncoder:
             InputError: as for `encode`, but an empty iterable yields nothing.
             MissingExtraError: as for `encode`.
         """
-        remaining = iter(images)
+        found, _ = taken_images(images)
+        return self._encode_iter(iter(found), callback("on_fault", on_fault))
+
+    def _encode_iter(
+        self, remaining: Iterator[ImageLike], on_fault: Callable[[Fault], None] | None
+    ) -> Iterator[NDArray[np.float32] | None]:
         first = list(islice(remaining, _BULK_IMAGES))
         way = self._way(len(first))
         with closing(self._batches(chain(first, remaining), "image_embeds", way, on_fault is not None)) as batches:
@@ -143,16 +155,25 @@ class ImageEncoder:
                 for index in range(batch.start, batch.start + batch.count):
                     yield None if index in bad else next(rows)
 
-    def load(self, images: list[ImageLike]) -> tuple[list[Pixels], list[Fault]]:
+    def load(self, images: ImageLike | Iterable[ImageLike]) -> tuple[list[Pixels], list[Fault]]:
         """Decode, remap, resize and crop images without embedding them.
+
+        Args:
+            images: as for `encode`.
 
         Returns:
             The usable images (uint8 (480, 480) and the original size) in order, and a fault for each of the others.
 
         Raises:
+            InputError: no images, or something else.
             MissingExtraError: as for `encode`.
         """
-        return self._load(images, self._threads)
+        different, places = only_once(as_image_list(images))
+        loaded, faults = self._load(different, self._threads)
+        usable = iter(loaded)
+        bad = {fault.index for fault in faults}
+        found = [None if index in bad else next(usable) for index in range(len(different))]
+        return [pixels for place in places if (pixels := found[place]) is not None], repeated(faults, places)
 
     def encode_pixels(self, pixels: NDArray[np.uint8], output: str = "image_embeds") -> NDArray[np.float32]:
         """Embed prepared pixels.
@@ -167,7 +188,7 @@ class ImageEncoder:
         Raises:
             InputError: a wrong dtype or shape.
         """
-        return self._run_single(pixels, [output])[0]
+        return self._run_single(pixels, [one_of("output", output, ("image_embeds", "patch_embeds"))])[0]
 
     def encode_pixels_and_patches(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """What `encode` and `encode_patches` give for prepared pixels, from one run; else as `encode_pixels`."""
@@ -175,10 +196,12 @@ class ImageEncoder:
         return image_embeds, patch_embeds
 
     def _run_single(self, pixels: NDArray[np.uint8], outputs: list[str]) -> list[NDArray[np.float32]]:
+        expected = f"uint8 (N, {self.crop}, {self.crop})"
+        pixels = array_of("pixel_values", pixels, expected)
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[1:] != (self.crop, self.crop):
             raise InputError(
-                f"pixel_values is {pixels.dtype} {pixels.shape}; uint8 (N, {self.crop}, {self.crop}) is expected. "
-                "Pass images that are not prepared to encode()."
+                f"pixel_values is {pixels.dtype} {pixels.shape}; {expected} is expected. Pass images that are not "
+                "prepared to encode()."
             )
         apart = self._sessions.apart and len(pixels) > 1
         return self._run(self._sessions.bulk() if apart else self._sessions.single, pixels, outputs)
@@ -216,17 +239,17 @@ class ImageEncoder:
     def _encode(
         self, images: ImageLike | Iterable[ImageLike], output: str, shape: tuple[int, ...]
     ) -> NDArray[np.float32]:
-        listed = as_image_list(images)
-        embeddings = np.empty((len(listed), *shape), dtype=np.float32)
+        different, places = only_once(as_image_list(images))
+        embeddings = np.empty((len(different), *shape), dtype=np.float32)
         faults: list[Fault] = []
-        with closing(self._batches(listed, output, self._way(len(listed)), skip_bad=False)) as batches:
+        with closing(self._batches(different, output, self._way(len(different)), skip_bad=False)) as batches:
             for batch in batches:
                 faults += batch.faults
                 if batch.embeddings is not None:
                     embeddings[batch.start : batch.start + batch.count] = batch.embeddings
         if faults:
-            raise InputError.from_faults("images", faults, len(listed))
-        return embeddings
+            raise InputError.from_faults("images", repeated(faults, places), len(places))
+        return embeddings if len(different) == len(places) else embeddings[places]
 
     def _way(self, count: int) -> Way:
         """How so many images, or more, are computed."""

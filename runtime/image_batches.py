@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import Fault
-from runtime.images import ImageLike
+from runtime.given_images import ImageLike
 from runtime.session import Session
 
-__all__ = ["Batch", "Way", "cut", "shifted", "split"]
+__all__ = ["Batch", "Way", "cut", "repeated", "shifted", "split"]
 
 
 @dataclass(frozen=True)
@@ -54,3 +54,9 @@ def split(images: Iterable[ImageLike], size: int) -> Iterator[tuple[int, list[Im
 def shifted(faults: list[Fault], start: int) -> list[Fault]:
     """Faults of a batch that begins at this number."""
     return [Fault(start + fault.index, fault.name, fault.reason) for fault in faults]
+
+
+def repeated(faults: Sequence[Fault], places: Sequence[int]) -> list[Fault]:
+    """Faults of different images → those of all that were given; `places` says where each is among the different."""
+    by_place = {fault.index: fault for fault in faults}
+    return [replace(by_place[place], index=index) for index, place in enumerate(places) if place in by_place]

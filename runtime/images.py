@@ -8,27 +8,26 @@ division by 255, which the graph does; only `fast_decode` changes them.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from runtime.checks import is_file, missing
 from runtime.decoders import Stored, look_at_file, read_stored, usual_mode
 from runtime.dicom_options import DicomOptions
-from runtime.errors import DecodeError, Fault, InputError, MissingExtraError
+from runtime.errors import DecodeError, Fault, MissingExtraError
+from runtime.given_images import CHANNELS, EXPECTED, ImageLike, image_name, is_array_like, load_image, read_file
 from runtime.notices import Notice
 from runtime.pixels import remap_image, remap_to_uint8, resize_and_crop
 from runtime.workers import ordered_map
 
 __all__ = [
-    "ImageLike",
     "Pixels",
-    "as_image_list",
-    "image_name",
     "load_pixels",
     "look_at",
     "read_grey",
@@ -37,8 +36,6 @@ __all__ = [
 ]
 
 _AS_USUAL = DicomOptions()
-
-ImageLike: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[Any]"
 
 
 @dataclass(frozen=True)
@@ -58,8 +55,9 @@ def read_grey(image: ImageLike, dicom: DicomOptions = _AS_USUAL) -> Image.Image:
     """Read an image at its full size as 8-bit grey.
 
     Args:
-        image: path of a JPEG, PNG, DICOM or NIfTI file; a Pillow image; or an array (H, W) or (H, W, channels) of any
-            integer or float dtype, with the channels grey, grey+alpha, RGB or RGBA.
+        image: path of a JPEG, PNG, DICOM or NIfTI file, its bytes, or the file opened in mode "rb"; a Pillow image; or
+            an array (H, W), (1, H, W) or (H, W, channels) of any integer or float dtype, with the channels grey,
+            grey+alpha, RGB or RGBA.
         dicom: how DICOM files are read; an engine's are `engine.image.dicom`.
 
     Returns:
@@ -74,16 +72,23 @@ def read_grey(image: ImageLike, dicom: DicomOptions = _AS_USUAL) -> Image.Image:
 
 def _stored(image: ImageLike, dicom: DicomOptions, shorter_side: int | None) -> Stored:
     if isinstance(image, (str, os.PathLike)):
-        return read_stored(Path(image), dicom, shorter_side)
+        return read_stored(_path(image), dicom, shorter_side)
     if isinstance(image, Image.Image):
-        try:
-            image.load()
-            return Stored(usual_mode(image))
-        except Exception as error:  # lazily loaded Pillow images decode here
-            raise DecodeError(f"cannot be decoded ({type(error).__name__}: {error})") from error
-    if isinstance(image, np.ndarray):
-        return Stored(np.asarray(image))  # also of a masked array or a matrix
-    raise DecodeError(f"is a {type(image).__name__}; a path, a Pillow image or a numpy array is expected")
+        return Stored(usual_mode(load_image(image)))
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return read_stored(bytes(image), dicom, shorter_side)
+    if is_file(image):
+        return read_stored(read_file(image), dicom, shorter_side)
+    if not is_array_like(image):
+        raise DecodeError(f"is {missing(image)}; {EXPECTED} is expected")
+    try:
+        return Stored(np.asarray(image))  # also of a masked array, a matrix or a tensor
+    except Exception as error:  # of a tensor on a GPU, say; foreign code raises any kind
+        raise DecodeError(f"is a {type(image).__name__} of which no array can be made ({error})") from error
+
+
+def _path(image: str | os.PathLike[Any]) -> Path:
+    return Path(os.fsdecode(image))
 
 
 def _grey(values: Image.Image | NDArray[Any]) -> Image.Image:
@@ -96,7 +101,9 @@ def _grey(values: Image.Image | NDArray[Any]) -> Image.Image:
         raise DecodeError(f"has dtype {array.dtype}; integers or floats are expected")
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
-    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (2, 3, 4))):
+    elif array.ndim == 3 and array.shape[0] == 1 and array.shape[2] not in CHANNELS:
+        array = array[0]
+    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in CHANNELS)):
         raise DecodeError(f"has shape {array.shape}; (H, W), or (H, W, channels) with 1 to 4 channels, is expected")
     if array.size == 0:
         raise DecodeError(f"is empty (shape {array.shape})")
@@ -158,47 +165,16 @@ def look_at(images: Sequence[ImageLike]) -> list[Fault]:
     """Name the files that are missing or of an unknown format, without decoding any."""
     faults = []
     for index, image in enumerate(images):
-        if isinstance(image, (str, os.PathLike)):
-            try:
-                look_at_file(Path(image))
-            except DecodeError as error:
-                faults.append(_fault(index, image, error))
+        try:
+            if isinstance(image, (str, os.PathLike)):
+                look_at_file(_path(image))
+            elif isinstance(image, (bytes, bytearray, memoryview)):
+                look_at_file(bytes(image))
+        except DecodeError as error:
+            faults.append(_fault(index, image, error))
     return faults
 
 
 def _fault(index: int, image: ImageLike, error: Exception) -> Fault:
     reason = str(error) if isinstance(error, DecodeError) else f"cannot be prepared ({type(error).__name__}: {error})"
     return Fault(index, image_name(image), reason)
-
-
-def image_name(image: object) -> str:
-    """What to call an image in messages: its path, or what it is."""
-    if isinstance(image, (str, os.PathLike)):
-        return os.fspath(image) if isinstance(os.fspath(image), str) else repr(image)
-    if isinstance(image, Image.Image):
-        return getattr(image, "filename", "") or "Pillow image"
-    return "array" if isinstance(image, np.ndarray) else type(image).__name__
-
-
-def as_image_list(images: ImageLike | Iterable[ImageLike]) -> list[ImageLike]:
-    """One image or many → a list.
-
-    An array of two dimensions, or of three with 1 to 4 channels last, is one image; any other array is taken as a
-    sequence of images along its first axis.
-
-    Raises:
-        InputError: the list is empty, or the argument is neither an image nor iterable.
-    """
-    if isinstance(images, (str, os.PathLike, Image.Image)):
-        return [images]
-    if isinstance(images, np.ndarray) and (images.ndim <= 2 or (images.ndim == 3 and images.shape[2] in (1, 2, 3, 4))):
-        return [images]
-    if not isinstance(images, Iterable):
-        raise InputError(
-            f"A {type(images).__name__} came where images are expected: a path, a Pillow image, a numpy array, or a "
-            "list of those."
-        )
-    listed = list(images)
-    if not listed:
-        raise InputError("The list of images is empty; at least one image is expected.")
-    return listed

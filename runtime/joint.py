@@ -16,8 +16,8 @@ from runtime.errors import InputError
 from runtime.grounding import Box, Grounding
 
 if TYPE_CHECKING:  # Pillow is imported with the first image part
+    from runtime.given_images import ImageLike
     from runtime.image import ImageEncoder
-    from runtime.images import ImageLike
     from runtime.text import TextEncoder
 
 __all__ = ["average_prompts", "gaussian_smooth", "ground_phrases", "map_to_image", "patch_similarity", "seen_box"]

@@ -21,8 +21,8 @@ from runtime.prompts import SIDES, LabelPrompts, Prompts, check_prompts
 from runtime.text import TextEncoder
 
 if TYPE_CHECKING:  # Pillow is imported with the first image part
+    from runtime.given_images import ImageLike
     from runtime.image import ImageEncoder
-    from runtime.images import ImageLike
 
 __all__ = ["RULES", "ZeroShotClassifier", "average_unit_prompts", "build_classifier", "classify", "resolve"]
 
@@ -117,12 +117,12 @@ def classify(
     classifier: ZeroShotClassifier, encoder: ImageEncoder, images: ImageLike | Iterable[ImageLike]
 ) -> dict[str, float] | list[dict[str, float]]:
     """What `Engine.classify` does, with the prompts embedded."""
-    from runtime.images import as_image_list
+    from runtime.given_images import taken_images
 
-    listed = as_image_list(images)
-    rows = classifier.probabilities(encoder.encode(listed)).tolist()
+    listed, single = taken_images(images)
+    rows = classifier.probabilities(encoder.encode(list(listed))).tolist()
     found = [dict(zip(classifier.labels, row, strict=True)) for row in rows]
-    return found[0] if listed[0] is images else found
+    return found[0] if single else found
 
 
 def build_classifier(text: TextEncoder, prompts: tuple[LabelPrompts, ...], rule: str) -> ZeroShotClassifier:

@@ -12,7 +12,8 @@ from export.phantom import chest_phantom
 from runtime import pixels
 from runtime.dicom_options import DicomOptions
 from runtime.errors import InputError
-from runtime.images import as_image_list, load_pixels, read_grey, remap_to_uint8, resize_and_crop
+from runtime.given_images import as_image_list
+from runtime.images import load_pixels, read_grey, remap_to_uint8, resize_and_crop
 
 REFERENCE = DicomOptions(invert_monochrome1=False, padding="keep")
 SIZES = [
