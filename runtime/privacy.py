@@ -202,7 +202,9 @@ def _fontconfig() -> dict[str, str]:
     content = _FONTS.format(cache=_escaped(folder / "fontconfig"), others=_escaped(others))
     with contextlib.suppress(OSError):  # a full disk, say; then fonts are listed as ever
         if not (fonts.is_file() and fonts.read_text(encoding="utf-8") == content):
-            fonts.write_text(content, encoding="utf-8")
+            partial = fonts.with_suffix(f".{os.getpid()}")
+            partial.write_text(content, encoding="utf-8")
+            partial.replace(fonts)  # another process may be listing fonts
         return {"FONTCONFIG_FILE": str(fonts)}
     return {}
 
@@ -228,15 +230,16 @@ def _changed(variables: Mapping[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without(senders: tuple[str, ...]) -> Iterator[None]:
-    """Have the import of modules fail, unless they were imported before or the user wants telemetry."""
-    missing = [] if telemetry_wanted() else [name for name in senders if name not in sys.modules]
-    for name in missing:
-        sys.modules[name] = None  # type: ignore[assignment]
+    """Have the import of modules fail, also of those that the program has, unless the user wants telemetry."""
+    hidden = () if telemetry_wanted() else senders
+    before = {name: sys.modules[name] for name in hidden if name in sys.modules}
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:
         yield
     finally:
-        for name in missing:
-            sys.modules.pop(name, None)
+        for name in hidden:
+            del sys.modules[name]
+        sys.modules.update(before)
 
 
 @functools.cache

@@ -134,6 +134,37 @@ print(len(calls))
     assert python(machine, code, ORT_DISABLE_TELEMETRY="1", CXR_ENGINE_TELEMETRY="1") == "0"
 
 
+def test_a_sender_that_the_program_imported_is_hidden_and_put_back(machine: Machine) -> None:
+    """OpenVINO would otherwise send with it."""
+    pytest.importorskip("openvino")
+    code = """
+import sys, types
+sender = sys.modules["openvino_telemetry"] = types.ModuleType("openvino_telemetry")
+def sent(*_, **__):
+    raise SystemExit("sent")
+sender.Telemetry = sent
+from runtime.privacy import import_private
+openvino = import_private("openvino")
+print(sys.modules["openvino_telemetry"] is sender, openvino.tools.ovc.telemetry_utils.tm.__name__)
+"""
+    assert python(machine, code) == "True openvino.tools.ovc.telemetry_stub"
+
+
+def test_the_driver_of_cuda_keeps_its_kernels_here(machine: Machine) -> None:
+    """It reads the variable when it starts."""
+    code = """
+import ctypes, os, runtime.processor as processor
+class Driver:
+    def cuInit(self, flags):
+        print(os.environ["CUDA_CACHE_PATH"])
+        return 100  # CUDA_ERROR_NO_DEVICE
+ctypes.CDLL = lambda name: Driver()
+assert processor.first_gpu() is None
+"""
+    assert python(machine, code) == str(machine.root / "cache/libraries/cuda")
+    assert python(machine, code, CUDA_CACHE_PATH="/own") == "/own"
+
+
 def test_pictures_follow_the_users_settings_and_fonts_are_listed_here(machine: Machine) -> None:
     pytest.importorskip("matplotlib")
     settings = machine.home / ".config/matplotlib/matplotlibrc"
