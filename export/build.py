@@ -11,7 +11,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from export.calibration import (
     IMAGE_HELD_OUT,
@@ -22,12 +21,12 @@ from export.calibration import (
     image_data,
     text_data,
 )
-from export.checkpoints import Checkpoint, ExpectedTensors, fit_tensors, open_checkpoint
+from export.checkpoints import Checkpoint, open_checkpoint
 from export.families import Family, ImageModel
 from export.image_part import export_image
 from export.input_parity import pixel_parity, token_parity
 from export.lower import Lowering
-from export.models import BioViLImageModel, CXRBertModel, bert_config
+from export.models import load_models
 from export.parity import Progress, check_gates
 from export.progress import Steps
 from export.staging import staged
@@ -126,9 +125,9 @@ def export_bundle(
     steps = steps or Steps()
     with staged(out, force, steps.note) as stage, torch.random.fork_rng():
         with steps.step(f"reading the checkpoint {source}"):
-            checkpoint = open_checkpoint(source, family, stage / "work", seed=seed, revision=revision)
+            checkpoint = open_checkpoint(source, family, stage / "work", seed=seed, revision=revision, note=steps.note)
         with steps.step("building the reference models, their tokenizer and their pixels"):
-            models = _reference_models(family, checkpoint)
+            models = load_models(family, checkpoint, steps.note)
             checks = []
             if family.text:
                 checks.append(_write_tokenizer(checkpoint, stage / "text"))
@@ -210,22 +209,6 @@ def _comparing_engine(name: str) -> Provider:
     if name == "auto" and PROVIDERS["cpu"].missing() is None:
         name = "cpu"
     return choose_provider(name)[0]
-
-
-def _reference_models(family: Family, checkpoint: Checkpoint) -> dict[str, nn.Module]:
-    """The models of all parts with the checkpoint's weights; the faults of all parts are raised together."""
-    models: dict[str, nn.Module] = {}
-    expected: dict[str, ExpectedTensors] = {}
-    if family.text:
-        models["text"] = CXRBertModel(bert_config(checkpoint.config), family.text)
-        expected["text"] = ExpectedTensors(models["text"].state_dict(), family.text.harmless, dict(family.text.tied))
-    if family.image:
-        models["image"] = BioViLImageModel(family.image)
-        expected["image"] = ExpectedTensors(models["image"].state_dict(), family.image.harmless)
-    for part, tensors in fit_tensors(checkpoint.tensors, expected).items():
-        models[part].load_state_dict(tensors, strict=False)
-        models[part].eval()
-    return models
 
 
 def _write_tokenizer(checkpoint: Checkpoint, folder: Path) -> ParityRecord:

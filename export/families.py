@@ -28,15 +28,28 @@ class TextModel:
             embedding is the last layer's state.
         harmless: prefixes of tensors that checkpoints carry and no output reads.
         tied: tensors that may be absent because they are another tensor: (name, the other's name).
+        hints: what it means where all tensors with a prefix are missing: (prefix, the meaning and what to do).
     """
 
-    model_types: tuple[str, ...] = ("cxr-bert",)
+    model_types: tuple[str, ...] = ("cxr-bert", "bert")
     pooling: str = "cls"
     projection: bool = True
     harmless: tuple[str, ...] = ("bert.pooler.", "bert.embeddings.position_ids")
     tied: tuple[tuple[str, str], ...] = (
         ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
         ("cls.predictions.decoder.bias", "cls.predictions.bias"),
+    )
+    hints: tuple[tuple[str, str], ...] = (
+        (
+            "cls_projection_head.",
+            "the projection head is missing, as in what BertForMaskedLM or BertModel saves: save the CXRBertModel "
+            "that was trained, or export the model without it as cxr-bert-general",
+        ),
+        (
+            "cls.predictions.",
+            "the head that fills masks is missing, as in what BertModel saves: save the CXRBertModel or "
+            "BertForMaskedLM that was trained",
+        ),
     )
 
     @property

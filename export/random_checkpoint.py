@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from export.checkpoints import RANDOM_MARKER
+from export.checkpoints.vocabulary import SPECIAL_TOKENS
 from export.families import Family
 from export.phantom import chest_phantom
 from export.sentences import SENTENCES
-from export.tokenizer import SPECIAL_TOKENS
 
 __all__ = ["CXR_BERT_CONFIG", "RANDOM_MARKER", "random_vocabulary", "write_random_checkpoint"]
 
@@ -53,9 +54,6 @@ CXR_BERT_CONFIG: Mapping[str, Any] = {
     "use_cache": True,
     "vocab_size": 30522,
 }
-
-# The one file that is not in the hub's layout: it says that the weights mean nothing, and their seed.
-RANDOM_MARKER = "random_weights.json"
 
 _FIT_SIDE = 192
 _FIT_OPACITIES = (None, (0.3, 0.3), (0.6, 0.7))
