@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +96,12 @@ def _load(engine: Engine, checkpoint: Path, threads: int) -> Any:
     import torch
     from transformers.utils import logging
 
-    from export.models import CXRBertModel, bert_config
+    from export.checkpoints import open_checkpoint
+    from export.models import load_models
 
     check_weights(engine, checkpoint)
     logging.disable_progress_bar()
     torch.set_num_threads(threads)
-    config = bert_config(json.loads((checkpoint / "config.json").read_text(encoding="utf-8")))
-    return CXRBertModel.from_pretrained(str(checkpoint), family_of(engine).text, config=config).eval()
+    # As the export reads it, training programs' files included.
+    family = replace(family_of(engine), image=None)
+    return load_models(family, open_checkpoint(str(checkpoint), family, checkpoint))["text"]

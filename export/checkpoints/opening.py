@@ -122,6 +122,8 @@ def open_checkpoint(
 def _local(source: str) -> tuple[str, str, Path]:
     """Kind of source ("random", "folder", "hub", "" for none), its name and folder."""
     path = Path(source).expanduser() if source.startswith("~") else Path(source)
+    if not source.strip():  # Path("") is the working folder
+        return "", "", path
     try:
         is_folder, exists = path.is_dir(), path.exists() or path.is_symlink()
         marked = is_folder and (path / RANDOM_MARKER).is_file()

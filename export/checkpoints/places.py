@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 
+from export.checkpoints.hub import looks_like_hub_id
 from export.checkpoints.signatures import FOREIGN_WEIGHTS, identify, read_json, unreadable
 from export.errors import CheckpointError
 from export.families import FAMILIES, Family
@@ -60,7 +61,8 @@ def _hint(source: str, family: Family) -> str:
     if _WINDOWS.match(tidy) and os.sep == "/":
         inside = re.sub(r"^([A-Za-z]):", lambda drive: f"/mnt/{drive[1].lower()}", tidy.replace("\\", "/"))
         return f" It is a Windows path; on this system paths have '/' (in WSL it is {inside})."
-    known = similar_repository(tidy, family)
+    known = tidy if tidy != source and looks_like_hub_id(tidy) else None
+    known = similar_repository(tidy, family) or known
     if known:
         return f" Did you mean {known}?"
     return " There is no such file or folder." if "/" in tidy or "." in tidy else ""
