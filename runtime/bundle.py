@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
+from typing import Any
 
 from runtime.errors import BundleError
 from runtime.manifest import MANIFEST_NAME, Artifact, ImagePart, Manifest, TextPart
+from runtime.verified import VerifiedFiles
 
 _ALL = frozenset({"cpu", "openvino", "cuda", "tensorrt"})
 # Precision → options with which `python -m export` makes an artifact of it, by engine.
@@ -48,10 +50,22 @@ def sha256_file(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle: its folder and its manifest. Files are complete in number and size; see `verify`."""
+    """An opened bundle. Files were complete in number and size when it was opened.
+
+    Attributes:
+        root: its folder: absolute, links resolved, so that neither a change of the working folder nor of a link changes
+            what it is.
+        manifest: as it was read then.
+        files: opens them, compared with the manifest's digests.
+    """
 
     root: Path
     manifest: Manifest
+    files: VerifiedFiles = field(compare=False, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without what this process knows of the files."""
+        return _bundle, (self.root, self.manifest)
 
     def path(self, name: str) -> Path:
         """Path of a file that the manifest lists."""
@@ -63,19 +77,7 @@ class Bundle:
         Raises:
             BundleError: a file is not listed, or its content changed since export.
         """
-        for name in names:
-            entry = self.manifest.files.get(name)
-            if entry is None:
-                raise BundleError(f"{self.root}: '{name}' is not listed in {MANIFEST_NAME}. Export the bundle again.")
-            try:
-                found = sha256_file(self.path(name))
-            except OSError as error:
-                raise BundleError(f"{self.path(name)} cannot be read: {error}") from None
-            if found != entry.sha256:
-                raise BundleError(
-                    f"{self.path(name)} was changed after the export: its sha256 is {found}, "
-                    f"the manifest says {entry.sha256}. Copy the bundle again, or export it again."
-                )
+        self.files.verify(names)
 
     def text_part(self) -> TextPart:
         """The text part, or BundleError naming what the bundle has."""
@@ -160,10 +162,14 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
         BundleError: no such folder, not a bundle, an invalid or newer manifest, files missing or cut short. All
             faults of the files are listed together.
     """
-    root = Path(path)
+    named = Path(path)
+    try:
+        root = named.resolve()
+    except (OSError, RuntimeError) as error:  # a working folder that was removed, a loop of links
+        raise BundleError(f"There is no bundle at {named}: {error}") from None
     if not root.is_dir():
         what = "is a file; a bundle is a folder" if root.exists() else "does not exist"
-        raise BundleError(f"There is no bundle at {root}: it {what}. {_MAKE_ONE}")
+        raise BundleError(f"There is no bundle at {named}: it {what}. {_MAKE_ONE}")
     manifest_path = root / MANIFEST_NAME
     if not manifest_path.is_file():
         raise BundleError(
@@ -186,4 +192,8 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
             faults.append(f"{name}: {file.stat().st_size:,} bytes, expected {entry.bytes:,}")
     if faults:
         raise BundleError(f"{root} is not complete. Copy or export it again:\n  " + "\n  ".join(faults))
-    return Bundle(root, manifest)
+    return _bundle(root, manifest)
+
+
+def _bundle(root: Path, manifest: Manifest) -> Bundle:
+    return Bundle(root, manifest, VerifiedFiles(root, manifest.files))

@@ -9,14 +9,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-__all__ = ["CACHE_VARIABLE", "cache_folder", "cache_path", "home_folder"]
+__all__ = ["CACHE_VARIABLE", "cache_folder", "cache_path", "cache_root", "home_folder"]
 
 CACHE_VARIABLE = "CXR_ENGINE_CACHE"
 _NAME = "cxr-engine"
 _LOG = logging.getLogger("runtime")
 
 
-def cache_folder(kind: str) -> Path | None:
+def cache_folder(kind: str, root: Path | None = None) -> Path | None:
     """The user's cache folder for one kind of file, created where it is missing, readable by the user alone.
 
     The environment variable CXR_ENGINE_CACHE names the root; else it is $XDG_CACHE_HOME/cxr-engine or
@@ -24,11 +24,12 @@ def cache_folder(kind: str) -> Path | None:
 
     Args:
         kind: name of the folder inside, such as "tensorrt".
+        root: the root, where `cache_root` found it before.
 
     Returns:
         The folder; None where it cannot be created or written, which a warning of the logger "runtime" says once.
     """
-    root = _root()
+    root = root or cache_root()
     if root is None:
         _warn_once("no home folder was found")
         return None
@@ -47,11 +48,12 @@ def cache_folder(kind: str) -> Path | None:
 
 def cache_path(kind: str) -> Path | None:
     """Where `cache_folder` would have it, whether it is there or not; None for a user without a home."""
-    root = _root()
+    root = cache_root()
     return root and root / kind
 
 
-def _root() -> Path | None:
+def cache_root() -> Path | None:
+    """The root of the cache folders by this moment's environment, absolute; None for a user without a home."""
     named = os.environ.get(CACHE_VARIABLE)
     if named:
         return Path(named).absolute()

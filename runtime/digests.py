@@ -11,6 +11,7 @@ from runtime.bundle import EMBEDDING
 from runtime.engine import Engine
 from runtime.manifest import Artifact, Manifest
 from runtime.tables import Item
+from runtime.tokenization import TOKENIZER_FILES
 
 __all__ = ["image_stamps", "items_digest", "model_digest", "part_digests"]
 
@@ -48,7 +49,7 @@ def _digest(manifest: Manifest, part: str, artifact: Artifact) -> str:
     files = manifest.files
     names = [*artifact.files]
     if part == "text":
-        names += [name for name in ("text/tokenizer.json", "text/special_tokens_map.json") if name in files]
+        names += [name for file in TOKENIZER_FILES if (name := f"text/{file}") in files]
     lines = [manifest.family, *(f"{name} {files[name].sha256}" for name in sorted(names))]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -14,6 +14,7 @@ from runtime.bundle import Bundle
 from runtime.errors import BundleError, InputError
 from runtime.manifest import FidelityRecord, Manifest
 from runtime.precision import Choice
+from runtime.session import Reduced
 from runtime.text import TextEncoder
 
 # A first text is embedded sooner without Pillow and without the tasks; each is imported when it is asked for.
@@ -52,6 +53,7 @@ class Engine:
         text: TextEncoder | None,
         image: ImageEncoder | None,
         reason: str,
+        reduced: Reduced,
     ) -> None:
         self.provider = provider
         self.reason = reason
@@ -62,6 +64,12 @@ class Engine:
         self._bundle = bundle
         self._text = text
         self._image = image
+        self._reduced = reduced
+        # Not a cached_property: before Python 3.12 it has a lock, which a forked child may find held.
+        self._classifier: Callable[..., ZeroShotClassifier] | None = None
+
+    def __reduce__(self) -> Reduced:
+        return self._reduced
 
     @property
     def text(self) -> TextEncoder:
@@ -161,15 +169,11 @@ class Engine:
             InputError: prompts or rule cannot be used.
             BundleError: the bundle lacks the text part.
         """
-        from runtime.zero_shot import resolve
+        from runtime.zero_shot import build_classifier, resolve
 
+        if self._classifier is None:
+            self._classifier = lru_cache(_CLASSIFIERS)(build_classifier)
         return self._classifier(self.text, *resolve(prompts, rule))
-
-    @cached_property
-    def _classifier(self) -> Callable[..., ZeroShotClassifier]:
-        from runtime.zero_shot import build_classifier
-
-        return lru_cache(_CLASSIFIERS)(build_classifier)
 
     def similarity_map(self, image: ImageLike, text: str) -> NDArray[np.float32]:
         """Where an image resembles a text (reference: `get_similarity_map_from_raw_data`).

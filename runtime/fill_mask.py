@@ -7,7 +7,6 @@ hi-ml-multimodal's `TextInferenceEngine.predict_masked_tokens`.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypedDict
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import Fault, InputError
+from runtime.forks import ForkSafeLock
 from runtime.masked_accuracy import MaskedAccuracy, choose_masks
 from runtime.packing import MaskedBatch, pack_masks, plan_packed
 from runtime.session import Session
@@ -67,7 +67,7 @@ class MaskFiller:
         self._open_sessions = open_sessions
         self._token_budget = token_budget
         self._opened: Sessions | None = None
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def fill_mask(
         self, texts: str | Sequence[str], top_k: int = 5, targets: str | Sequence[str] | None = None

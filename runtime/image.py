@@ -19,7 +19,7 @@ from runtime.image_batches import Batch, Way, cut, repeated, shifted, split
 from runtime.images import Pixels, load_pixels, look_at
 from runtime.manifest import ImagePart
 from runtime.notices import Notices
-from runtime.session import Session
+from runtime.session import Reduced, Session, reduced_or_raise
 from runtime.sessions import Sessions
 from runtime.workers import ordered_map
 
@@ -54,6 +54,7 @@ class ImageEncoder:
         fast_decode: bool = False,
         threads: int = 1,
         batch: int,
+        reduced: Reduced | None = None,
     ) -> None:
         """Wrap the opened graph.
 
@@ -64,6 +65,7 @@ class ImageEncoder:
             fast_decode: see `runtime.load`.
             threads: threads that decode or compute at a time.
             batch: images computed together, at least 1.
+            reduced: how it is pickled.
         """
         self.embedding_size = part.embedding_size
         self.grid = part.grid
@@ -75,6 +77,10 @@ class ImageEncoder:
         self._fast_decode = fast_decode
         self._threads = threads
         self._batch = batch
+        self._reduced = reduced
+
+    def __reduce__(self) -> Reduced:
+        return reduced_or_raise(self, self._reduced)
 
     def encode(self, images: ImageLike | Iterable[ImageLike]) -> NDArray[np.float32]:
         """Embed one image or many in the space shared with texts.

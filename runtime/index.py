@@ -25,8 +25,12 @@ from runtime.errors import InputError
 from runtime.index_folder import GRAPH, ITEMS, VECTORS, About, IndexedItem, Origin, read_about
 from runtime.manifest import Manifest
 from runtime.nearest import Graph, check_faiss, read_graph, search_exact, search_graph
+from runtime.verified import MappedFiles, Stamp
 
 __all__ = ["Found", "Index", "check_model", "open_index"]
+
+# How often a folder that changes while it is being opened is opened again.
+_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -48,14 +52,22 @@ class Index:
     """An opened index; made by `open_index`.
 
     Attributes:
-        folder: where it lies.
+        folder: where it lies, absolute, links resolved.
         kind: "text" or "image": what its items are.
         embedding_size: length of an embedding.
         exact: whether every score is computed; otherwise a graph is searched, see `about.graph` for its recall.
         about: everything that it says of itself.
     """
 
-    def __init__(self, folder: Path, about: About, vectors: NDArray[np.float32], lines: list[bytes], graph: Graph):
+    def __init__(
+        self,
+        folder: Path,
+        about: About,
+        vectors: NDArray[np.float32],
+        lines: list[bytes],
+        graph: Graph,
+        mapped: MappedFiles,
+    ) -> None:
         self.folder = folder
         self.about = about
         self.kind = about.origin.kind
@@ -64,6 +76,10 @@ class Index:
         self._vectors = vectors
         self._lines = lines
         self._graph = graph
+        self._mapped = mapped
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self.folder, self.about)
 
     def __len__(self) -> int:
         return self.about.items
@@ -89,7 +105,7 @@ class Index:
             ids, scores float32 (Q, k) and rows, best first; equal scores stand in the order of the index.
 
         Raises:
-            InputError: another shape or dtype, values that are not finite, top_k below 1.
+            InputError: another shape or dtype, values that are not finite, top_k below 1; the index was written to.
             MissingExtraError: no faiss.
         """
         queries = np.asarray(embeddings)
@@ -104,10 +120,12 @@ class Index:
             raise InputError(f"top_k={top_k}; at least 1 is expected.")
         queries = np.ascontiguousarray(queries)
         top_k = min(top_k, len(self))
+        self._mapped.check()
         if exact or self._graph is None:
             scores, rows = search_exact(self._vectors, queries, top_k)
         else:
             scores, rows = search_graph(self._graph, self._vectors, queries, top_k)
+        self._mapped.check()
         return Found([[self.item(row).id for row in each] for each in rows.tolist()], scores, rows)
 
     def item(self, row: int) -> IndexedItem:
@@ -128,12 +146,28 @@ def open_index(path: str | os.PathLike[str], engine: Engine | None = None) -> In
         InputError: no index, a damaged one, one of a newer schema, or of another model.
         MissingExtraError: no faiss.
     """
-    folder = Path(path)
-    check_faiss(f"Searching {folder}")
+    named = Path(path)
+    check_faiss(f"Searching {named}")
+    try:
+        folder = named.resolve()
+    except (OSError, RuntimeError) as error:  # a working folder that was removed, a loop of links
+        raise InputError(f"There is no index at {named}: {error}") from None
+    for left in reversed(range(_TRIES)):
+        before = _stamps(folder)
+        index = _open(folder, engine)
+        if _stamps(folder) == before:
+            return index
+        if left == 0 and read_about(folder) == index.about:  # some file systems have no lasting inodes
+            return index
+    raise InputError(f"{folder} changes while it is being opened. Open it again.")
+
+
+def _open(folder: Path, engine: Engine | None) -> Index:
     about = read_about(folder)
     if engine is not None:
         check_model(engine.manifest, about.origin, str(folder))
     try:
+        stamp = Stamp.of((folder / VECTORS).stat())
         vectors = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
         lines = (folder / ITEMS).read_bytes().splitlines()
         graph = read_graph(folder / GRAPH) if about.graph else None
@@ -145,7 +179,23 @@ def open_index(path: str | os.PathLike[str], engine: Engine | None = None) -> In
             f"{folder} is damaged: it has {vectors.dtype} {vectors.shape} and {len(lines)} items where float32 {shape} "
             "is expected. Make it again."
         )
-    return Index(folder, about, vectors, lines, graph)
+    mapped = MappedFiles({folder / VECTORS: (about.files[VECTORS].sha256, stamp)}, InputError, "index")
+    return Index(folder, about, vectors, lines, graph, mapped)
+
+
+def _stamps(folder: Path) -> dict[str, Stamp]:
+    try:
+        return {file.name: Stamp.of(file.stat()) for file in folder.iterdir()}
+    except OSError:  # what opens it says it better
+        return {}
+
+
+def _reopen(folder: Path, about: About) -> Index:
+    """The index that was pickled."""
+    index = open_index(folder)
+    if index.about != about:
+        raise InputError(f"{folder} was made again after it was opened there. Open it again.")
+    return index
 
 
 def check_model(manifest: Manifest, origin: Origin, name: str) -> None:

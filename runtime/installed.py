@@ -7,9 +7,10 @@ from collections.abc import Callable
 from importlib import metadata
 
 from runtime.cache import home_folder
+from runtime.forks import lost
 from runtime.gpu import library_fault
 from runtime.privacy import TELEMETRY_VARIABLE, import_private, telemetry_wanted
-from runtime.processor import first_gpu
+from runtime.processor import CUDA, first_gpu
 
 __all__ = ["gpu_lacks", "import_fault", "onnxruntime_lacks"]
 
@@ -41,7 +42,7 @@ def gpu_lacks(execution_provider: str) -> Callable[[], str | None]:
 
     def missing() -> str | None:
         # onnxruntime-gpu lists CUDA and TensorRT wherever it is installed.
-        reason = not_built_in() or library_fault(execution_provider)
+        reason = not_built_in() or lost(CUDA) or library_fault(execution_provider)
         if reason is None and first_gpu() is None:
             return "there is no NVIDIA GPU, or its driver does not answer; nvidia-smi tells."
         return reason

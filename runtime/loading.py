@@ -6,17 +6,16 @@ import logging
 import os
 from collections.abc import Iterable, Mapping
 
-from runtime.bundle import Bundle, open_bundle
+from runtime.bundle import open_bundle
 from runtime.cores import check_threads
 from runtime.decision import Plan, decide
 from runtime.dicom_options import DicomOptions
 from runtime.engine import Engine
 from runtime.errors import BundleError, CxrEngineError, InputError, ProviderError
-from runtime.opening import default_streams, open_sessions, open_text
+from runtime.opening import default_streams
 from runtime.precision import MIN_FIDELITY
-from runtime.session import SessionOptions
-from runtime.sessions import Sessions
-from runtime.tuned import Row, read_tuning
+from runtime.settings import EngineSettings, PartSettings, open_engine
+from runtime.tuned import read_tuning
 
 __all__ = ["load"]
 
@@ -39,6 +38,10 @@ def load(
     share: bool = False,
 ) -> Engine:
     """Open a bundle for inference. Every file that is used is compared with the manifest's sha256 first.
+
+    The engine keeps to the bundle that was there at that moment: what it opens later is compared again, and raises
+    BundleError where it was replaced or changed meanwhile. It may be used from any number of threads. Used in a forked
+    child it opens anew (OpenVINO and CUDA raise ProviderError there); pickled, it opens anew where it is unpickled.
 
     ONNX Runtime opens int8 graphs in a third of the time with weights as they lie in the file; from a graph's second
     call on, a thread opens it with weights laid out for speed, and that takes over. Results are the same bits.
@@ -104,59 +107,39 @@ def load(
     tuning = read_tuning(opened)
     plans, failures = decide(opened, wanted, provider, by_part, min_fidelity, threads, tuning)
     for plan in plans:
+        passed_over = ", ".join(other.provider.name for other in plans[: plans.index(plan)])
+        reason = plan.reason + (f"; {passed_over} could not open it" if passed_over else "")
+        settings = EngineSettings(
+            opened,
+            plan.provider.name,
+            reason,
+            {part: _part(plan, part) for part in wanted},
+            threads=plan.threads,
+            share=share,
+            dicom=dicom,
+            fast_decode=fast_decode,
+        )
         try:
-            sessions = {part: _open(opened, plan, part, share) for part in wanted}
+            engine = open_engine(settings)
         except ProviderError as error:
             failures[plan.provider.name] = error
             continue
         break
     else:
         raise _one_error(failures)
-    reason = plan.reason
-    if plan is not plans[0]:
-        reason += f"; {', '.join(other.provider.name for other in plans[: plans.index(plan)])} could not open it"
     _LOG.info("%s", reason)
-    for part, choice in plan.choices.items():
-        _LOG.info("%s on %s: %s; %s", choice, plan.provider.name, choice.reason, _bulk(sessions[part], plan.row(part)))
-    text, image = None, None
-    if "text" in sessions:
-        row = plan.row("text")
-        text = open_text(
-            opened,
-            plan.choices["text"],
-            plan.provider,
-            sessions["text"],
-            row.batch if row else None,
-            masks=_options(plan, "text", share),
-        )
-    if "image" in sessions:
-        from runtime.image import ImageEncoder
-
-        row = plan.row("image")
-        image = ImageEncoder(
-            opened.image_part(),
-            sessions["image"],
-            dicom,
-            fast_decode=fast_decode,
-            threads=threads,
-            batch=row.batch if row else plan.provider.batch["image"],
-        )
-    return Engine(opened, plan.provider.name, plan.choices, text, image, reason)
+    for part, each in settings.parts.items():
+        choice, bulk = each.choice, f"streams={each.streams} for bulk work"
+        bulk += f", batch={each.batch}, as tuned" if plan.row(part) else ""
+        _LOG.info("%s on %s: %s; %s", choice, plan.provider.name, choice.reason, bulk)
+    return engine
 
 
-def _open(bundle: Bundle, plan: Plan, part: str, share: bool) -> Sessions:
+def _part(plan: Plan, part: str) -> PartSettings:
     row = plan.row(part)
-    streams = row.streams if row else default_streams(plan.provider, plan.threads)
-    return open_sessions(bundle, plan.choices[part], plan.provider, _options(plan, part, share), streams)
-
-
-def _options(plan: Plan, part: str, share: bool) -> SessionOptions:
-    return SessionOptions(threads=plan.threads, precision=plan.choices[part].precision, share=share)
-
-
-def _bulk(sessions: Sessions, row: Row | None) -> str:
-    streams = f"streams={sessions.streams} for bulk work"
-    return f"{streams}, batch={row.batch}, as tuned" if row else streams
+    if row is None:
+        return PartSettings(plan.choices[part], default_streams(plan.provider, plan.threads), None)
+    return PartSettings(plan.choices[part], row.streams, row.batch)
 
 
 def _one_error(failures: Mapping[str, CxrEngineError]) -> CxrEngineError:

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import MissingExtraError
+from runtime.forks import lost, started
 
 __all__ = [
     "EXACT_BELOW",
@@ -48,6 +49,9 @@ EXACT_BELOW = 100_000
 GRAPH_SETTINGS = {"neighbours": 32, "ef_construction": 100, "ef_search": 512}
 RECALL_AT = 10
 _RECALL_QUERIES = 500
+
+# What faiss computes with, as `runtime.forks` knows it.
+_OPENMP = "faiss"
 
 Graph = Any  # faiss.IndexHNSWFlat
 
@@ -144,6 +148,12 @@ def _ordered(scores: NDArray[np.float32], rows: NDArray[np.int64]) -> Neighbours
 
 def _faiss(purpose: str) -> Any:
     try:
-        return importlib.import_module("faiss")
+        faiss = importlib.import_module("faiss")
     except ImportError:
         raise MissingExtraError(purpose, "faiss-cpu", "retrieval") from None
+    if lost(_OPENMP):
+        # A forked child lacks the threads that OpenMP still counts on. The setting holds for the thread that calls.
+        faiss.omp_set_num_threads(1)
+    else:
+        started(_OPENMP)
+    return faiss

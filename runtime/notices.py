@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from runtime.forks import ForkSafeLock
 
 __all__ = ["Notice", "Notices"]
 
@@ -40,7 +41,7 @@ class Notices:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._kinds: dict[str, _Kind] = {}
 
     def add(self, name: str, notices: Iterable[Notice]) -> None:

@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import ProviderError
+from runtime.forks import check_generation, generation, lost, opening, outlive, started
 from runtime.gpu import cuda_options, library_fault, load_libraries
 from runtime.privacy import import_private
+from runtime.processor import CUDA
 from runtime.quick_start import QuickStart
 from runtime.session import Session, SessionOptions
 
@@ -55,7 +57,7 @@ def open_onnxruntime(model: Path, execution_provider: str, options: SessionOptio
         return OnnxRuntimeSession(model, execution_provider, {}, options, entries)
 
     if options.soon and execution_provider == _CPU and options.precision in _SAME_AS_THEY_LIE:
-        return QuickStart(opened(_AS_THEY_LIE), lambda: opened({}))
+        return QuickStart(opened(_AS_THEY_LIE), lambda: options.open_later(lambda: opened({})))
     return opened({})
 
 
@@ -82,7 +84,21 @@ class OnnxRuntimeSession:
         Raises:
             ProviderError: the session cannot be created, or ONNX Runtime fell back to another provider.
         """
+        with opening():
+            self._open(model, execution_provider, provider_options, options, entries)
+        self._generation = generation()
+        outlive(self)
+
+    def _open(
+        self,
+        model: Path,
+        execution_provider: str,
+        provider_options: Mapping[str, str],
+        options: SessionOptions,
+        entries: Mapping[str, str],
+    ) -> None:
         onnxruntime = import_private("onnxruntime")
+
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = _ORT_ERRORS_ONLY
         # Each call computes on its own thread as well, so this many beside `streams` callers make `threads`.
@@ -96,7 +112,11 @@ class OnnxRuntimeSession:
         if execution_provider == _TENSORRT:  # what TensorRT leaves over need not leave the GPU
             providers.append((_CUDA, cuda_options(options.precision)))
         if execution_provider != _CPU:
+            fault = lost(CUDA)
+            if fault is not None:
+                raise ProviderError(f"{execution_provider} cannot open {model}: {fault}")
             load_libraries(execution_provider)
+            started(CUDA)
         try:
             with _quiet_unless_cpu(execution_provider):
                 self._session = onnxruntime.InferenceSession(
@@ -119,8 +139,9 @@ class OnnxRuntimeSession:
         """Compute the named outputs from the named inputs.
 
         Raises:
-            ProviderError: ONNX Runtime fails, for lack of memory say.
+            ProviderError: ONNX Runtime fails, for lack of memory say; the session is of a parent of this process.
         """
+        check_generation(self._generation, "This session")
         try:
             results: list[NDArray[np.float32]] = self._session.run(list(outputs), dict(inputs))
         except Exception as error:  # ONNX Runtime raises many unrelated types

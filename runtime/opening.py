@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import replace
 
 from runtime.bundle import FILL_MASK, PACKED, Bundle
-from runtime.errors import BundleError, CxrEngineError
+from runtime.errors import BundleError
 from runtime.fill_mask import MaskFiller
 from runtime.manifest import Artifact
 from runtime.precision import Choice
 from runtime.providers import Provider
-from runtime.session import Session, SessionOptions
+from runtime.session import Reduced, Session, SessionOptions
 from runtime.sessions import Sessions
 from runtime.text import TextEncoder
-from runtime.tokenization import Tokenizer
+from runtime.tokenization import TOKENIZER_FILES, Tokenizer
+from runtime.verified import WatchedSession
 
 __all__ = ["default_streams", "open_graph", "open_sessions", "open_text"]
 
@@ -26,18 +27,19 @@ def default_streams(provider: Provider, threads: int) -> int:
 
 
 def open_graph(bundle: Bundle, choice: Choice, provider: Provider, options: SessionOptions) -> Session:
-    """Open what was chosen, its files not verified.
+    """Open what was chosen, and verify its files.
 
     Raises:
+        BundleError: a file was changed.
         ProviderError: the engine cannot open it.
     """
-    return provider.open(bundle.path(_graph(bundle, choice, provider).file), options)
+    return _open_verified(bundle, _graph(bundle, choice, provider), provider, options)
 
 
 def open_sessions(
     bundle: Bundle, choice: Choice, provider: Provider, options: SessionOptions, streams: int
 ) -> Sessions:
-    """Open what was chosen, and verify its files.
+    """Open what was chosen for single calls, later for bulk work, and verify its files each time.
 
     Args:
         bundle: the opened bundle.
@@ -51,33 +53,31 @@ def open_sessions(
         ProviderError: the engine cannot open it.
     """
     apart = choice.part == "image" and provider.whole_batches
-    return _open_verified(bundle, _graph(bundle, choice, provider), provider, options, streams, apart)
+    return _sessions(bundle, _graph(bundle, choice, provider), provider, options, streams, apart)
 
 
-def _open_verified(
+def _sessions(
     bundle: Bundle, artifact: Artifact, provider: Provider, options: SessionOptions, streams: int, apart: bool = False
 ) -> Sessions:
+    def open_session(count: int) -> Session:
+        return _open_verified(bundle, artifact, provider, replace(options, streams=count, soon=count == 1))
+
+    return Sessions(open_session, streams, apart=apart)
+
+
+def _open_verified(bundle: Bundle, artifact: Artifact, provider: Provider, options: SessionOptions) -> Session:
+    """A session of the very files that the manifest lists, which stays so or raises BundleError."""
     entries = [entry for name in artifact.files if (entry := bundle.manifest.files.get(name))]
     digest = hashlib.sha256("".join(entry.sha256 for entry in entries).encode()).hexdigest()
-    options = replace(options, digest=digest, size=sum(entry.bytes for entry in entries))
-    # The graph is verified before it is parsed. Its weights are raw bytes: they are hashed while the session opens, and
-    # no session is handed out before the digests agree.
-    bundle.verify([artifact.file])
-    with ThreadPoolExecutor(1) as pool:
-        digests = pool.submit(bundle.verify, artifact.external_data)
-        try:
-            sessions = Sessions(
-                lambda count: provider.open(
-                    bundle.path(artifact.file), replace(options, streams=count, soon=count == 1)
-                ),
-                streams,
-                apart=apart,
-            )
-        except CxrEngineError:
-            digests.result()  # a changed file is the better explanation
-            raise
-        digests.result()
-    return sessions
+
+    def verified(open_session: Callable[[], Session]) -> Session:
+        # The graph is verified before it is parsed. Its weights are raw bytes: they are hashed while the session opens,
+        # and no session is handed out before the digests agree.
+        session, mapped = bundle.files.open([artifact.file], artifact.external_data, open_session)
+        return WatchedSession(session, mapped)
+
+    options = replace(options, digest=digest, size=sum(entry.bytes for entry in entries), open_later=verified)
+    return verified(lambda: provider.open(bundle.path(artifact.file), options))
 
 
 def open_text(
@@ -88,6 +88,7 @@ def open_text(
     token_budget: int | None = None,
     *,
     masks: SessionOptions | None = None,
+    reduced: Reduced | None = None,
 ) -> TextEncoder:
     """The encoder of texts around a graph's sessions.
 
@@ -98,25 +99,26 @@ def open_text(
         sessions: of the graph that embeds.
         token_budget: tokens in one batch; None takes the engine's own.
         masks: what the graph that fills masks is opened with when it is first needed; without them it fills none.
+        reduced: how it is pickled.
 
     Raises:
         BundleError: a file of the tokenizer was changed.
     """
     folder = "text"
-    bundle.verify([f"{folder}/tokenizer.json", f"{folder}/special_tokens_map.json"])
     part = bundle.text_part()
     packed = _graph(bundle, choice, provider).role == PACKED
-    tokenizer = Tokenizer(bundle.path(folder), part.max_length)
+    files = [f"{folder}/{name}" for name in TOKENIZER_FILES]
+    tokenizer, _ = bundle.files.open(files, (), lambda: Tokenizer(bundle.path(folder), part.max_length))
     budget = token_budget or provider.batch[choice.part]
 
     filler = None
     if masks is not None:
 
         def open_masks(options: SessionOptions = masks) -> Sessions:
-            return _open_verified(bundle, _fill_mask(bundle, choice, provider), provider, options, sessions.streams)
+            return _sessions(bundle, _fill_mask(bundle, choice, provider), provider, options, sessions.streams)
 
         filler = MaskFiller(tokenizer, open_masks, budget)
-    return TextEncoder(part, sessions, tokenizer, packed, masks=filler, token_budget=budget)
+    return TextEncoder(part, sessions, tokenizer, packed, masks=filler, token_budget=budget, reduced=reduced)
 
 
 def _fill_mask(bundle: Bundle, choice: Choice, provider: Provider) -> Artifact:

@@ -35,7 +35,7 @@ _FREE = frozenset({"INFERENCE_NUM_THREADS", "NUM_STREAMS", "ENABLE_CPU_PINNING"}
 
 
 def compile_cached(
-    core: Any, model: Path, settings: Mapping[str, Any], digest: str | None, size: int
+    core: Any, model: Path, settings: Mapping[str, Any], digest: str | None, size: int, cache: Path | None = None
 ) -> tuple[Any, Any]:
     """Compile a graph for the processor, or take what was compiled before.
 
@@ -48,11 +48,12 @@ def compile_cached(
         settings: properties of the compiled model.
         digest: of the graph and its weights; None keeps nothing.
         size: bytes of both.
+        cache: the root of the cache folders; None asks the environment.
 
     Returns:
         openvino.CompiledModel, and the memory that it may read, to be held as long as it is.
     """
-    folder = cache_folder("openvino") if digest and size <= _LARGEST else None
+    folder = cache_folder("openvino", cache) if digest and size <= _LARGEST else None
     if folder is None or digest is None:
         return core.compile_model(str(model), "CPU", dict(settings)), None
     key = _key(core, settings, digest)

@@ -12,11 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import ProviderError
+from runtime.forks import check_generation, generation, lost, opening, outlive, started
 from runtime.openvino_cache import compile_cached
 from runtime.privacy import import_private
 from runtime.session import SessionOptions
 
-__all__ = ["OpenVinoSession"]
+__all__ = ["OPENVINO", "OpenVinoSession"]
+
+# In a forked child its scheduler (TBB) still counts on the parent's threads: of ten sessions opened anew there one
+# waited for them for ever.
+OPENVINO = "OpenVINO"
 
 # What the engine must be told per precision.
 _OPENVINO_SETTINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
@@ -47,14 +52,27 @@ class OpenVinoSession:
         Raises:
             ProviderError: OpenVINO cannot read or compile it.
         """
+        with opening():
+            self._open(model, options)
+        # A request serves one call at a time; they are kept for the next.
+        self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._generation = generation()
+        outlive(self)
+
+    def _open(self, model: Path, options: SessionOptions) -> None:
+        fault = lost(OPENVINO)
+        if fault is not None:
+            raise ProviderError(f"OpenVINO cannot open {model}: {fault}")
         openvino = import_private("openvino")
+
+        started(OPENVINO)
         settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": options.threads, "NUM_STREAMS": options.streams}
         settings.update(_OPENVINO_SETTINGS.get(options.precision, {}))
         if options.share:  # pinned threads of two processes would wait for the same processors
             settings["ENABLE_CPU_PINNING"] = False
         try:
             self._compiled, self._memory = compile_cached(
-                openvino.Core(), model, settings, options.digest, options.size
+                openvino.Core(), model, settings, options.digest, options.size, options.cache
             )
         except Exception as error:  # OpenVINO raises RuntimeError and its own types
             hint = " OpenVINO follows no symbolic links: copy the bundle with cp -rL." if model.is_symlink() else ""
@@ -62,11 +80,14 @@ class OpenVinoSession:
         # The first use of Tensor.data initializes something under a lock of C++ and lets go of Python's meanwhile: two
         # threads that come first together wait for each other for ever (tests/runtime/test_openvino.py).
         _ = openvino.Tensor(np.zeros(1, np.float32)).data
-        # A request serves one call at a time; they are kept for the next.
-        self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
-        """Compute the named outputs from the named inputs."""
+        """Compute the named outputs from the named inputs.
+
+        Raises:
+            ProviderError: the session is of a parent of this process.
+        """
+        check_generation(self._generation, "This session")
         try:
             request = self._idle.get_nowait()
         except queue.Empty:

@@ -10,10 +10,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from runtime.forks import started
 from runtime.privacy import keep_cuda_private
 
-__all__ = ["Gpu", "first_gpu", "processor_features", "processor_name"]
 
+__all__ = ["CUDA", "Gpu", "first_gpu", "processor_features", "processor_name"]
+
+# The name under which `runtime.forks` knows that CUDA runs in this process.
+CUDA = "CUDA"
 _CUDA_DRIVER = {"win32": "nvcuda.dll"}
 # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of cuda.h.
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
@@ -118,9 +122,11 @@ def first_gpu() -> Gpu | None:
     device = ctypes.c_int()
     name = ctypes.create_string_buffer(_NAME_BYTES)
     major, minor = ctypes.c_int(), ctypes.c_int()
+    if driver.cuInit(0) != 0:
+        return None
+    started(CUDA)
     answered = (
-        driver.cuInit(0) == 0
-        and driver.cuDeviceGet(ctypes.byref(device), 0) == 0
+        driver.cuDeviceGet(ctypes.byref(device), 0) == 0
         and driver.cuDeviceGetName(name, _NAME_BYTES, device) == 0
         and driver.cuDeviceGetAttribute(ctypes.byref(major), _CAPABILITY_MAJOR, device) == 0
         and driver.cuDeviceGetAttribute(ctypes.byref(minor), _CAPABILITY_MINOR, device) == 0

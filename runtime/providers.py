@@ -13,9 +13,10 @@ from types import MappingProxyType
 
 from runtime.cores import default_threads
 from runtime.errors import ProviderError
+from runtime.forks import lost, started
 from runtime.installed import gpu_lacks, import_fault, onnxruntime_lacks
 from runtime.onnxruntime_session import open_onnxruntime
-from runtime.openvino_session import OpenVinoSession
+from runtime.openvino_session import OPENVINO, OpenVinoSession
 from runtime.privacy import import_private
 from runtime.processor import first_gpu, processor_name
 from runtime.session import Session, SessionOptions
@@ -87,7 +88,7 @@ class Provider:
 
 
 def _openvino_missing() -> str | None:
-    return import_fault("openvino")
+    return lost(OPENVINO) or import_fault("openvino")
 
 
 def _open_onnxruntime(execution_provider: str) -> Callable[[Path, SessionOptions], Session]:
@@ -103,6 +104,7 @@ def _onnxruntime_bf16_missing() -> str:
 
 def _openvino_bf16_missing() -> str | None:
     openvino = import_private("openvino")
+    started(OPENVINO)
     if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         return None
     return (

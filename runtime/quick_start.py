@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import ProviderError
+from runtime.errors import CxrEngineError
+from runtime.forks import ForkSafeLock
 from runtime.session import Session
 
 __all__ = ["OPENING", "QuickStart"]
@@ -34,12 +35,12 @@ class QuickStart:
 
         Args:
             opened: answers until the other one is there.
-            open_fast: opens the other; if it raises ProviderError, the first goes on.
+            open_fast: opens the other; if it raises an error of this project, the first goes on.
         """
         self._session = opened
         self._open_fast = open_fast
         self._calls = 0
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
         """Compute the named outputs from the named inputs."""
@@ -57,5 +58,5 @@ class QuickStart:
     def _switch(self) -> None:
         try:
             self._session = self._open_fast()
-        except ProviderError as error:
+        except CxrEngineError as error:
             _LOG.warning("The faster session could not be opened, the first one goes on: %s", error)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Session", "SessionOptions"]
+__all__ = ["Reduced", "Session", "SessionOptions", "reduced_or_raise"]
+
+# What `__reduce__` returns: a function and its arguments.
+Reduced: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,8 @@ class SessionOptions:
             from those that compute.
         digest: names the graph and its weights, for what engines compile and keep; None keeps nothing.
         size: bytes of these files.
+        cache: the root of the cache folders; None asks the environment.
+        open_later: opens another session of the same files after the first one, of which they are still to be the same.
         soon: the first answer is wanted soon after opening, if later ones stay fast and no result depends on it.
     """
 
@@ -36,6 +42,8 @@ class SessionOptions:
     digest: str | None = None
     size: int = 0
     soon: bool = False
+    cache: Path | None = None
+    open_later: Callable[[Callable[[], Session]], Session] = field(default=lambda opened: opened(), compare=False)
 
 
 class Session(Protocol):
@@ -43,3 +51,14 @@ class Session(Protocol):
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
         """Compute the named outputs from the named inputs; may be called from several threads at once."""
+
+
+def reduced_or_raise(owner: object, reduced: Reduced | None) -> Reduced:
+    """How an engine or a part of it is pickled: as what opens it again, in whatever process.
+
+    Raises:
+        TypeError: it was not opened by `runtime.load`.
+    """
+    if reduced is None:
+        raise TypeError(f"This {type(owner).__name__} cannot be pickled: it was not opened by runtime.load.")
+    return reduced

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
+from runtime.forks import ForkSafeLock, generation
 from runtime.session import Session
 
 __all__ = ["Sessions"]
@@ -13,8 +13,9 @@ __all__ = ["Sessions"]
 class Sessions:
     """A graph's session for single calls, and one for bulk work that is opened when there is some.
 
+    In a forked child both are opened again when they are first needed: the parent's are of no use there.
+
     Attributes:
-        single: one call at a time on all threads.
         streams: calls that `bulk` computes side by side.
         apart: whether `bulk` has a session of its own even with one stream.
     """
@@ -27,19 +28,38 @@ class Sessions:
             streams: of the session for bulk work; with 1 it is the one for single calls, but for `apart`.
             apart: for engines that prepare themselves for the shape of a call and forget the one before.
         """
-        self.single = open_session(1)
         self.streams = streams
         self.apart = apart
         self._open = open_session
-        self._bulk = self.single if streams == 1 and not apart else None
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
+        self._single = open_session(1)
+        self._bulk: Session | None = None
+        self._generation = generation()
+
+    @property
+    def single(self) -> Session:
+        """One call at a time on all threads.
+
+        Raises:
+            BundleError, ProviderError: this process was forked, and it cannot be opened again.
+        """
+        if self._generation != generation():
+            with self._lock:
+                if self._generation != generation():
+                    self._single, self._bulk = self._open(1), None
+                    self._generation = generation()  # last: other threads look at it without the lock
+        return self._single
 
     def bulk(self) -> Session:
         """The session for bulk work.
 
         Raises:
+            BundleError: the bundle was replaced or changed after it was loaded.
             ProviderError: it cannot be opened.
         """
+        single = self.single
+        if self.streams == 1 and not self.apart:
+            return single
         with self._lock:
             if self._bulk is None:
                 self._bulk = self._open(self.streams)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import warnings
+
+from runtime.forks import ForkSafeLock, in_children
 
 __all__ = ["SILENCE", "Silence"]
 
@@ -17,7 +18,7 @@ class Silence:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._inside = 0
         self._restore = contextlib.ExitStack()
 
@@ -39,5 +40,11 @@ class Silence:
             if self._inside == 0:
                 self._restore.close()
 
+    def end(self) -> None:
+        """Nobody is inside any more: threads that were are not in a forked child."""
+        self._inside = 0
+        self._restore.close()
+
 
 SILENCE = Silence()
+in_children(SILENCE.end)

@@ -57,7 +57,7 @@ class TensorRtSession:
             raise ProviderError(f"{_EXECUTION_PROVIDER} cannot open {model}: {fault}")
         inputs = graph_inputs(model)
         self._axes = {each.name: each.axes for each in inputs}
-        top = cache_folder("tensorrt")
+        top = cache_folder("tensorrt", options.cache)
         folder = top and model_folder(top, model)
         try:
             buckets = plan_buckets(inputs, _saved_shapes(folder))

@@ -12,6 +12,7 @@ from runtime.errors import BundleError, Fault, InputError
 from runtime.fill_mask import MaskFiller
 from runtime.manifest import TextPart
 from runtime.masked_accuracy import MaskedAccuracy
+from runtime.session import Reduced, reduced_or_raise
 from runtime.sessions import Sessions
 from runtime.similarity import text_similarity
 from runtime.text_windows import TextWindows
@@ -37,6 +38,7 @@ class TextEncoder:
         *,
         masks: MaskFiller | None = None,
         token_budget: int,
+        reduced: Reduced | None = None,
     ) -> None:
         """Put the parts together.
 
@@ -47,11 +49,16 @@ class TextEncoder:
             packed: whether the graph takes several texts a row.
             masks: what fills masks.
             token_budget: tokens in one batch, padding counted, at least 1; a longer text has a batch of its own.
+            reduced: how it is pickled.
         """
         self.tokenizer = tokenizer
         self.embedding_size = part.embedding_size
         self._windows = TextWindows(tokenizer, sessions, packed, token_budget, part.embedding_size)
         self._masks = masks
+        self._reduced = reduced
+
+    def __reduce__(self) -> Reduced:
+        return reduced_or_raise(self, self._reduced)
 
     def encode(self, texts: str | Iterable[str], *, normalize: bool = True) -> NDArray[np.float32]:
         """Embed one text or many in the space shared with images.

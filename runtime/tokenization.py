@@ -7,17 +7,30 @@ Source: hi-ml-multimodal, `TextInput.tokenize_input_prompts`: trailing "!?." are
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer as RustTokenizer
 
 from runtime.errors import BundleError, Fault, InputError
+from runtime.forks import in_children
 
-__all__ = ["Tokenizer", "as_text_list", "shown"]
+__all__ = ["TOKENIZER_FILES", "Tokenizer", "as_text_list", "shown"]
 
+# What `Tokenizer` reads in its folder.
+TOKENIZER_FILES = ("tokenizer.json", "special_tokens_map.json")
 _STRIPPED = "!?."
 _NAME_LENGTH = 40
+
+
+def _alone_in_children() -> None:
+    """A forked child lacks the tokenizers' threads. They do without, unless this variable tells them not to."""
+    if "TOKENIZERS_PARALLELISM" in os.environ:
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+in_children(_alone_in_children)
 
 
 class Tokenizer:

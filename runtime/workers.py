@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from runtime.forks import check_generation, generation
+
 __all__ = ["ordered_map"]
 
 _Item = TypeVar("_Item")
@@ -14,6 +16,7 @@ _Result = TypeVar("_Result")
 
 # Items that wait beyond those being worked on: enough that no worker idles while the reader is busy.
 _WAITING = 2
+_WHAT = "This iteration"
 
 
 def ordered_map(function: Callable[[_Item], _Result], items: Iterable[_Item], workers: int) -> Iterator[_Result]:
@@ -29,19 +32,23 @@ def ordered_map(function: Callable[[_Item], _Result], items: Iterable[_Item], wo
 
     Yields:
         `function(item)`; what it raises is raised here, at that item's turn. Work not yet begun is then dropped, as it
-        is when the caller stops early or is interrupted.
+        is when the caller stops early or is interrupted. Going on in a forked child raises ProviderError.
     """
     if workers == 0:
         yield from map(function, items)
         return
+    begun = generation()
     under_way: deque[Future[_Result]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="cxr-engine")
     try:
         for item in items:
+            check_generation(begun, _WHAT)
             under_way.append(pool.submit(function, item))
             if len(under_way) == workers + _WAITING:
                 yield under_way.popleft().result()
         while under_way:
+            check_generation(begun, _WHAT)
             yield under_way.popleft().result()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        if begun == generation():  # in a forked child there are no such threads, and their locks may be held
+            pool.shutdown(wait=True, cancel_futures=True)

@@ -65,6 +65,13 @@ class ZeroShotClassifier:
     rule: str
     prompt_embeds: NDArray[np.float32]
 
+    def __post_init__(self) -> None:
+        # Classifiers are shared by whoever asks for the same prompts.
+        self.prompt_embeds.flags.writeable = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.labels, self.rule, self.prompt_embeds)
+
     def scores(self, image_embeds: NDArray[Any]) -> NDArray[np.float32]:
         """Cosine of every image with the positive and the negative prompts of every label.
 
@@ -144,7 +151,6 @@ def build_classifier(text: TextEncoder, prompts: tuple[LabelPrompts, ...], rule:
     ends = np.cumsum([len(side) for side in sides])
     merged = np.stack([RULES[rule](rows) for rows in np.split(projections, ends[:-1])])
     embeds = merged.reshape(len(prompts), len(SIDES), -1)
-    embeds.flags.writeable = False  # classifiers are shared by whoever asks for the same prompts
     return ZeroShotClassifier(tuple(each.label for each in prompts), rule, embeds)
 
 

@@ -165,7 +165,7 @@ def test_a_full_gpu_costs_no_engine(bundle: Path, gpu: Gpu, tmp_path: Path) -> N
 def test_without_a_cache_folder_engines_are_built_each_time(
     bundle: Path, gpu: Gpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tensorrt_session, "cache_folder", lambda kind: None)
+    monkeypatch.setattr(tensorrt_session, "cache_folder", lambda kind, root: None)
     session = TensorRtSession(text(bundle), FP32)
     assert not [name for options in gpu.options for name in options if "cache" in name]
     assert session.run(["text_embeds"], tokens(2, 5))[0].shape == (2, 16)
