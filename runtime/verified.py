@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import os
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -85,6 +86,10 @@ class MappedFiles:
         self._files = dict(files)
         self._error = error
         self._what = what
+        if os.name == "posix":
+            # As long as a removed file is open, no other one is given its inode, by which it is told from this one.
+            pins = [(descriptor, stamp) for path, (_, stamp) in files.items() if (descriptor := _pin(path)) is not None]
+            weakref.finalize(self, _unpin, pins).atexit = False
 
     def check(self) -> None:
         """Make sure that nobody wrote to them.
@@ -264,6 +269,21 @@ class VerifiedFiles:
             raise BundleError(f"{file.path} {what}: its sha256 is {found}, the manifest says {file.sha256}. {remedy}")
         if file.stamp.changed < begun - _RECENT_NS:
             self._known[name] = file.stamp
+
+
+def _pin(path: Path) -> int | None:
+    try:
+        return os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+
+
+def _unpin(pins: Iterable[tuple[int, Stamp]]) -> None:
+    for descriptor, stamp in pins:
+        # Code that makes a process a daemon closes every file; the number may be another file's by now.
+        with contextlib.suppress(OSError):
+            if Stamp.of(os.fstat(descriptor))[:2] == stamp[:2]:
+                os.close(descriptor)
 
 
 def _digest(descriptor: int) -> str:

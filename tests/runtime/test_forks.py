@@ -154,13 +154,13 @@ def test_an_iteration_begun_in_the_parent_raises_in_a_child(bundle: Path, tmp_pa
 engine = load()
 many = engine.text.encode_iter(texts * 4)
 films = engine.image.encode_iter([film] * 200)
-few = engine.image.encode_iter([film] * 3)
+few = engine.image.encode_iter([film] * 10)
 for iteration in (many, films, few):
     next(iteration)
 for iteration in (many, films, few):
     kind, message = forked(lambda: sum(1 for _ in iteration), leave=sys.exit)
     assert kind == "ProviderError" and "begun before this process was forked" in message, message
-assert [sum(1 for _ in iteration) for iteration in (many, films, few)] == [5999, 199, 2]
+assert [sum(1 for _ in iteration) for iteration in (many, films, few)] == [5999, 199, 9]
 """
     run_script(tmp_path, USED + code, bundle)
 
