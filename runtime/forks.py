@@ -36,14 +36,15 @@ __all__ = [
 
 # A fork goes on after so many seconds, should what is being opened not be ready: better a small risk than to hang.
 _PATIENCE = 20.0
-_REMEDY = "Load the engine in the child, or start processes with spawn or forkserver."
+_REMEDY = "Load such an engine in children only, or start them with spawn or forkserver."
 
 
 class ForkSafeLock:
     """A lock that is free in a forked child, whoever held it in the parent."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, *, reentrant: bool = False) -> None:
+        self._make = threading.RLock if reentrant else threading.Lock
+        self._lock = self._make()
         _locks.add(self)
 
     def __enter__(self) -> None:
@@ -54,7 +55,7 @@ class ForkSafeLock:
 
     def renew(self) -> None:
         """Forget who holds it."""
-        self._lock = threading.Lock()
+        self._lock = self._make()
 
 
 class _Openings:

@@ -21,13 +21,13 @@ import os
 import shutil
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from runtime.cache import cache_folder, home_folder
+from runtime.forks import ForkSafeLock, opening
 
 __all__ = ["TELEMETRY_VARIABLE", "import_private", "keep_cuda_private", "keep_private", "telemetry_wanted"]
 
@@ -72,7 +72,7 @@ _LIBRARIES: Mapping[str, _Habits] = {
 }
 # Settings and senders belong to the whole process, so one thread at a time changes them. Reentrant, since a library may
 # import another.
-_LOCK = threading.RLock()
+_LOCK = ForkSafeLock(reentrant=True)
 _FONTS = """<?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
 <fontconfig>
@@ -105,7 +105,7 @@ def import_private(name: str) -> Any:
     if name in sys.modules and all(module in sys.modules for module in habits.after):
         module = importlib.import_module(name)  # waits for a thread that is importing it
     else:
-        with _LOCK, _changed(_while_imported(name)), _without(habits.senders):
+        with opening(), _LOCK, _changed(_while_imported(name)), _without(habits.senders):
             module = importlib.import_module(name)
             for other in habits.after:
                 importlib.import_module(other)

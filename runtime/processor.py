@@ -13,7 +13,6 @@ from pathlib import Path
 from runtime.forks import started
 from runtime.privacy import keep_cuda_private
 
-
 __all__ = ["CUDA", "Gpu", "first_gpu", "processor_features", "processor_name"]
 
 # The name under which `runtime.forks` knows that CUDA runs in this process.
