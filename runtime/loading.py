@@ -120,7 +120,7 @@ def load(
             fast_decode=fast_decode,
         )
         try:
-            engine = open_engine(settings)
+            engine = open_engine(settings, plan.provider)
         except ProviderError as error:
             failures[plan.provider.name] = error
             continue

@@ -13,7 +13,7 @@ from runtime.engine import Engine
 from runtime.errors import ProviderError
 from runtime.opening import open_sessions, open_text
 from runtime.precision import Choice
-from runtime.providers import PROVIDERS, choose_provider
+from runtime.providers import Provider, choose_provider
 from runtime.session import SessionOptions
 from runtime.text import TextEncoder
 
@@ -67,14 +67,18 @@ class EngineSettings:
         return replace(self, parts={part: self.parts[part]})
 
 
-def open_engine(settings: EngineSettings) -> Engine:
+def open_engine(settings: EngineSettings, provider: Provider) -> Engine:
     """Open an engine as it was decided.
+
+    Args:
+        settings: what was decided.
+        provider: the inference engine of that name.
 
     Raises:
         BundleError: a file was changed.
         ProviderError: the inference engine cannot open it.
     """
-    bundle, provider = settings.bundle, PROVIDERS[settings.provider]
+    bundle = settings.bundle
     cache = cache_root()
     options = {
         part: SessionOptions(settings.threads, each.choice.precision, share=settings.share, cache=cache)
@@ -121,7 +125,7 @@ def _reopen(settings: EngineSettings) -> Engine:
         if refused:
             raise ProviderError(refused)
     settings.bundle.files.in_use = True
-    return open_engine(settings)
+    return open_engine(settings, provider)
 
 
 def _reopen_text(settings: EngineSettings) -> TextEncoder:
