@@ -265,7 +265,8 @@ class VerifiedFiles:
         if found != file.sha256:
             what, remedy = "was changed after the export", "Copy the bundle again, or export it again."
             if self.in_use:
-                what, remedy = "was replaced or changed after the bundle was loaded", "Load the bundle again."
+                what += ", or replaced after the bundle was loaded"
+                remedy = f"Load the bundle again; where that fails, c{remedy[1:]}"
             raise BundleError(f"{file.path} {what}: its sha256 is {found}, the manifest says {file.sha256}. {remedy}")
         if file.stamp.changed < begun - _RECENT_NS:
             self._known[name] = file.stamp

@@ -63,7 +63,7 @@ def test_what_is_opened_after_the_bundle_was_replaced_raises(served: Path, provi
     few = engine.text.encode(MANY[:1])
     other_model(served)
     with pytest.raises(
-        BundleError, match=r"was replaced or changed after the bundle was loaded.*Load the bundle again"
+        BundleError, match=r"or replaced after the bundle was loaded: its sha256 is .*Load the bundle again"
     ):
         later(engine)[call]()
     assert np.array_equal(engine.text.encode(MANY[:1]), few), "what is open goes on"
