@@ -38,7 +38,8 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             env={**os.environ, **(environment or {})},
             # Ctrl-C is for this process, which then says what has become of the others.
             start_new_session=True,

@@ -127,7 +127,15 @@ def _run(command: Sequence[str], seconds: float) -> str:
     # What is asked lies on this disk.
     environment = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=environment, check=False)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=seconds,
+            env=environment,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         return f"no answer within {seconds:.0f} s; it was ended"
     except OSError as error:

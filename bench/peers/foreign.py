@@ -181,7 +181,9 @@ def _session_options(spec: Spec) -> Any:
 def _export(checkpoint: str, task: str, folder: str) -> None:
     command = [sys.executable, "-m", "bench.peers.optimum_export", checkpoint, task, folder]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", env=environment, check=False
+    )
     if done.returncode != 0:
         raise PeerError(f"optimum cannot export {checkpoint}: {done.stderr.strip()[-_SAID:]}")
 

@@ -27,7 +27,6 @@ from runtime.prompt_sets import PROMPT_SETS
 from runtime.prompts import LabelPrompts, Prompts, read_prompts
 from runtime.replaceable import csv_header
 from runtime.tables import Columns
-from runtime.termination import terminable
 from runtime.truth import Matches, TruthTable, match_images, read_truth
 from runtime.whole_file import whole_file
 from runtime.zero_shot import RULES, ZeroShotClassifier
@@ -114,16 +113,15 @@ def run(options: argparse.Namespace) -> None:
     prompts = _prompts(options.prompts)
     labels = [each.label for each in prompts]
     _check(options, labels)
-    with terminable():
-        stream = find_items(options.inputs, [], Columns(image=options.image_column, id=options.id_column))
-        files = {"--out": options.out, "--rejects": options.rejects}
-        inputs = chain(filter(None, (options.labels, options.prompts)), stream.files())
-        check_destinations(files, inputs, sealed=[options.bundle], force=options.force)
-        truth = _truth(options, stream, labels) if options.labels else None
-        engine = load_engine(options, ["text", "image"])
-        print_note(f"{engine.provider}, {', '.join(map(str, engine.choices.values()))}")
-        classifier = engine.zero_shot_classifier(_as_mapping(prompts), options.rule)
-        done = _classify(engine, classifier, stream, options, truth)
+    stream = find_items(options.inputs, [], Columns(image=options.image_column, id=options.id_column))
+    files = {"--out": options.out, "--rejects": options.rejects}
+    inputs = chain(filter(None, (options.labels, options.prompts)), stream.files())
+    check_destinations(files, inputs, sealed=[options.bundle], force=options.force)
+    truth = _truth(options, stream, labels) if options.labels else None
+    engine = load_engine(options, ["text", "image"])
+    print_note(f"{engine.provider}, {', '.join(map(str, engine.choices.values()))}")
+    classifier = engine.zero_shot_classifier(_as_mapping(prompts), options.rule)
+    done = _classify(engine, classifier, stream, options, truth)
     evaluation = _evaluate(truth, classifier, done) if truth else None
     if options.json:
         report = {

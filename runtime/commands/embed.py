@@ -23,7 +23,6 @@ from runtime.embed import PART_ROWS, embed_to_file, embed_to_folder
 from runtime.errors import InputError
 from runtime.items import find_items
 from runtime.output import check_output, ids_file, is_folder_output
-from runtime.termination import terminable
 
 NAME = "embed"
 SUMMARY = "Embed images or texts into one file or a folder of Parquet parts."
@@ -84,40 +83,39 @@ def run(options: argparse.Namespace) -> None:
         check_output(out)
         if options.rejects:
             check_output(options.rejects, (".jsonl",))
-    with terminable():
-        named = columns(options)
-        stream = find_items(options.inputs, options.text, named)
-        if to_folder:
-            check_folder_destination(out, stream.files(), [options.bundle])
-        else:
-            files = {"--out": out, "--rejects": options.rejects}
-            files |= {"the ids of --out,": ids_file(out)} if out.suffix == ".npy" else {}
-            check_destinations(files, stream.files(), sealed=[options.bundle], force=options.force)
-        engine = load_engine(options, [stream.part])
-        print_note(f"{engine.provider}, {engine.choices[stream.part]}")
-        if to_folder:
-            settings = {
-                **asdict(named),
-                "keep_monochrome1": options.keep_monochrome1,
-                "frame": options.frame,
-                "voi_lut": options.voi_lut,
-                "pixel_padding": options.pixel_padding,
-                "fast_decode": options.fast_decode,
-            }
-            settings = {_OPTION_OF.get(name, name): value for name, value in settings.items()}
-            embed_to_folder(
-                engine,
-                stream,
-                out,
-                options.part_rows,
-                settings,
-                resume=options.resume,
-                skip_bad=options.skip_bad,
-                force=options.force,
-            )
-        else:
-            skip_bad = options.skip_bad or options.rejects is not None
-            embed_to_file(engine, stream, out, skip_bad, options.rejects, options.force)
-        if stream.part == "image":
-            for line in engine.image.notices.summary():
-                print_note(line)
+    named = columns(options)
+    stream = find_items(options.inputs, options.text, named)
+    if to_folder:
+        check_folder_destination(out, stream.files(), [options.bundle])
+    else:
+        files = {"--out": out, "--rejects": options.rejects}
+        files |= {"the ids of --out,": ids_file(out)} if out.suffix == ".npy" else {}
+        check_destinations(files, stream.files(), sealed=[options.bundle], force=options.force)
+    engine = load_engine(options, [stream.part])
+    print_note(f"{engine.provider}, {engine.choices[stream.part]}")
+    if to_folder:
+        settings = {
+            **asdict(named),
+            "keep_monochrome1": options.keep_monochrome1,
+            "frame": options.frame,
+            "voi_lut": options.voi_lut,
+            "pixel_padding": options.pixel_padding,
+            "fast_decode": options.fast_decode,
+        }
+        settings = {_OPTION_OF.get(name, name): value for name, value in settings.items()}
+        embed_to_folder(
+            engine,
+            stream,
+            out,
+            options.part_rows,
+            settings,
+            resume=options.resume,
+            skip_bad=options.skip_bad,
+            force=options.force,
+        )
+    else:
+        skip_bad = options.skip_bad or options.rejects is not None
+        embed_to_file(engine, stream, out, skip_bad, options.rejects, options.force)
+    if stream.part == "image":
+        for line in engine.image.notices.summary():
+            print_note(line)

@@ -135,11 +135,6 @@ def _described(found: Grounding, scores: GroundingScores | None) -> dict[str, An
     if scores:
         figures = {"cnr": scores.cnr, "absolute_cnr": scores.absolute_cnr, "miou": scores.miou}
         figures["pointing_game"] = scores.pointing
-        described |= {name: _finite(value) for name, value in figures.items()}
-        described["iou"] = {f"{at:g}": _finite(iou) for at, iou in zip(THRESHOLDS, scores.ious, strict=True)}
+        described |= figures
+        described["iou"] = {f"{at:g}": iou for at, iou in zip(THRESHOLDS, scores.ious, strict=True)}
     return described
-
-
-def _finite(value: float) -> float | None:
-    """JSON has no NaN and no infinity."""
-    return value if math.isfinite(value) else None

@@ -12,7 +12,6 @@ from runtime.index import open_index
 from runtime.index_folder import check_new_folder
 from runtime.nearest import EXACT_BELOW, RECALL_AT, check_faiss
 from runtime.retrieval import files_read, find_stream, index_embedded, index_stream
-from runtime.termination import terminable
 
 NAME = "index"
 SUMMARY = "Make an index of images or texts, to search it with phrases and images."
@@ -46,16 +45,15 @@ def run(options: argparse.Namespace) -> None:
     """Run the command."""
     check_new_folder(options.out, options.force)
     check_faiss(f"Writing {options.out}")
-    with terminable():
-        named = columns(options)
-        stream = find_stream(options.inputs, options.text, named)
-        check_folder_destination(options.out, files_read(options.inputs, stream), [options.bundle])
-        engine = load_engine(options, None if stream is None else [stream.part])
-        if stream is None:
-            index_embedded(engine, options.inputs, options.out, options.force)
-        else:
-            print_note(f"{engine.provider}, {engine.choices[stream.part]}")
-            index_stream(engine, stream, options.out, options.skip_bad, options.force)
+    named = columns(options)
+    stream = find_stream(options.inputs, options.text, named)
+    check_folder_destination(options.out, files_read(options.inputs, stream), [options.bundle])
+    engine = load_engine(options, None if stream is None else [stream.part])
+    if stream is None:
+        index_embedded(engine, options.inputs, options.out, options.force)
+    else:
+        print_note(f"{engine.provider}, {engine.choices[stream.part]}")
+        index_stream(engine, stream, options.out, options.skip_bad, options.force)
     index = open_index(options.out, engine)
     graph = index.about.graph
     how = f"a graph, recall@{RECALL_AT} {graph.recall:.3f} on {graph.queries} of its own items" if graph else "exact"
