@@ -53,7 +53,8 @@ def download(
     except Exception as error:  # the hub's client raises types of several HTTP libraries
         if not _unreachable(error):
             raise _failed(repo, revision, error) from None
-        return _from_cache(repo, revision, wanted, _line(error), note)
+        offline = type(error).__name__ == "OfflineModeIsEnabled"
+        return _from_cache(repo, revision, wanted, "HF_HUB_OFFLINE is set" if offline else _line(error), note)
     listed = {entry.rfilename: entry for entry in info.siblings or []}
     names = _chosen(list(listed), wanted)
     try:

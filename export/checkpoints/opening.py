@@ -143,9 +143,9 @@ def _download(source: str, revision: str, family: Family, note: Callable[[str], 
         return download(source, revision, _wanted_files(family), note)
     except CheckpointError as error:
         known = similar_repository(source, family)
-        raise CheckpointError(
-            f"{error} There is no folder of that name here either." + (f" Did you mean {known}?" if known else "")
-        ) from None
+        # Of the table's own repository the name is right; of another one it may be a folder's that was mistyped.
+        here = "" if source == family.hub.repo else " There is no folder of that name here either."
+        raise CheckpointError(f"{error}{here}" + (f" Did you mean {known}?" if known else "")) from None
     except OSError as error:
         raise CheckpointError(f"{source}: the hub's cache cannot be used: {error}.") from None
 

@@ -142,7 +142,7 @@ def _why(path: Path, error: Exception) -> str:
         objects = [
             name for name in dict.fromkeys(objects) if not name.startswith(("torch.serialization", "torch.load"))
         ]
-    what = "a checkpoint of PyTorch Lightning whose hyper-parameters or states hold" if lightning else "it holds"
+    what = "it is a checkpoint of PyTorch Lightning whose hyper-parameters or states hold" if lightning else "it holds"
     if objects:
         what = f"{what} Python objects beside tensors ({_list(objects)}), whose loading may run code; none was run."
         return f"{what} {_SAVE_ALONE}"

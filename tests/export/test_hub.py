@@ -226,6 +226,7 @@ def test_a_cached_snapshot_offline(cached: Path, tmp_path: Path) -> None:
     assert (source.kind, source.name, source.revision, source.commit) == ("hub", REPO, "v1.1", COMMIT)
     assert checkpoint.folder == cached / "snapshots" / COMMIT
     assert len(notes) == 1
+    assert notes[0].startswith("the hub was not asked (HF_HUB_OFFLINE is set)")
     assert "taken from its cache" in notes[0]
     assert opened(tmp_path, revision=COMMIT)[0].source.commit == COMMIT
 

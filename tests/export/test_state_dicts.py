@@ -248,6 +248,10 @@ def test_missing_heads_are_explained(folder: Path, text: Tensors) -> None:
     torch.save({n: v for n, v in text.items() if n.startswith("bert.")}, folder / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match="the head that fills masks is missing"):
         loaded(folder)
+    torch.save({"vit.layer.0.weight": torch.ones(2)}, folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="tensors missing") as caught:
+        loaded(folder)
+    assert "head that fills masks is missing" not in str(caught.value), "nothing of the model is there"
 
 
 def shard(folder: Path, tensors: Tensors, count: int = 3, *, pickled: bool = False) -> Path:
