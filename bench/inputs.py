@@ -10,8 +10,10 @@ from PIL import Image
 from bench.measure import PeerError
 from runtime.errors import InputError
 from runtime.items import TEXT_SUFFIXES, find_items
+from runtime.replaceable import GENERATOR
 from runtime.tables import Columns, Unusable
 from runtime.tokenization import Tokenizer
+from runtime.whole_file import whole_file
 
 __all__ = ["cut", "read_texts", "sample", "write_jpegs"]
 
@@ -61,7 +63,11 @@ def cut(text: str, tokenizer: Tokenizer) -> str:
 
 
 def write_jpegs(folder: Path, count: int, seed: int) -> list[str]:
-    """Write JPEG files of 2,500 × 2,048 pixels, made from phantoms with noise, and return their paths."""
+    """Write JPEG files of 2,500 × 2,048 pixels, made from phantoms with noise, and return their paths.
+
+    Raises:
+        InputError: a file of that name is there that this program did not write.
+    """
     from export.phantom import chest_phantom
 
     rng = np.random.default_rng(seed)
@@ -71,6 +77,7 @@ def write_jpegs(folder: Path, count: int, seed: int) -> list[str]:
         image = np.asarray(base[index % len(base)].resize((2500, 2048), Image.Resampling.BICUBIC), dtype=np.int16)
         noisy = np.clip(image + rng.normal(0, 2, image.shape), 0, 255).astype(np.uint8)
         path = folder / f"{index:04}.jpg"
-        Image.fromarray(noisy).save(path, quality=90)
+        with whole_file(path, replace=False) as partial:
+            Image.fromarray(noisy).save(partial, "JPEG", quality=90, comment=GENERATOR)
         paths.append(str(path))
     return paths

@@ -11,6 +11,7 @@ from typing import Any
 from bench.contestant import Contestant
 from bench.measure import PeerError
 from bench.record_faults import faults
+from runtime.whole_file import whole_file
 
 __all__ = [
     "FAILED",
@@ -215,18 +216,19 @@ class Report:
         return next((case for case in self.cases if case.name == name), None)
 
 
-def write_json(report: Report, file: Path, **more: Any) -> None:
+def write_json(report: Report, file: Path, replace: bool = True, **more: Any) -> None:
     """Write a report; the file appears whole or not at all.
 
     Args:
         report: what was measured.
         file: its name.
+        replace: see `runtime.whole_file.whole_files`.
         more: derived figures, for those who read the file without this project; ignored by `read_report`.
     """
     content = {"schema_version": SCHEMA_VERSION, **asdict(report), **more}
-    beside = file.with_name(file.name + ".part")
-    beside.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    beside.replace(file)
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    with whole_file(file, replace) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def read_report(file: Path) -> Report:

@@ -12,13 +12,15 @@ from pathlib import Path
 from bench.arguments import count, names, positive
 from bench.contestants import peers
 from bench.headlines import headlines
-from bench.pages import write_pages
+from bench.pages import page_files, write_pages
 from bench.record import MEASURED, Report
 from bench.session import Request, measure
 from bench.workloads import WORKLOADS
+from runtime.arguments import add_force
 from runtime.command_line import INTERRUPTED
 from runtime.console import print_note, report_written
 from runtime.cores import default_threads
+from runtime.destinations import check_destinations, files_below
 
 __all__ = ["NAME", "SUMMARY", "add_options", "run"]
 
@@ -62,10 +64,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=positive,
         help="in all: cases get fewer rounds, and at its end the report is partial",
     )
+    add_force(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Measure, write, and print the first table."""
+    _check_out(options)
     work = options.work or Path(tempfile.mkdtemp(prefix="cxr-bench-"))
     work.mkdir(parents=True, exist_ok=True)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -91,13 +95,25 @@ def run(options: argparse.Namespace) -> int:
         print_note(f"[{time.monotonic() - began:5.0f} s] {message}")
 
     try:
-        report = measure(request, work, options.out, progress)
+        report = measure(request, work, options.out, progress, options.force)
     finally:
         if options.work is None:
             shutil.rmtree(work, ignore_errors=True)
-    pages = write_pages(report, options.out)
+    pages = write_pages(report, options.out, options.force)
     _print(report, options.out / "report.html" if pages else options.out)
     return INTERRUPTED if report.partial == "interrupted" else 0
+
+
+def _check_out(options: argparse.Namespace) -> None:
+    """Fail before the work rather than after it."""
+    files = {**page_files(options.out), "report.json": options.out / "report.json"}
+    inputs = [*([options.texts] if options.texts else []), *(files_below(options.checkpoint or ""))]
+    check_destinations(
+        {f"{name}:": file for name, file in files.items()},
+        inputs,
+        sealed=[options.bundle] if options.bundle else [],
+        force=options.force,
+    )
 
 
 def _print(report: Report, page: Path) -> None:

@@ -74,7 +74,7 @@ class Request:
     command: str
 
 
-def measure(request: Request, work: Path, out: Path, progress: Progress) -> Report:
+def measure(request: Request, work: Path, out: Path, progress: Progress, replace: bool = True) -> Report:
     """Measure, and write report.json after every case, so that nothing is lost.
 
     Args:
@@ -82,6 +82,7 @@ def measure(request: Request, work: Path, out: Path, progress: Progress) -> Repo
         work: folder for what is made on the way.
         out: folder of the report.
         progress: called with what is going on.
+        replace: a report.json that this program did not write is replaced.
 
     Returns:
         The report; `partial` says why it is not whole, if so: an interrupt or SIGTERM ends it, and does not raise.
@@ -115,14 +116,14 @@ def measure(request: Request, work: Path, out: Path, progress: Progress) -> Repo
                         report.partial = f"the time was up ({request.minutes:g} minutes)"
                         break
                     step()
-                    _write(report, out, began)
+                    _write(report, out, began, replace)
         except (KeyboardInterrupt, Terminated):
             if not report.model:
                 raise  # nothing was measured yet
             report.partial = "interrupted"
             _drop_unmeasured(report)
     report.machine["load after"] = load_average()
-    _write(report, out, began)
+    _write(report, out, began, replace)
     return report
 
 
@@ -136,9 +137,9 @@ def _drop_unmeasured(report: Report) -> None:
             del case.rates[precision]
 
 
-def _write(report: Report, out: Path, began: float) -> None:
+def _write(report: Report, out: Path, began: float, replace: bool) -> None:
     report.seconds = time.monotonic() - began
-    write_json(report, out / "report.json", headlines=[asdict(each) for each in headlines(report)])
+    write_json(report, out / "report.json", replace, headlines=[asdict(each) for each in headlines(report)])
 
 
 def _steps(
@@ -241,7 +242,7 @@ def _quickest(setting: Setting) -> list[Entry]:
 
 def _setting(request: Request, bundle: Bundle, texts: tuple[str, ...], work: Path) -> Setting:
     entries = [*peers(), *engines(bundle, _SYSTEMS)]
-    folder = work / "inputs"
+    folder = work / "drawn"
     folder.mkdir(parents=True, exist_ok=True)
     return Setting(
         bundle,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from export.families import FAMILIES
+from runtime.arguments import add_force
 from runtime.command_line import run_command_line
 from runtime.console import print_json, print_result
 from runtime.errors import MissingExtraError
@@ -132,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--held-out-image-count", type=_count, default=64, metavar="N", help="images to judge by, at least 8 (64)"
     )
-    parser.add_argument("--force", action="store_true", help="replace an existing bundle")
+    add_force(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
     return parser
 

@@ -6,6 +6,7 @@ import datetime
 import json
 import platform
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -33,6 +34,7 @@ from export.staging import staged
 from export.text_part import export_text
 from export.tokenizer import write_tokenizer
 from runtime.bundle import sha256_file
+from runtime.destinations import check_folder_destination, files_below
 from runtime.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
@@ -117,12 +119,14 @@ def export_bundle(
         GateError: an artifact misses a gate; no bundle is written.
         CalibrationError: the calibration data cannot be used.
         DestinationError: `out` cannot be written or replaced.
+        InputError: `out` holds the checkpoint or calibration data.
         ProviderError: no engine to compare with.
     """
     engine = _comparing_engine(provider)
     lowering, calibration = lowering or Lowering(), calibration or CalibrationSources()
     lowered = set(lowering.precisions) != {"fp32"}
     steps = steps or Steps()
+    check_folder_destination(out, _files_read(source, calibration))
     with staged(out, force, steps.note) as stage, torch.random.fork_rng():
         with steps.step(f"reading the checkpoint {source}"):
             checkpoint = open_checkpoint(source, family, stage / "work", seed=seed, revision=revision, note=steps.note)
@@ -170,6 +174,13 @@ def export_bundle(
             )
             (stage / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
+
+
+def _files_read(source: str, calibration: CalibrationSources) -> Iterator[Path]:
+    """Files and folders of the checkpoint and of the calibration data; a hub id is none."""
+    for place in (Path(source), calibration.text, calibration.images):
+        if place is not None:
+            yield from (place, *files_below(place))
 
 
 def _calibration_data(

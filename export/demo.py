@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import shlex
 import shutil
 import subprocess
@@ -11,15 +13,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from export.families import FAMILIES
 from export.phantom import chest_phantom
 from export.random_checkpoint import RANDOM_MARKER, write_random_checkpoint
+from runtime.arguments import add_force
 from runtime.command_line import run_command_line
 from runtime.console import report_written, result_descriptor
+from runtime.destinations import check_destinations, files_below
 from runtime.errors import InputError
 from runtime.manifest import MANIFEST_NAME, Manifest
 from runtime.parsing import CommandParser
+from runtime.replaceable import GENERATOR
+from runtime.whole_file import PARTIAL, whole_file
 
 _PHRASE = "Patchy opacity in the right lower lung zone"
 _SENTENCES = (
@@ -47,6 +54,7 @@ def _parser() -> CommandParser:
     parser.add_argument("--image", help="radiograph to use (default: a synthetic one)")
     parser.add_argument("--phrase", default=_PHRASE, help=f"phrase to ground ({_PHRASE})")
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for everything made (demo)")
+    add_force(parser)
     return parser
 
 
@@ -54,6 +62,7 @@ def _demo(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     started = time.monotonic()
     out: Path = options.out
+    _check_out(out, options)
     out.mkdir(parents=True, exist_ok=True)
 
     image = options.image
@@ -62,18 +71,19 @@ def _demo(arguments: Sequence[str] | None) -> int:
     checkpoint = options.checkpoint or str(_write_checkpoint(out / "checkpoint"))
     if not image:
         image = str(out / "radiograph.png")
-        Image.fromarray(chest_phantom(1100, 960, _SEED, opacity=(0.62, 0.27))).save(image)
+        _draw_radiograph(Path(image), options.force)
         report_written(f"Drew a synthetic radiograph: {image}")
 
+    force = ["--force"] if options.force else []
     bundle = out / "bundle"
     picture = out / "grounding.png"
     commands = (
         ["export", "biovil", "--checkpoint", checkpoint, "--out", str(bundle), "--force"],
         ["runtime", "info", *_named(str(bundle))],
-        ["runtime", "embed", *_texts(), "--out", str(out / "texts.npy"), *_named(str(bundle))],
-        ["runtime", "embed", "--out", str(out / "images.npy"), *_named(str(bundle), image)],
+        ["runtime", "embed", *_texts(), "--out", str(out / "texts.npy"), *force, *_named(str(bundle))],
+        ["runtime", "embed", "--out", str(out / "images.npy"), *force, *_named(str(bundle), image)],
         ["runtime", "similarity", *_named(str(bundle), image, options.phrase)],
-        ["runtime", "ground", "--out", str(picture), *_named(str(bundle), image, options.phrase)],
+        ["runtime", "ground", "--out", str(picture), *force, *_named(str(bundle), image, options.phrase)],
     )
     for module, *command in commands:
         report_written(f"\n$ {_python()} -m {module} {shlex.join(command)}")
@@ -98,6 +108,25 @@ def _demo(arguments: Sequence[str] | None) -> int:
     return 0
 
 
+def _check_out(out: Path, options: argparse.Namespace) -> None:
+    """Fail before the work rather than after it."""
+    names = ["texts.npy", "texts.ids.txt", "images.npy", "images.ids.txt", "grounding.png"]
+    names += [] if options.image else ["radiograph.png"]
+    given = [Path(each) for each in (options.image, options.checkpoint) if each]
+    inputs = [*given, *(file for each in given for file in files_below(each))]
+    check_destinations({f"{name}:": out / name for name in names}, inputs, force=options.force)
+    made = out / "checkpoint"
+    if not options.checkpoint and made.exists() and not (made / RANDOM_MARKER).is_file():
+        raise InputError(f"{made} is there already, and this program did not write it. Give another --out.")
+
+
+def _draw_radiograph(file: Path, replace: bool) -> None:
+    mark = PngInfo()
+    mark.add_text("Software", GENERATOR)
+    with whole_file(file, replace) as partial:
+        Image.fromarray(chest_phantom(1100, 960, _SEED, opacity=(0.62, 0.27))).save(partial, "PNG", pnginfo=mark)
+
+
 def _python() -> str:
     """The interpreter as a user would type it from here."""
     interpreter = Path(sys.executable)
@@ -118,7 +147,7 @@ def _write_checkpoint(folder: Path) -> Path:
         report_written(f"Using the untrained checkpoint in {folder} (seed {_SEED})")
         return folder
     report_written(f"Writing an untrained checkpoint in the hub's layout (seed {_SEED}): {folder}")
-    partial = folder.with_name(folder.name + ".partial")
+    partial = folder.with_name(f".{folder.name}{PARTIAL}{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     write_random_checkpoint(partial, FAMILIES["biovil"], _SEED)
     partial.rename(folder)

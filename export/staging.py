@@ -12,6 +12,7 @@ from pathlib import Path
 
 from export.errors import DestinationError
 from runtime.manifest import MANIFEST_NAME
+from runtime.whole_file import put_folder
 
 __all__ = ["staged"]
 
@@ -61,20 +62,10 @@ def staged(out: Path, force: bool, note: Callable[[str], None]) -> Iterator[Path
 
 
 def _put_in_place(stage: Path, out: Path) -> None:
-    replaced = _hidden(out, "replaced") if out.exists() else None
     try:
-        if replaced:
-            out.rename(replaced)
-        try:
-            stage.rename(out)
-        except OSError:
-            if replaced:
-                replaced.rename(out)
-            raise
+        put_folder(stage, out, _hidden(out, "replaced"))
     except OSError as error:
         raise DestinationError(f"{out} cannot be written: {error}") from error
-    if replaced:
-        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _hidden(out: Path, state: str) -> Path:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from itertools import chain
 from pathlib import Path
 
+from runtime.console import result_descriptor
 from runtime.errors import InputError
 from runtime.replaceable import obstacle
 
@@ -51,18 +52,24 @@ def check_destinations(
 
 
 def check_folder_destination(
-    out: Path, inputs: Iterable[str | os.PathLike[str]], sealed: Iterable[str | os.PathLike[str]] = ()
+    out: Path,
+    inputs: Iterable[str | os.PathLike[str]],
+    sealed: Iterable[str | os.PathLike[str]] = (),
+    option: str = "--out",
 ) -> None:
     """Fail before files are written to a folder, or it is replaced; what it holds is compared with the inputs.
 
     Args:
         out: the folder; it may not be there yet.
         inputs: see `check_destinations`; so is sealed.
+        option: that names the folder.
 
     Raises:
-        InputError: it is or holds an input, or lies in a sealed folder.
+        InputError: it is or holds an input, or lies in a sealed folder; "-", which is no folder.
     """
-    named = {f"--out {out}": out} | {f"{file} in --out {out}": file for file in files_below(out)}
+    if os.fspath(out) == "-":
+        raise InputError(f"{option} - would be standard output, which cannot take a folder. Give the folder a name.")
+    named = {f"{option} {out}": out} | {f"{file} in {option} {out}": file for file in files_below(out)}
     _compare(named, inputs, sealed)
 
 
@@ -88,7 +95,7 @@ def _compare(
                 raise InputError(f"{name} lies in {folder}, which nothing is added to. Give another place.")
     if not existing:
         return
-    for stream, number in (("standard output", 1), ("standard error", 2)):
+    for stream, number in (("standard output", result_descriptor()), ("standard error", 2)):
         found = existing.get(_opened(number) or _NONE)
         if found is not None:
             raise InputError(f"{found} is where {stream} goes. Give another file.")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from runtime.destinations import check_destinations
 from runtime.errors import MissingExtraError
 from runtime.grounding import Box, Grounding, GroundingScores
 from runtime.privacy import import_private
@@ -73,7 +74,7 @@ def draw_overlay(
         replace: see `runtime.whole_file.whole_files`.
 
     Raises:
-        InputError: `out` cannot be replaced.
+        InputError: `out` cannot be replaced, or is the file that the radiograph was opened from.
         MissingExtraError: matplotlib is not installed.
     """
     try:
@@ -143,6 +144,7 @@ def draw_overlay(
     with warnings.catch_warnings():
         # Characters that the font lacks are drawn as boxes; matplotlib would say so with a line of its source for each.
         warnings.filterwarnings("ignore", message="Glyph")
+        check_destinations({"the overlay": out}, filter(None, [getattr(grey, "filename", None)]), force=True)
         with whole_file(out, replace) as partial:
             figure.savefig(partial, format="png", facecolor=_BACKGROUND, metadata={"Software": GENERATOR})
 

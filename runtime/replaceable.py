@@ -7,7 +7,7 @@ What this program writes says so in a way that readers of the format do not see:
     .parquet    the schema's metadata name the model, and the columns are `id` and `embedding`
     .csv        the header's first cell stands in quotes that it does not need, and the others do not
     .jsonl      a list of rejects: every line has `id`, `index` and `reason` and nothing else
-    .png        the text chunk "Software"
+    .png        the text chunk "Software"; .jpg a comment
     .html       the meta element "generator"; .md and .svg the same as a comment
     .json       begins as a report of `python -m bench` does
 
@@ -37,6 +37,7 @@ _CSV_HEAD = '"id"'
 _NPY_MAGIC = b"\x93NUMPY\x01\x00"
 _NPY_SHAPE = re.compile(rb"'shape': \((\d+),")
 _PNG_SOFTWARE = b"tEXtSoftware\0" + GENERATOR.encode()
+_JPEG_COMMENT = b"\xff\xfe" + (len(GENERATOR) + 2).to_bytes(2, "big") + GENERATOR.encode()
 _REPORT = re.compile(rb'\{\s*"schema_version": \d+,\s*"created": ')
 _REJECT = ["id", "index", "reason"]
 _IDS = ".ids.txt"
@@ -164,6 +165,10 @@ def _png(path: Path) -> bool:
     return _PNG_SOFTWARE in _ends(path)
 
 
+def _jpeg(path: Path) -> bool:
+    return _JPEG_COMMENT in _ends(path)
+
+
 def _html(path: Path) -> bool:
     return HTML_META.encode() in _ends(path)
 
@@ -182,6 +187,7 @@ _MARKS: dict[str, Callable[[Path], bool]] = {
     ".csv": _csv,
     ".jsonl": _rejects,
     ".png": _png,
+    ".jpg": _jpeg,
     ".html": _html,
     ".md": _comment,
     ".svg": _comment,

@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 import platform
 from dataclasses import dataclass
 from importlib import metadata
@@ -24,6 +23,7 @@ from runtime.errors import CxrEngineError
 from runtime.json_text import read_json
 from runtime.processor import first_gpu, processor_name
 from runtime.providers import PROVIDERS
+from runtime.whole_file import whole_file
 
 __all__ = ["GOALS", "NOUNS", "Row", "Tuning", "read_tuning", "this_machine", "write_tuning"]
 
@@ -159,13 +159,10 @@ def write_tuning(bundle: Bundle, tuning: Tuning) -> Path:
     measured = {row.part for row in tuning.rows}
     kept = tuple(row for row in earlier.rows if row.part not in measured) if earlier else ()
     text = json.dumps(dataclasses.asdict(dataclasses.replace(tuning, rows=kept + tuning.rows)), indent=1)
-    unfinished = folder / f"{file.name}.{os.getpid()}.tmp"
     try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(file)
+        with whole_file(file) as partial:
+            partial.write_text(text, encoding="utf-8")
     except OSError as error:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
         raise CxrEngineError(f"The choice could not be stored: {error}") from None
     return file
 

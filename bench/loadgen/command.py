@@ -8,11 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bench.arguments import count, positive
+from bench.loadgen.logs import check_logs
 from bench.loadgen.processes import check_installed, loadgen_runs
 from bench.loadgen.scenarios import ACCURACY, MODES, SCENARIOS, chosen
 from bench.loadgen.spec import Spec
 from bench.loadgen.systems import SYSTEMS
 from bench.record import LoadGenRun
+from runtime.arguments import add_force
 from runtime.bundle import open_bundle
 from runtime.console import print_json, print_note, print_result
 from runtime.cores import default_threads
@@ -45,6 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bound-ms", type=positive, help=f"on Server's 99th percentile, in milliseconds ({bounds})")
     parser.add_argument("--seed", type=int, default=0, help="of the samples and of LoadGen's choices (0)")
     parser.add_argument("--logs", type=Path, metavar="DIR", help="keep LoadGen's logs there")
+    add_force(parser)
     parser.add_argument("--json", action="store_true", help="print JSON with the latencies of all queries")
 
 
@@ -57,6 +60,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         PeerError: an unknown system or scenario, LoadGen is not installed, a process failed or hung.
         BundleError: there is no bundle, or it lacks the system.
+        InputError: logs would overwrite files that LoadGen did not write.
     """
     scenarios = chosen(options.scenario, SCENARIOS, "scenario")
     systems: Sequence[str] = chosen(options.system, SYSTEMS, "system")
@@ -66,6 +70,8 @@ def run(options: argparse.Namespace) -> int:
         systems = bundle.parts()
     for system in systems:
         bundle.artifacts(system)  # raises for a part that the bundle lacks
+    if options.logs:
+        check_logs(options.logs, systems, options.bundle, options.force)
     modes = MODES if options.mode == "both" else (options.mode,)
     found: list[LoadGenRun] = []
     for system in systems:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.measure import PeerError
+from runtime.destinations import check_folder_destination, files_below
+from runtime.errors import InputError
 
-__all__ = ["Detail", "read_answers", "read_detail", "read_latencies"]
+__all__ = ["Detail", "check_logs", "read_answers", "read_detail", "read_latencies"]
 
+_DETAIL = "mlperf_log_detail.txt"
 _MARK = ":::MLLOG "
 # When each sample was answered, counted from when its query was due; the file is not quite JSON.
 _SAMPLE = re.compile(r'^\{"name":"Sample",.*"query_seq":(\d+),.*"complete_ns":(\d+)')
@@ -63,6 +67,32 @@ class Detail:
         return float(self.values[key])
 
 
+def check_logs(folder: Path, systems: Iterable[str], bundle: Path, force: bool) -> None:
+    """Fail before LoadGen writes through files that are there.
+
+    Args:
+        folder: where the folders of runs go, which begin with the name of their system.
+        systems: that are run.
+        bundle: that is run.
+        force: replace files that LoadGen did not write.
+
+    Raises:
+        InputError: the folder is in the bundle, or a file in it is one of the bundle's; a run's folder holds no logs of
+            LoadGen, and `force` is not given.
+    """
+    check_folder_destination(folder, [], [bundle], "--logs")
+    for run in sorted(path for system in systems for path in folder.glob(f"{system}-*")):
+        if force or not files_below(run):
+            continue
+        try:
+            with (run / _DETAIL).open("rb") as stream:
+                known = stream.read(len(_MARK)) == _MARK.encode()
+        except OSError:
+            known = False
+        if not known:
+            raise InputError(f"{run} holds files that LoadGen did not write. Give other --logs, or use --force.")
+
+
 def read_detail(folder: Path) -> Detail:
     """Read the verdict of a performance run.
 
@@ -71,7 +101,7 @@ def read_detail(folder: Path) -> Detail:
     """
     values: dict[str, Any] = {}
     errors: list[str] = []
-    for line in _read(folder / "mlperf_log_detail.txt").splitlines():
+    for line in _read(folder / _DETAIL).splitlines():
         try:
             entry = json.loads(line.removeprefix(_MARK))
         except ValueError:  # a figure that is no number, such as the rate of a single query

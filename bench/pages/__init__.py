@@ -13,24 +13,34 @@ from bench.pages.markdown import markdown, markdown_table
 from bench.pages.plots import PLOTS, draw_plots
 from bench.pages.theme import svg_file
 from bench.record import Report
+from runtime.replaceable import wrote
+from runtime.whole_file import whole_file
 
-__all__ = ["headline_table", "markdown_table", "write_pages"]
+__all__ = ["headline_table", "markdown_table", "page_files", "write_pages"]
 
 _MISSING = "{} is not installed, and the report's pages need it. Install it with: pip install 'cxr-engine[bench]'"
 
 
-def write_pages(report: Report, folder: Path) -> list[Path]:
+def page_files(folder: Path) -> dict[str, Path]:
+    """All files that `write_pages` may write, by their names in the folder."""
+    names = ["report.html", "report.md", *(f"plots/{plot.name}.svg" for plot in PLOTS)]
+    return {name: folder / name for name in names}
+
+
+def write_pages(report: Report, folder: Path, replace: bool = True) -> list[Path]:
     """Write report.html, report.md and plots/*.svg; the same report gives the same bytes.
 
     Args:
         report: what was measured.
         folder: is made if it is missing. Files of an earlier report are replaced, its plots deleted.
+        replace: files of others are replaced as well; see `runtime.whole_file.whole_files`.
 
     Returns:
         What was written, the page first.
 
     Raises:
         PeerError: matplotlib or jinja2 is not installed.
+        InputError: a file is in the way.
         OSError: a file cannot be written.
     """
     try:
@@ -40,13 +50,12 @@ def write_pages(report: Report, folder: Path) -> list[Path]:
             raise
         raise PeerError(_MISSING.format(error.name)) from None
     (folder / "plots").mkdir(parents=True, exist_ok=True)
-    for plot in PLOTS:
-        if (name := f"plots/{plot.name}.svg") not in files:
-            (folder / name).unlink(missing_ok=True)
+    for name, file in page_files(folder).items():
+        if name not in files and file.is_file() and wrote(file):
+            file.unlink()
     for name, text in files.items():
-        beside = folder / f"{name}.part"
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(folder / name)
+        with whole_file(folder / name, replace) as partial:
+            partial.write_text(text, encoding="utf-8")
     return [folder / name for name in files]
 
 

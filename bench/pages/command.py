@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bench.pages import write_pages
+from bench.pages import page_files, write_pages
 from bench.record import read_report
+from runtime.arguments import add_force
 from runtime.console import report_written
+from runtime.destinations import check_destinations
 
 __all__ = ["NAME", "SUMMARY", "add_options", "run"]
 
@@ -19,15 +21,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("report", type=Path, metavar="REPORT.JSON", help="what a run of python -m bench wrote")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where the pages go (the folder of REPORT.JSON)")
+    add_force(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Run the command and print the files written.
 
     Raises:
+        InputError: a page would overwrite the report, or a file that this program did not write.
         PeerError: the file is no report, or a library is missing.
         OSError: a file cannot be read or written.
     """
-    report = read_report(options.report)
-    for file in write_pages(report, options.out or options.report.parent):
+    folder = options.out or options.report.parent
+    files = {f"{name}:": file for name, file in page_files(folder).items()}
+    check_destinations(files, [options.report], force=options.force)
+    for file in write_pages(read_report(options.report), folder, options.force):
         report_written(file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench.pages.content import Content
 from bench.pages.theme import variables
+from runtime.replaceable import HTML_META
 
 __all__ = ["html"]
 
@@ -22,4 +23,4 @@ def html(content: Content) -> str:
     )
     environment.filters["drawn"] = Markup  # of plots alone: matplotlib has escaped their texts
     template = environment.get_template("report.html.j2")
-    return template.render(content=content, variables=Markup(variables()))
+    return template.render(content=content, variables=Markup(variables()), generator=Markup(HTML_META))

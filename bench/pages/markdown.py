@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from bench.pages.content import Content
 from bench.pages.formats import NOTHING, shortened
 from bench.pages.table import Cell, Line, Table
+from runtime.replaceable import COMMENT
 
 __all__ = ["markdown", "markdown_table"]
 
@@ -17,7 +18,7 @@ _LONGEST = 300
 
 def markdown(content: Content) -> str:
     """A whole document; whatever labels and reasons hold is text in it, never markup."""
-    return "\n".join(_lines(content)).rstrip() + "\n"
+    return "\n".join(_lines(content)).rstrip() + f"\n\n{COMMENT}\n"
 
 
 def _lines(content: Content) -> Iterator[str]:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from runtime.privacy import import_private
+from runtime.replaceable import COMMENT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -133,7 +134,7 @@ def svg_file(inline: str) -> str:
     """The same as a file of its own, which follows its reader's scheme."""
     style = f"<style>{variables('svg')} svg {{ background: var(--paper) }}</style>"
     end = inline.index(">") + 1
-    return f'<?xml version="1.0" encoding="utf-8"?>\n{inline[:end]}\n{style}{inline[end:]}\n'
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{inline[:end]}\n{COMMENT}\n{style}{inline[end:]}\n'
 
 
 def variables(selector: str = ":root") -> str:

@@ -13,6 +13,7 @@ from bench.measure import PeerError
 from bench.pages import command, write_pages
 from bench.pages.plots import PLOTS
 from bench.record import MEASURED, Fidelity, Report, Row, write_json
+from runtime.replaceable import COMMENT
 from tests.bench.a_page import NUMBER, Page
 from tests.bench.a_report import NASTY, a_report
 
@@ -23,7 +24,7 @@ pytest.importorskip("matplotlib", reason="the report's pages need matplotlib")
 def test_what_was_not_run_is_left_out_with_a_line_that_says_why(tmp_path):
     before = tmp_path / "plots" / "texts.svg"
     before.parent.mkdir()
-    before.write_text("<svg/>", encoding="utf-8")
+    before.write_text(f"<svg>{COMMENT}</svg>", encoding="utf-8")
     empty = Report("2026-01-02T03:04:05+00:00", "python -m bench")
     files = write_pages(empty, tmp_path)
     assert [file.name for file in files] == ["report.html", "report.md"]

@@ -505,3 +505,25 @@ def test_a_sheet_is_never_one_of_its_pictures(place: Path) -> None:
         with pytest.raises(runtime.InputError, match="would overwrite an input"):
             write_sheet(sheet, answers, "image", "", [])
         assert contents(place) == before
+
+
+def test_an_overlay_is_never_its_radiograph(bundle: Path, place: Path) -> None:
+    from runtime.overlay import draw_overlay
+
+    found = runtime.load(bundle, provider="cpu").ground("film.png", "left opacity")
+    overlay = symbolic_link(place / "film.png", "overlay.png")
+    before = contents(place)
+    with Image.open("film.png") as film, pytest.raises(runtime.InputError, match="would overwrite an input"):
+        draw_overlay(film, found, "left opacity", overlay)
+    assert contents(place) == before
+    with Image.open("film.png") as film:
+        draw_overlay(film, found, "left opacity", place / "o.png")
+    assert wrote(place / "o.png")
+
+
+@pytest.mark.parametrize("command", ["embed", "index"])
+def test_standard_output_takes_no_folder(command: str, bundle: Path, place: Path, capsys) -> None:
+    before = contents(place)
+    assert main([command, str(bundle), "texts.txt", "--out=-"]) == 1
+    assert "standard output" in capsys.readouterr().err
+    assert contents(place) == before
