@@ -20,6 +20,7 @@ from PIL import Image, ImageSequence
 
 from runtime.checks import array_of, is_file, is_mapping, is_table, taken
 from runtime.errors import DecodeError, InputError
+from runtime.forks import in_children
 
 __all__ = [
     "CHANNELS",
@@ -150,9 +151,8 @@ class _Locks:
 
 # Who needs both takes that of the image first.
 _of_images, _of_files = _Locks(), _Locks()
-if hasattr(os, "register_at_fork"):
-    for _locks in (_of_images, _of_files):
-        os.register_at_fork(after_in_child=_locks.renew)
+in_children(_of_images.renew)
+in_children(_of_files.renew)
 
 
 def read_file(file: Any) -> bytes:
