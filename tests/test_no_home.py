@@ -104,7 +104,7 @@ def test_a_home_that_cannot_be_used(stranger: Machine, tiny: System, home: str) 
 def test_what_exports_is_imported_without_a_home(stranger: Machine) -> None:
     """torch asks for the user's name, the hub's client for the home folder."""
     code = """
-import os, export.build, export.int8_image, export.hub, huggingface_hub.constants as hub
+import os, export.build, export.int8_image, huggingface_hub.constants as hub
 export.int8_image._import_nncf()
 print(hub.HF_HOME, os.environ["TMPDIR"])
 """

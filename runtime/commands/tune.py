@@ -7,9 +7,10 @@ import argparse
 from runtime.arguments import add_bundle, positive
 from runtime.bundle import open_bundle
 from runtime.console import print_json, print_note
+from runtime.errors import CxrEngineError
 from runtime.precision import MIN_FIDELITY
 from runtime.providers import PROVIDERS
-from runtime.tune import BUDGET, tune
+from runtime.tune import BUDGET, Report, tune
 from runtime.tune_table import describe_report, print_report
 from runtime.tuned import GOALS, write_tuning
 
@@ -60,12 +61,21 @@ def run(options: argparse.Namespace) -> None:
         min_fidelity=options.min_fidelity,
         goal=options.goal,
     )
-    file = write_tuning(open_bundle(options.bundle), report.tuning)
-    if options.json:
+    try:
+        # Before anything is printed: the reader of the table may be gone.
+        file = write_tuning(open_bundle(options.bundle), report.tuning)
+    except CxrEngineError:
+        _print(report, options.json)  # what was measured is not lost where it cannot be stored
+        raise
+    _print(report, options.json)
+    print_note(f"stored for load() and the commands here: {file}")
+
+
+def _print(report: Report, as_json: bool) -> None:
+    if as_json:
         print_json(describe_report(report))
     else:
         print_report(report)
-    print_note(f"stored for load() and the commands here: {file}")
 
 
 def _numbers(text: str) -> list[int]:
