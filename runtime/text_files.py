@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -95,9 +96,8 @@ def decode_text(content: bytes) -> str:
 def _checked(stream: IO[str]) -> Iterator[str]:
     first = next(stream, "").removeprefix(_MARK)
     _check_start(first[:_LOOKED_AT].encode(_ENCODING, _ERRORS))
-    if first:
-        yield first
-        yield from stream
+    # No generator: one that ends early would close what it yields from, standard input too.
+    return chain([first] if first else [], stream)
 
 
 def _check_start(start: bytes) -> None:

@@ -98,13 +98,27 @@ def test_faults_of_a_file_are_named_together(tmp_path: Path) -> None:
         read_annotations(tmp_path / "a.json")
 
 
+COCO = '{{"images": [{}], "categories": [], "annotations": [{{"image_id": 1, "bbox": [1, 2, 3, 4]}}]}}'
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("a.csv", "dicom_id,x\n1,2\n", "has no column 'category_name'; it has: dicom_id, x"),
         ("a.csv", ",".join(COLUMNS) + "\n", r"no box that lies in its image \(0 were read\)"),
         ("a.csv", ",".join(COLUMNS) + '\na,"b\n', "not valid CSV|no dicom_id"),
+        ("a.csv", ",".join([*COLUMNS, "x"]) + "\n" + "1," * len(COLUMNS) + "1\n", "has the column 'x' 2 times"),
+        ("a.csv", ",".join(COLUMNS) + "\n1,2\n", f"row 1: has 2 fields where the header has {len(COLUMNS)}"),
         ("a.json", "{", "is not valid JSON"),
+        ("a.json", '{"images": [], "images": []}', "is not valid JSON .'images' is given twice"),
+        ("a.json", "[" * 100_000, "is not valid JSON .it is nested too deeply"),
+        ("a.json", COCO.format('{"id": 1}, {"id": 1}'), "has two images of the id 1"),
+        ("a.json", COCO.format('{"id": [1]}'), "annotation 0: no dicom_id"),
+        (
+            "a.json",
+            COCO.format('{"id": 1, "file_name": "a", "width": true, "height": 1e999}'),
+            "width is True, a number",
+        ),
         ("a.json", "[]", "is not a COCO file: it has no list 'images', 'annotations', 'categories'"),
         ("a.txt", "", r"suffix '\.txt'; \.csv or \.json is expected"),
         ("missing.csv", None, "No such file"),

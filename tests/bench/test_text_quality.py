@@ -137,6 +137,11 @@ def test_lines_that_cannot_be_used_are_all_listed_and_counted(tiny: System, tmp_
         ("empty.jsonl", "", "holds no rows"),
         ("gone.jsonl", None, "No such file"),
         ("pairs.txt", "x", "suffix '.txt'"),
+        ("a.csv", "sentence1,sentence2,gold_label\nx,y, z,neutral\n", "line 1: has 4 fields where the header has 3"),
+        ("a.csv", 'sentence1,sentence2,gold_label\nx,"y,neutral\n', "near line 2 (the quote that opens there never"),
+        ("a.csv", "sentence1,sentence2\nx,y\n", "has no column 'gold_label'; it has: sentence1, sentence2"),
+        ("a.csv", "sentence1,sentence1,sentence2,gold_label\n", "has the column 'sentence1' 2 times"),
+        ("a.jsonl", '{"sentence1": "\\ud800", "sentence2": "y", "gold_label": "neutral"}', "'sentence1' holds half of"),
     ],
 )
 def test_files_that_cannot_be_used(tiny: System, tmp_path: Path, capsys, name, content, message) -> None:

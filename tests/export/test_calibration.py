@@ -151,6 +151,21 @@ def test_unusable_texts_are_skipped_named_and_counted(tokenizer: Tokenizer, tmp_
     assert few.record.items + few.record.held_out == 48
 
 
+def test_a_row_that_cannot_be_read_is_left_out_and_named(
+    tokenizer: Tokenizer, tmp_path: Path, notes: list[str]
+) -> None:
+    lines = [
+        "id,text",
+        *(f"{number},{text}" for number, text in enumerate(reports(48))),
+        "48,No effusion, but more",
+        "49",
+    ]
+    source = write_lines(tmp_path / "a.csv", lines)
+    data = text_data(source, tokenizer, note=notes.append, count=300, held_out=300)
+    assert (data.record.items, data.record.held_out, data.record.skipped) == (32, 16, 2)
+    assert f"{source}:49: has 3 fields where the header has 2 (line 50)" in notes[0]
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -228,6 +243,8 @@ def test_text_files_that_cannot_be_used_are_refused(tokenizer: Tokenizer, tmp_pa
     assert "has no column 'report'; it has: id, note. A file" in message(table, column="report")
     (tmp_path / "latin.txt").write_bytes("\xe9t\xe9\n".encode("latin-1") * 60)
     assert "is not UTF-8" in message(tmp_path / "latin.txt")
+    table = write_lines(tmp_path / "a.csv", ["id,text", '1,"x', "2,y"])
+    assert "near line 2 (the quote that opens there never closes)" in message(table)
     assert "line 2 is not valid JSON" in message(write_lines(tmp_path / "a.jsonl", ['{"text": "x"}', "{"]))
     few = message(write_lines(tmp_path / "few.txt", [*reports(47), "[CLS]", *reports(3)]))
     assert "47 usable, distinct texts (1 cannot be used, 3 repeat others); at least 48 are expected" in few

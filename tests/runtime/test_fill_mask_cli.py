@@ -44,7 +44,7 @@ def test_a_request_as_the_hosted_endpoint_takes_it(
         ({"inputs": [ONE, TWO], "parameters": {"top_k": 2, "targets": None}}, text.fill_mask([ONE, TWO], 2)),
         ({"inputs": ONE, "parameters": {"targets": ["left", "no"]}}, text.fill_mask(ONE, targets=["left", "no"])),
     ):
-        request.write_text(json.dumps(given))
+        request.write_text("\ufeff" + json.dumps(given), encoding="utf-8")
         assert main(["fill-mask", str(tiny.bundle), "--json-input", str(request)]) == 0
         assert json.loads(capsys.readouterr().out) == expected
         monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(given)))
@@ -56,6 +56,11 @@ def test_a_request_as_the_hosted_endpoint_takes_it(
     ("request_", "message"),
     [
         ("{", "cannot be read as JSON"),
+        ("[" * 100_000, "cannot be read as JSON: it is nested too deeply"),
+        ('{"inputs": "a", "inputs": "b"}', "cannot be read as JSON: 'inputs' is given twice"),
+        ('{"inputs": "x", "parameters": {"top_k": %s}}' % ("9" * 5000), "it has a whole number of 5000 digits"),
+        ('{"inputs": "x", "parameters": {"top_k": true}}', "'top_k' must be a whole number"),
+        ('{"inputs": "x", "parameters": []}', "'parameters' is a list, not an object"),
         ("[]", "it is a list, not an object"),
         ('{"parameters": {}}', "'inputs' must be a text or a list of texts"),
         ('{"inputs": [1], "more": 2, "parameters": []}', "unknown key 'more'; 'inputs' must be a text"),

@@ -87,7 +87,11 @@ def test_a_file_of_prompts(tmp_path: Path) -> None:
         ('[["x"], ["y"]]', "hold no object"),
         ('{"a": [["x"]]}', "prompts.json cannot be used. label 'a': has no negative"),
         (b"\xff\xfe", "cannot be used"),
-        ("[" * 100_000, "cannot be used"),
+        ('{"a": [["x"], ["y"]]}'.encode("utf-16"), "cannot be used: is UTF-16 or UTF-32. Save it as UTF-8"),
+        (b'{\n"a": [["caf\xe9"], ["y"]]}', "is not UTF-8 .byte 0xe9 in line 2"),
+        ("[" * 100_000, "cannot be used: it is nested too deeply"),
+        ("9" * 5000, "it has a whole number of 5000 digits"),
+        ('{"a": [[NaN], ["y"]]}', "positive prompt 1 is a float"),
     ],
 )
 def test_files_that_are_refused(tmp_path: Path, content: str | bytes, message: str) -> None:

@@ -18,6 +18,7 @@ from runtime.__main__ import main
 from runtime.csv_records import read_records
 from runtime.errors import InputError
 from runtime.items import find_items
+from runtime.json_text import read_json
 from runtime.tables import Columns, Item, Unusable, check_columns
 from tests.conftest import System
 
@@ -312,6 +313,26 @@ def test_standard_input_is_read_as_files_are(monkeypatch: pytest.MonkeyPatch) ->
     assert lines(b"\xef\xbb\xbfa\rb\r\nc\x0cd") == ["a", "b", "c\x0cd"]
     with pytest.raises(InputError, match="-: is UTF-16 or UTF-32"):
         lines("a\n".encode("utf-16"))
+
+
+def test_standard_input_stays_open_for_who_stops_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = io.BytesIO(b"a\nb\n")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(buffer))
+    rest = iter(find_items(["-"], [], Columns()))
+    assert next(rest).value == "a"
+    rest.close()
+    assert not buffer.closed
+
+
+@pytest.mark.parametrize(
+    "content", ['{"inputs": "[MASK]"}'.encode("utf-16"), b'{"inputs": "caf\xe9 [MASK]"}', b"\x1f\x8b\x08"]
+)
+def test_json_input_that_is_no_utf8_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.json").write_bytes(content)
+    for path in (tmp_path / "a.json", None):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        with pytest.raises(ValueError, match=r"is UTF-16|is not UTF-8 \(byte 0xe9 in line 1\)|is compressed"):
+            read_json(path)
 
 
 def test_columns_are_checked_whatever_the_suffix(tmp_path: Path) -> None:

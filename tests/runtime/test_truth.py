@@ -61,7 +61,13 @@ def test_values_of_chexpert(tmp_path: Path) -> None:
         ("id,Edema\na,0.5\n", "holds '0.5'"),
         ("id,Edema\na,2\n", "holds '2'"),
         ("id,Edema\na,inf\n", "holds 'inf'"),
-        ('id,Edema\na,"1\n', "not valid CSV"),
+        ('id,Edema\na,"1\n', r"not valid CSV near line 2 \(the quote that opens there never closes\)"),
+        ('id,Edema\na,1\n"b,0\nc,"1"\n', "not valid CSV near line 3 .the quote that opens there closes in line 4"),
+        ("id,Edema\na\n", "row 1: has 1 field where the header has 2"),
+        ("id,Edema\na,0_1\n", "holds '0_1'"),
+        ("id,Edema\na,１\n", "holds '１'"),
+        ("id,Edema\n./a.png,1\na.png,0\n", r"\[1\] row 2: its id 'a.png' came before, in row 1"),
+        ("id,Edema\na\0,1\n", "row 1: column 'id' holds a NUL"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, content: str, message: str) -> None:
@@ -84,8 +90,19 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"absent\.csv cannot be read: No such file"):
         read_truth(tmp_path / "absent.csv", LABELS, "id")
     (tmp_path / "latin.csv").write_bytes("id,Edema\né,1\n".encode("latin-1"))
-    with pytest.raises(InputError, match="UTF-8"):
+    with pytest.raises(InputError, match="row 1: column 'id' is not UTF-8"):
         read_truth(tmp_path / "latin.csv", LABELS, "id")
+    (tmp_path / "wide.csv").write_bytes("id,Edema\na,1\n".encode("utf-16"))
+    with pytest.raises(InputError, match=r"the file is UTF-16 or UTF-32\. Save it as UTF-8"):
+        read_truth(tmp_path / "wide.csv", LABELS, "id")
+
+
+def test_labels_are_read_whatever_the_file_is_called_and_whatever_else_it_holds(tmp_path: Path) -> None:
+    """A cell of any size, and bytes that are no UTF-8, in a column that no label has."""
+    file = tmp_path / "labels"
+    file.write_bytes(b"id,note,Edema\ra,\xe9" + b"0" * 200_000 + b",1\rb,,0\r")
+    found = read_truth(file, LABELS, "id")
+    assert (found.ids, found.values.tolist()) == (("a", "b"), [[PRESENT], [ABSENT]])
 
 
 @pytest.mark.parametrize(
