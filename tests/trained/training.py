@@ -20,11 +20,12 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from export.checkpoints.vocabulary import SPECIAL_TOKENS
 from export.families import ImageModel
 from export.models import BioViLImageModel, CXRBertModel, bert_config
 from export.phantom import chest_phantom
 from export.random_checkpoint import CXR_BERT_CONFIG, random_vocabulary
-from export.tokenizer import SPECIAL_TOKENS, write_tokenizer
+from export.tokenizer import write_tokenizer
 from runtime.images import load_pixels
 from runtime.tokenization import Tokenizer
 from tests.trained import losses
