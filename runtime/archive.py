@@ -29,18 +29,21 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.decode import decode
 from runtime.errors import InputError, MissingExtraError
 from runtime.folder_lock import LOCK, lock_folder
 from runtime.job import read_job, write_job
+from runtime.json_text import parse_json
 from runtime.output import clean_id, embedding_column
 from runtime.replaceable import real_path
+from runtime.text_files import decode_text
 from runtime.whole_file import PARTIAL, whole_file
 
 __all__ = ["JOB", "REJECTS", "Archive", "Part", "Reject", "check_folder", "reject_line"]
@@ -195,7 +198,8 @@ class Archive:
         with self.rejects.open("rb") as stream:
             stream.seek(start)
             try:
-                return {int(json.loads(line)["index"]) for line in stream.read(length).splitlines()}
+                lines = decode_text(stream.read(length)).split("\n")
+                return {decode(int, parse_json(line)["index"], "index") for line in lines if line}
             except (ValueError, KeyError, TypeError):
                 raise InputError(f"{self.rejects} was changed since it was written. Write to another folder.") from None
 
@@ -301,8 +305,11 @@ def _read_part(path: Path) -> Part:
 
     try:
         metadata = pyarrow.parquet.read_metadata(path)
-        found = json.loads(metadata.metadata[_PART_KEY.encode()])
-        part = Part(**{field.name: found[field.name] for field in fields(Part)})
+        part: Part = decode(Part, parse_json(decode_text(metadata.metadata[_PART_KEY.encode()])), "part")
+        if not 0 <= part.embedded <= part.items or part.rejects_bytes < 0:
+            raise ValueError(
+                f"{part.items} items, {part.embedded} of them embedded, {part.rejects_bytes} bytes of rejects"
+            )
     except (pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} cannot be read ({error}). Remove it and all later parts: they are then made again."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.archive import JOB
+from runtime.decode import decode
 from runtime.errors import Fault, InputError
-from runtime.json_text import read_json
+from runtime.json_text import parse_json, read_json
 from runtime.parquet_rows import pyarrow_for
 
 __all__ = ["Embedded", "are_embeddings", "read_embedded"]
@@ -99,7 +99,7 @@ def read_embedded(inputs: Sequence[str]) -> Embedded:
         np.concatenate([rows for _, rows, _ in read.values()]),
         made[0]["family"],
         made[0]["model_digest"],
-        dict(json.loads(made[0]["weights"])),
+        decode(dict[str, str], parse_json(made[0]["weights"]), "weights"),
         *(", ".join(sorted({each[key] for each in made})) for key in ("provider", "precision")),
     )
 
@@ -112,7 +112,7 @@ def _is_embedded(path: Path) -> bool:
     pyarrow = pyarrow_for(path)
     try:
         names = pyarrow.parquet.read_schema(path).names
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:  # names of columns in other encodings
         raise InputError(f"{path} is not valid Parquet ({error}). Write it again.") from None
     return all(name in names for name in _COLUMNS)
 
@@ -120,7 +120,7 @@ def _is_embedded(path: Path) -> bool:
 def _parts(folder: Path) -> list[Path]:
     try:
         finished = read_json(folder / JOB)["finished"]
-        expected = 0 if finished is None else int(finished["parts"])
+        expected = 0 if finished is None else decode(int, finished["parts"], "parts")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"its {JOB} cannot be read ({error})") from None
     if finished is None:
@@ -141,6 +141,10 @@ def _read(file: Path) -> tuple[list[str], NDArray[np.float32], dict[str, str]]:
     lacking = [key for key in _MADE_BY if key not in metadata]
     if lacking:
         raise ValueError(f"does not say which model made it (no {lacking[0]} in its schema). Write it with embed")
+    try:
+        decode(dict[str, str], parse_json(metadata["weights"]), "weights")
+    except ValueError as error:
+        raise ValueError(f"does not say which model made it ({error}). Write it with embed") from None
     column = table["embedding"].combine_chunks()
     kind = column.type
     if not (pyarrow.types.is_fixed_size_list(kind) and pyarrow.types.is_float32(kind.value_type)):

@@ -140,7 +140,7 @@ def _run(name: str, tally: Tally, corpus: Path, seconds: float) -> None:
     if process.returncode == 0:
         return
     faults = re.findall(r"FOUND (.+)", output)
-    written = re.findall(r"Test unit written to (\S+)", output)
+    written = re.findall(r"Test unit written to (.+)", output)
     fault = faults[-1] if faults else f"exit status {process.returncode}: {_last_words(output)}"
     tally.findings[fault] = Path(written[-1]) if written else prefix
     print(f"{name}: {fault}\n{output[-1500:]}", flush=True)

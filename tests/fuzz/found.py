@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from tests.fuzz.properties.archives import PART
 from tests.fuzz.properties.files import handmade_manifest
 
 __all__ = ["found"]
@@ -16,6 +17,7 @@ def found() -> list[tuple[str, object]]:
         ("job", json.dumps(job)),
         ("job", "[" * 100_000),
         ("manifest", "[" * 100_000),
+        *(("resumed run", (json.dumps(_changed_part(**values)), b"")) for values in _IMPOSSIBLE),
         *(("bundle", json.dumps(_changed(part, **values))) for part, values in _LIES),
     ]
 
@@ -28,6 +30,15 @@ _LIES = (
     ("image", {"embedding_size": 17}),
     ("image", {"crop": 10**9, "resize": 10**9}),
 )
+_IMPOSSIBLE: tuple[dict[str, int], ...] = (
+    {"rejects_bytes": -1},
+    {"rejects_bytes": -(2**80)},
+    {"items": -1, "embedded": -1},
+)
+
+
+def _changed_part(**values: int) -> dict[str, object]:
+    return {**PART, **values}
 
 
 def _changed(part: str, **values: int) -> dict[str, object]:
