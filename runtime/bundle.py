@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
+from runtime.checks import path_of
 from runtime.errors import BundleError
 from runtime.manifest import MANIFEST_NAME, Artifact, ImagePart, Manifest, TextPart
 from runtime.verified import VerifiedFiles
@@ -159,10 +160,11 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
         path: folder written by `python -m export`.
 
     Raises:
+        InputError: no path.
         BundleError: no such folder, not a bundle, an invalid or newer manifest, files missing or cut short. All
             faults of the files are listed together.
     """
-    named = Path(path)
+    named = path_of("bundle", path)
     try:
         root = named.resolve()
     except (OSError, RuntimeError) as error:  # a working folder that was removed, a loop of links

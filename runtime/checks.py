@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from runtime.errors import InputError
 
 __all__ = [
+    "TEXTS",
     "array_of",
     "callback",
     "flag",
@@ -35,6 +36,7 @@ __all__ = [
     "missing",
     "number",
     "one_of",
+    "one_text",
     "path_of",
     "shown",
     "taken",
@@ -44,8 +46,7 @@ __all__ = [
 
 _NAME_LENGTH = 40
 _BYTES = (bytes, bytearray, memoryview, array.array)
-_TEXTS = "texts"
-_TEXTS_EXPECTED = "a str or a list of str"
+TEXTS = "a str or a list of str"
 
 
 def shown(value: object) -> str:
@@ -58,34 +59,33 @@ def shown(value: object) -> str:
 
 
 def missing(value: object) -> str:
-    """What an item of a wrong type is called: "a float", and of a table's empty cell "a missing value (nan)"."""
+    """What an item of a wrong type is called: "a list"; of a table's empty cell "a float (a missing value)"."""
     kind = type(value).__name__
-    if value is None or kind in ("NAType", "NaTType") or (isinstance(value, float) and math.isnan(value)):
-        return f"a missing value ({value})"
-    return f"a {kind}"
+    empty = value is None or kind in ("NAType", "NaTType") or (isinstance(value, float) and math.isnan(value))
+    return f"a {kind} (a missing value)" if empty else f"a {kind}"
 
 
-def whole_number(name: str, value: Any, least: int = 1, most: int | None = None, instead: str = "") -> int:
+def whole_number(name: str, value: Any, least: int | None = 1, most: int | None = None, instead: str = "") -> int:
     """An int, also numpy's; never a bool, which Python would take for 0 or 1.
 
     Args:
         name: of the argument.
         value: what came.
-        least: smallest that is accepted.
+        least: smallest that is accepted; None where there is no such bound.
         most: largest that is accepted; None where there is no such bound.
         instead: what else is accepted, as the end of a sentence: ", or None for all processors".
     """
+    bounds = [f"at least {least}"] if least is not None else []
+    bounds += [f"at most {most:,}"] if most is not None else []
+    expected = f"a whole number{' of ' if bounds else ''}{' and '.join(bounds)} is expected{instead}."
     try:
         if isinstance(value, (bool, np.bool_)):
             raise TypeError
         found = operator.index(value)
     except TypeError:
-        expected = f"a whole number of at least {least}" if most is None else f"a whole number from {least} to {most:,}"
-        raise InputError(f"{name}={shown(value)}; {expected} is expected{instead}.") from None
-    if found < least:
-        raise InputError(f"{name}={shown(found)}; a whole number of at least {least} is expected{instead}.")
-    if most is not None and found > most:
-        raise InputError(f"{name}={shown(found)}; a whole number of at most {most:,} is expected{instead}.")
+        raise InputError(f"{name}={shown(value)}; {expected}") from None
+    if (least is not None and found < least) or (most is not None and found > most):
+        raise InputError(f"{name}={shown(found)}; {expected}")
     return found
 
 
@@ -121,6 +121,13 @@ def one_of(name: str, value: Any, names: Iterable[str]) -> str:
     if isinstance(value, str) and value in listed:
         return str(value)
     raise InputError(f"{name}={shown(value)}; {' or '.join(map(repr, listed))} is expected.")
+
+
+def one_text(name: str, value: Any) -> str:
+    """A str."""
+    if isinstance(value, str):
+        return str(value)
+    raise InputError(f"{name}={shown(value)}; a str is expected.")
 
 
 def path_of(name: str, value: Any) -> Path:
@@ -178,42 +185,36 @@ def is_table(value: object) -> bool:
     return hasattr(type(value), "columns") or hasattr(type(value), "__dataframe__")
 
 
-def texts_of(texts: Any, name: str = "") -> list[Any]:
-    """A text or many as a list; what its items are is not looked at.
-
-    Args:
-        texts: what came.
-        name: of the argument, where there are several.
-
-    Raises:
-        InputError: it holds no items in an order, or none at all.
-    """
-    listed = items_of(texts, name or _TEXTS, _TEXTS_EXPECTED)
+def texts_of(texts: Any) -> list[Any]:
+    """A text or many as a list, at least one; what its items are is not looked at."""
+    listed = items_of(texts, "texts", TEXTS)
     if not listed:
-        raise InputError(f"The list of {_TEXTS} {name and f'{name} '}is empty; at least one text is expected.")
+        raise InputError("The list of texts is empty; at least one text is expected.")
     return listed
 
 
-def items_of(values: Any, what: str, expected: str, *, ordered: bool = True) -> list[Any]:
+def items_of(values: Any, what: str, expected: str, *, name: str = "", ordered: bool = True) -> list[Any]:
     """The items of whatever holds things in an order; a str is one item.
 
     Args:
         values: what came; an iterator is used up.
         what: the items, in the plural: "texts".
         expected: what they are, for the message: "a str or a list of str".
+        name: of the argument, where there are several.
         ordered: whether their order matters; otherwise sets are accepted.
     """
-    return [values] if isinstance(values, str) else list(taken(values, what, expected, ordered=ordered))
+    return list(taken(values, what, expected, name=name, ordered=ordered))
 
 
-def taken(values: Any, what: str, expected: str, *, ordered: bool = True) -> Iterable[Any]:
+def taken(values: Any, what: str, expected: str, *, name: str = "", ordered: bool = True) -> Iterable[Any]:
     """As `items_of`, but what can be iterated over is not yet; for streams without end."""
     if isinstance(values, str):
         return (values,)
     if isinstance(values, np.ndarray):
         return _items_of_array(values, what, expected)
     kind = type(values)
-    came = f"A {kind.__name__} came where {what} are expected: {expected}."
+    came = f"{name} is a {kind.__name__}; " if name else f"A {kind.__name__} came where "
+    came += f"{what} are expected: {expected}."
     if is_mapping(values):
         raise InputError(f"{came} Choose from it what is meant: its keys would be taken for the {what}.")
     if is_table(values):

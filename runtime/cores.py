@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import operator
 import os
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from runtime.checks import shown, whole_number
 from runtime.errors import InputError
 
 __all__ = ["Cores", "check_threads", "default_threads", "find_cores", "memory_limit"]
@@ -75,17 +75,14 @@ def check_threads(threads: int | None) -> int:
     cores = find_cores()
     if threads is None:
         return cores.threads
-    try:
-        count = operator.index(threads)
-    except TypeError:
-        raise InputError(f"threads={threads!r}; a whole number is expected, or None for all processors.") from None
+    count = whole_number("threads", threads, least=None, instead=", or None for all processors")
     if count < 1:
-        raise InputError(f"threads={count}; at least 1 is expected, or None for all processors.")
+        raise InputError(f"threads={shown(count)}; at least 1 is expected, or None for all processors.")
     bound = _MOST_PER_PROCESSOR * cores.logical
     if count > bound:
         raise InputError(
-            f"threads={count}; this machine has {cores.logical} processors and at most {bound} threads are accepted. "
-            f"None takes the fastest number, {cores.threads}."
+            f"threads={shown(count)}; this machine has {cores.logical} processors and at most {bound} threads are "
+            f"accepted. None takes the fastest number, {cores.threads}."
         )
     if count > cores.most:
         _LOG.warning(

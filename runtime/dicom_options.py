@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from runtime.checks import flag, one_of, whole_number
 from runtime.errors import InputError
 
 __all__ = ["PADDING", "DicomOptions"]
@@ -30,9 +33,27 @@ class DicomOptions:
 
     def __post_init__(self) -> None:
         faults = []
-        if self.frame is not None and (not isinstance(self.frame, int) or self.frame < 1):
-            faults.append(f"dicom_frame={self.frame!r}; the number of a frame, from 1, or None is expected.")
-        if self.padding not in PADDING:
-            faults.append(f"pixel_padding={self.padding!r}; {' or '.join(map(repr, PADDING))} is expected.")
+        for name, argument, check in _CHECKS:
+            try:
+                object.__setattr__(self, name, check(argument, getattr(self, name)))
+            except InputError as error:
+                faults.append(str(error))
         if faults:
             raise InputError(" ".join(faults))
+
+
+def _frame(argument: str, value: Any) -> int | None:
+    return None if value is None else whole_number(argument, value, instead=": of a frame, or None")
+
+
+def _padding(argument: str, value: Any) -> str:
+    return one_of(argument, value, PADDING)
+
+
+# Field, the argument of `runtime.load` that it is, and what is accepted.
+_CHECKS: tuple[tuple[str, str, Callable[[str, Any], Any]], ...] = (
+    ("invert_monochrome1", "invert_monochrome1", flag),
+    ("frame", "dicom_frame", _frame),
+    ("voi_lut", "voi_lut", flag),
+    ("padding", "pixel_padding", _padding),
+)

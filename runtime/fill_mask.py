@@ -14,6 +14,7 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.checks import TEXTS, callback, flag, items_of, missing, number, shown, texts_of, whole_number
 from runtime.errors import Fault, InputError
 from runtime.forks import ForkSafeLock
 from runtime.masked_accuracy import MaskedAccuracy, choose_masks
@@ -21,7 +22,7 @@ from runtime.packing import MaskedBatch, pack_masks, plan_packed
 from runtime.session import Session
 from runtime.sessions import Sessions
 from runtime.text_windows import BULK_TOKENS
-from runtime.tokenization import Tokenizer, as_text_list, shown
+from runtime.tokenization import Tokenizer
 from runtime.workers import ordered_map
 
 __all__ = ["Filled", "MaskFiller"]
@@ -73,14 +74,13 @@ class MaskFiller:
         self, texts: str | Sequence[str], top_k: int = 5, targets: str | Sequence[str] | None = None
     ) -> list[Any]:
         """See `TextEncoder.fill_mask`."""
-        listed = as_text_list(texts)
-        if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-            raise InputError(f"top_k={top_k!r}; a whole number of at least 1 is expected.")
+        listed = texts_of(texts)
+        top_k = whole_number("top_k", top_k)
         chosen = None if targets is None else self._target_ids(targets)
         if chosen is not None:
             top_k = min(top_k, len(chosen))
         elif top_k > self._tokenizer.vocabulary_size:
-            raise InputError(f"top_k={top_k}; the vocabulary has {self._tokenizer.vocabulary_size} tokens.")
+            raise InputError(f"top_k={shown(top_k)}; the vocabulary has {self._tokenizer.vocabulary_size} tokens.")
         rows, faults = self._tokenizer.try_encode(listed, strip=False)
         masks = [self._masks(row) for row in rows]
         bad = {fault.index for fault in faults}
@@ -106,7 +106,7 @@ class MaskFiller:
 
     def predict_masked_tokens(self, prompts: str | Sequence[str]) -> list[list[str]]:
         """See `TextEncoder.predict_masked_tokens`."""
-        rows = self._tokenizer.encode(as_text_list(prompts))
+        rows = self._tokenizer.encode(texts_of(prompts))
         masks = [self._masks(row) for row in rows]
         answers = [[""] * len(found) for found in masks]
         with_masks = [index for index, found in enumerate(masks) if found]
@@ -125,9 +125,10 @@ class MaskFiller:
         on_fault: Callable[[Fault], None] | None = None,
     ) -> MaskedAccuracy:
         """See `TextEncoder.masked_token_accuracy`."""
-        if not 0 < share <= 1:
-            raise InputError(f"share={share}; a share of the tokens above 0 and up to 1 is expected.")
-        listed = as_text_list(texts)
+        share = number("share", share, "a share of the tokens above 0 and up to 1", lambda part: 0 < part <= 1)
+        one_at_a_time, on_fault = flag("one_at_a_time", one_at_a_time), callback("on_fault", on_fault)
+        seed = whole_number("seed", seed, least=0)
+        listed = texts_of(texts)
         rows, faults = self._tokenizer.try_encode(listed, strip=False)
         reasons = {fault.index: fault for fault in faults}
         kept: list[tuple[list[int], list[list[int]]]] = []
@@ -170,9 +171,9 @@ class MaskFiller:
 
     def _target_ids(self, targets: str | Sequence[str]) -> NDArray[np.intp]:
         """Ids of the targets, each once; of words outside the vocabulary the first piece, with a warning."""
-        listed = [targets] if isinstance(targets, str) else list(targets)
+        listed = items_of(targets, "targets", TEXTS, ordered=False)
         wrong = [
-            Fault(index, repr(target), f"a {type(target).__name__} came where a str is expected")
+            Fault(index, repr(target), f"{missing(target)} came where a str is expected")
             for index, target in enumerate(listed)
             if not isinstance(target, str)
         ]

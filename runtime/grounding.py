@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.checks import array_of, items_of, missing, number
 from runtime.errors import InputError
 
 __all__ = [
@@ -56,7 +57,11 @@ class Box:
     height: float
 
     def __post_init__(self) -> None:
-        if not all(map(math.isfinite, (self.x, self.y, self.width, self.height))):
+        values = {name: getattr(self, name) for name in ("x", "y", "width", "height")}
+        for name, value in values.items():
+            if not isinstance(value, (float, np.floating)):
+                number(f"{name} of a box", value, "a finite number")
+        if not all(map(math.isfinite, values.values())):
             raise InputError(f"The box {self} has values that are not finite; x, y, width, height are expected.")
         if self.width <= 0 or self.height <= 0:
             raise InputError(f"The box {self} has no area; a width and a height of more than 0 are expected.")
@@ -129,22 +134,28 @@ class GroundingScores:
 
 
 def score_grounding(
-    similarity_map: NDArray[np.float32], boxes: Sequence[Box], thresholds: Sequence[float] = THRESHOLDS
+    similarity_map: NDArray[np.float32], boxes: Box | Sequence[Box], thresholds: Sequence[float] = THRESHOLDS
 ) -> GroundingScores:
     """All metrics of one phrase. Several boxes count as their union.
 
     Args:
         similarity_map: float32 (H, W), NaN outside the crop; see `Engine.similarity_map`.
-        boxes: where the phrase is, in pixels of the map; what lies outside the image is cut off.
+        boxes: one or more, where the phrase is, in pixels of the map; what lies outside the image is cut off.
         thresholds: of the cosine, for the IoU.
 
     Raises:
         InputError: no boxes, or a map that is not two-dimensional.
     """
+    similarity_map = array_of("similarity_map", similarity_map, "float32 (H, W)", kinds="f")
     if similarity_map.ndim != 2:
         raise InputError(f"The similarity map has shape {similarity_map.shape}; (H, W) is expected.")
+    boxes = [boxes] if isinstance(boxes, Box) else items_of(boxes, "boxes", "a list of Box", ordered=False)
     if not boxes:
         raise InputError("The list of boxes is empty; at least one box is expected.")
+    for box in boxes:
+        if not isinstance(box, Box):
+            raise InputError(f"{missing(box).capitalize()} came where a Box is expected: Box(x, y, width, height).")
+    thresholds = [number("a threshold", value, "a cosine") for value in items_of(thresholds, "thresholds", "numbers")]
     mask = box_mask(boxes, (similarity_map.shape[0], similarity_map.shape[1]))
     seen = np.isfinite(similarity_map)
     values, inside = similarity_map[seen], mask[seen]

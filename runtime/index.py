@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.checks import array_of, flag, path_of, whole_number
 from runtime.digests import part_digests
 from runtime.engine import Engine
 from runtime.errors import InputError
@@ -108,7 +109,7 @@ class Index:
             InputError: another shape or dtype, values that are not finite, top_k below 1; the index was written to.
             MissingExtraError: no faiss.
         """
-        queries = np.asarray(embeddings)
+        queries = array_of("embeddings", embeddings, f"float32 (Q, {self.embedding_size})")
         if queries.dtype != np.float32 or queries.ndim != 2 or queries.shape[1] != self.embedding_size:
             raise InputError(
                 f"The queries are {queries.dtype} {queries.shape}; float32 (Q, {self.embedding_size}) is expected, as "
@@ -116,8 +117,7 @@ class Index:
             )
         if not np.isfinite(queries).all():
             raise InputError("The queries hold what is no finite number.")
-        if top_k < 1:
-            raise InputError(f"top_k={top_k}; at least 1 is expected.")
+        top_k, exact = whole_number("top_k", top_k), flag("exact", exact)
         queries = np.ascontiguousarray(queries)
         top_k = min(top_k, len(self))
         self._mapped.check()
@@ -130,7 +130,7 @@ class Index:
 
     def item(self, row: int) -> IndexedItem:
         """The item at a position of the index, from 0."""
-        known: dict[str, Any] = json.loads(self._lines[row])
+        known: dict[str, Any] = json.loads(self._lines[whole_number("row", row, least=0, most=len(self) - 1)])
         return IndexedItem(known["id"], known.get("text"), known.get("path"))
 
 
@@ -146,7 +146,7 @@ def open_index(path: str | os.PathLike[str], engine: Engine | None = None) -> In
         InputError: no index, a damaged one, one of a newer schema, or of another model.
         MissingExtraError: no faiss.
     """
-    named = Path(path)
+    named = path_of("index", path)
     check_faiss(f"Searching {named}")
     try:
         folder = named.resolve()

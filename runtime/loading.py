@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from runtime.bundle import open_bundle
+from runtime.checks import flag, items_of, shown
 from runtime.cores import check_threads
 from runtime.decision import Plan, decide
 from runtime.dicom_options import DicomOptions
 from runtime.engine import Engine
 from runtime.errors import BundleError, CxrEngineError, InputError, ProviderError
 from runtime.opening import default_streams
-from runtime.precision import MIN_FIDELITY
+from runtime.precision import MIN_FIDELITY, check_min_fidelity
 from runtime.settings import EngineSettings, PartSettings, open_engine
 from runtime.tuned import read_tuning
 
 __all__ = ["load"]
 
+_PARTS = ("text", "image")
 _LOG = logging.getLogger("runtime")
 
 
@@ -29,7 +31,7 @@ def load(
     threads: int | None = None,
     *,
     min_fidelity: float = MIN_FIDELITY,
-    parts: Iterable[str] | None = None,
+    parts: str | Iterable[str] | None = None,
     invert_monochrome1: bool = True,
     dicom_frame: int | None = None,
     voi_lut: bool = False,
@@ -60,7 +62,7 @@ def load(
         threads: threads for one inference; None takes the processors this process may run on. Streams and batch of
             bulk work are as tuned with as many threads, if they were.
         min_fidelity: smallest mean cosine to PyTorch fp32 on held-out data that precision="auto" accepts, in [0, 1].
-        parts: load only these of "text" and "image"; None loads all the bundle has.
+        parts: load only these of "text" and "image", or the one that a str names; None loads all the bundle has.
         invert_monochrome1: turn MONOCHROME1 DICOM, where 0 is white, the right way up, as the training data was; also
             DICOM whose rescale slope is negative. False gives the reference implementation's behaviour, which does not.
         dicom_frame: which frame of DICOM files that hold several to take, from 1. None refuses such files. Files with
@@ -83,8 +85,8 @@ def load(
         BundleError: no bundle there, files missing or changed, a newer schema, a part or precision that it lacks for
             that provider (those it has are listed).
         ProviderError: the provider cannot run here, or not in that precision; the message says why and what to do.
-        InputError: threads below 1 or far beyond the machine, min_fidelity outside [0, 1], an unknown part, frame or
-            pixel_padding.
+        InputError: an argument of a wrong type; threads below 1 or far beyond the machine, min_fidelity outside [0, 1],
+            an unknown part, frame or pixel_padding.
 
     Example:
         >>> engine = runtime.load("bundles/biovil", provider="cpu")
@@ -92,18 +94,14 @@ def load(
     """
     threads = check_threads(threads)
     dicom = DicomOptions(invert_monochrome1, dicom_frame, voi_lut, pixel_padding)
-    if not 0 <= min_fidelity <= 1:
-        raise InputError(f"min_fidelity={min_fidelity}; a mean cosine from 0 to 1 is expected.")
+    min_fidelity = check_min_fidelity(min_fidelity)
+    fast_decode, share = flag("fast_decode", fast_decode), flag("share", share)
+    asked = None if parts is None else _parts(parts)
     opened = open_bundle(bundle)
-    wanted = opened.parts() if parts is None else tuple(parts)
+    wanted = opened.parts() if asked is None else asked
     for part in wanted:
-        if part not in ("text", "image"):
-            raise InputError(f"There is no part '{part}'; there are: text, image.")
         opened.artifacts(part)  # raises for a part that the bundle lacks
-    by_part = dict.fromkeys(wanted, precision) if isinstance(precision, str) else dict(precision)
-    for part in by_part:
-        if part not in wanted:
-            raise InputError(f"precision names the part '{part}'; loaded are: {', '.join(wanted)}.")
+    by_part = _precisions(precision, wanted)
     tuning = read_tuning(opened)
     plans, failures = decide(opened, wanted, provider, by_part, min_fidelity, threads, tuning)
     for plan in plans:
@@ -133,6 +131,32 @@ def load(
         bulk += f", batch={each.batch}, as tuned" if plan.row(part) else ""
         _LOG.info("%s on %s: %s; %s", choice, plan.provider.name, choice.reason, bulk)
     return engine
+
+
+def _parts(parts: str | Iterable[str]) -> tuple[str, ...]:
+    listed = items_of(parts, "parts", "'text', 'image' or a list of those, or None for all", ordered=False)
+    for part in listed:
+        if not isinstance(part, str) or part not in _PARTS:
+            raise InputError(f"There is no part {shown(part)}; there are: {', '.join(_PARTS)}.")
+    if not listed:
+        raise InputError("The list of parts is empty; 'text', 'image' or both are expected, or None for all.")
+    return tuple(dict.fromkeys(listed))
+
+
+def _precisions(precision: str | Mapping[str, str], wanted: Sequence[str]) -> dict[str, str]:
+    """The precision of each part, as far as it is named."""
+    by_part = dict.fromkeys(wanted, precision) if isinstance(precision, str) else precision
+    if not isinstance(by_part, Mapping):
+        raise InputError(
+            f"precision={shown(precision)}; a precision (str) is expected, such as 'fp32' or 'auto', or "
+            "{part: precision}, such as {'text': 'int8'}."
+        )
+    for part, name in by_part.items():
+        if part not in wanted:
+            raise InputError(f"precision names the part {shown(part)}; loaded are: {', '.join(wanted)}.")
+        if not isinstance(name, str):
+            raise InputError(f"precision of the part '{part}' is {shown(name)}; a precision (str) is expected.")
+    return dict(by_part)
 
 
 def _part(plan: Plan, part: str) -> PartSettings:

@@ -5,19 +5,39 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from runtime.bundle import Bundle
+from runtime.checks import number
 from runtime.errors import BundleError, ProviderError
 from runtime.manifest import Artifact, FidelityRecord
 from runtime.providers import Provider
 
-__all__ = ["MEAN_COSINE", "MIN_FIDELITY", "Choice", "choose_precision", "format_cosine", "is_faithful", "mean_cosine"]
+__all__ = [
+    "MEAN_COSINE",
+    "MIN_FIDELITY",
+    "Choice",
+    "check_min_fidelity",
+    "choose_precision",
+    "format_cosine",
+    "is_faithful",
+    "mean_cosine",
+]
 
 MIN_FIDELITY = 0.99
 # The figure of a FidelityRecord that `min_fidelity` is about.
 MEAN_COSINE = "mean_cosine"
 _NOUNS = {"text": "texts", "image": "images"}
 _DIGITS = (4, 7)
+
+
+def check_min_fidelity(value: Any) -> float:
+    """A mean cosine from 0 to 1.
+
+    Raises:
+        InputError: something else.
+    """
+    return number("min_fidelity", value, "a mean cosine from 0 to 1", lambda cosine: 0 <= cosine <= 1)
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
+from runtime.checks import path_of
 from runtime.errors import Fault, InputError
 from runtime.json_text import read_json
 
@@ -77,7 +77,7 @@ def read_prompts(path: str | os.PathLike[str]) -> tuple[LabelPrompts, ...]:
         InputError: the file is missing or is no JSON, a name is given twice in it, and as for `check_prompts`.
     """
     try:
-        content = read_json(Path(path))
+        content = read_json(path_of("prompts", path))
     except OSError as error:
         raise InputError(f"The prompts {path} cannot be read: {error.strerror or error}.") from None
     except ValueError as error:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from runtime.checks import shown
 from runtime.cores import default_threads
-from runtime.errors import ProviderError
+from runtime.errors import InputError, ProviderError
 from runtime.forks import lost, started
 from runtime.installed import gpu_lacks, import_fault, onnxruntime_lacks
 from runtime.onnxruntime_session import open_onnxruntime
@@ -202,7 +203,12 @@ def choose_provider(name: str) -> tuple[Provider, ...]:
     Raises:
         ProviderError: an unknown name, a named provider that cannot run here, or "auto" with none installed. Nothing
             falls back silently.
+        InputError: no str.
     """
+    if not isinstance(name, str):
+        raise InputError(
+            f"provider={shown(name)}; the name of an inference engine is expected: auto, {', '.join(PROVIDERS)}."
+        )
     if name != "auto":
         if name not in PROVIDERS:
             raise ProviderError(f"There is no provider '{name}'; there are: auto, {', '.join(PROVIDERS)}.")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.archive import Reject
+from runtime.checks import TEXTS, flag, items_of, one_text, path_of, shown
 from runtime.chunks import embed_stream, settle_rejects
 from runtime.destinations import check_folder_destination, files_below
 from runtime.digests import model_digest, part_digests
@@ -65,12 +66,21 @@ def build_index(
         MissingExtraError: no faiss, or a format's package is missing.
         BundleError: the engine lacks the part.
     """
-    destination = Path(out)
+    destination = path_of("out", out)
+    if not isinstance(engine, Engine):
+        raise InputError(f"engine={shown(engine)}; what runtime.load returns is expected.")
+    columns = Columns(
+        one_text("column", column),
+        None if image_column is None else one_text("image_column", image_column),
+        None if id_column is None else one_text("id_column", id_column),
+    )
+    skip_bad, force = flag("skip_bad", skip_bad), flag("force", force)
     check_new_folder(destination, force)
     check_faiss(f"Writing {destination}")
-    names = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
-    paths = [os.fspath(name) for name in names]
-    stream = find_stream(paths, texts, Columns(column, image_column, id_column))
+    names = [inputs] if isinstance(inputs, os.PathLike) else items_of(inputs, "inputs", "a path or a list of paths")
+    # A str as it is: a slash at the end of a folder means something.
+    paths = [name if isinstance(name, str) else str(path_of("an input", name)) for name in names]
+    stream = find_stream(paths, items_of(texts, "texts", TEXTS), columns)
     check_folder_destination(destination, files_read(paths, stream))
     if stream is None:
         index_embedded(engine, paths, destination, force)

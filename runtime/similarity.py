@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.checks import TEXTS, array_of, items_of
 from runtime.errors import Fault, InputError
 
 __all__ = ["pairwise_similarity", "similarity_matrix", "text_similarity"]
@@ -27,6 +28,7 @@ def pairwise_similarity(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArr
     Raises:
         InputError: the shapes differ. (The reference cuts the longer one without a word.)
     """
+    a, b = array_of("a", a, "(N, D)"), array_of("b", b, "(N, D)")
     if a.ndim != 2 or a.shape != b.shape:
         raise InputError(
             f"Embeddings of shapes {a.shape} and {b.shape} came where two of one shape (N, D) are expected."
@@ -47,6 +49,7 @@ def similarity_matrix(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray
     Raises:
         InputError: not two dimensions each, or another length of the embeddings.
     """
+    a, b = array_of("a", a, "(N, D)"), array_of("b", b, "(M, D)")
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise InputError(f"Embeddings of shapes {a.shape} and {b.shape} came where (N, D) and (M, D) are expected.")
     return np.asarray(np.clip(a @ b.T, -1.0, 1.0), dtype=np.float32)
@@ -68,7 +71,7 @@ def text_similarity(
     Raises:
         InputError: see `TextEncoder.similarity`.
     """
-    first, second = _listed("a", a), _listed("b", b)
+    first, second = (items_of(texts, "texts", TEXTS, name=name) for name, texts in (("a", a), ("b", b)))
     count = len(first)
     if count != len(second):
         raise InputError(
@@ -87,9 +90,3 @@ def text_similarity(
         ]
         raise InputError.from_faults("texts", faults, 2 * count) from None
     return pairwise_similarity(embeddings[:count], embeddings[count:])
-
-
-def _listed(name: str, texts: str | Iterable[str]) -> list[str]:
-    if not isinstance(texts, Iterable):
-        raise InputError(f"{name} is a {type(texts).__name__}; texts are expected: a str or a list of str.")
-    return [texts] if isinstance(texts, str) else list(texts)

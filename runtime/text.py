@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.checks import TEXTS, callback, flag, taken, texts_of
 from runtime.errors import BundleError, Fault, InputError
 from runtime.fill_mask import MaskFiller
 from runtime.manifest import TextPart
@@ -16,7 +17,7 @@ from runtime.session import Reduced, reduced_or_raise
 from runtime.sessions import Sessions
 from runtime.similarity import text_similarity
 from runtime.text_windows import TextWindows
-from runtime.tokenization import Tokenizer, as_text_list
+from runtime.tokenization import Tokenizer
 
 __all__ = ["TextEncoder"]
 
@@ -78,7 +79,7 @@ class TextEncoder:
             InputError: no texts, items that are no strings, special tokens other than [MASK] in a text, texts of more
                 than 512 tokens. All bad texts are listed together.
         """
-        listed = as_text_list(texts)
+        listed, normalize = texts_of(texts), flag("normalize", normalize)
         faults: list[Fault] = []
         embeddings = np.empty((len(listed), self.embedding_size), dtype=np.float32)
         for window in self._windows.windows(listed, normalize, skip_bad=False):
@@ -126,6 +127,13 @@ class TextEncoder:
         Raises:
             InputError: as for `encode`, but an empty iterable yields nothing.
         """
+        return self._encode_iter(
+            taken(texts, "texts", TEXTS), flag("normalize", normalize), callback("on_fault", on_fault)
+        )
+
+    def _encode_iter(
+        self, texts: Iterable[str], normalize: bool, on_fault: Callable[[Fault], None] | None
+    ) -> Iterator[NDArray[np.float32] | None]:
         for window in self._windows.windows(texts, normalize, skip_bad=on_fault is not None):
             if window.faults and on_fault is None:
                 raise InputError.from_faults("texts", window.faults, window.start + len(window.row_of))

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer as RustTokenizer
 
+from runtime.checks import missing, shown
 from runtime.errors import BundleError, Fault, InputError
 from runtime.forks import in_children
 
-__all__ = ["TOKENIZER_FILES", "Tokenizer", "as_text_list", "shown"]
+__all__ = ["TOKENIZER_FILES", "Tokenizer"]
 
 # What `Tokenizer` reads in its folder.
 TOKENIZER_FILES = ("tokenizer.json", "special_tokens_map.json")
 _STRIPPED = "!?."
-_NAME_LENGTH = 40
 
 
 def _alone_in_children() -> None:
@@ -118,7 +118,7 @@ class Tokenizer:
         faults: dict[int, str] = {}
         for index, text in enumerate(texts):
             if not isinstance(text, str):
-                faults[index] = f"a {type(text).__name__} came where a str is expected"
+                faults[index] = f"{missing(text)} came where a str is expected"
             elif found := [token for token in self._forbidden if token in text]:
                 faults[index] = (
                     f"contains the special token {found[0]}; only [MASK] may be written in a text. Remove it"
@@ -146,25 +146,3 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def shown(text: object) -> str:
-    """A text's beginning, as errors name it."""
-    written = repr(text)
-    return written if len(written) <= _NAME_LENGTH else written[: _NAME_LENGTH - 1] + "…"
-
-
-def as_text_list(texts: str | Iterable[str]) -> list[str]:
-    """A text or many as a list; what its items are is not looked at.
-
-    Raises:
-        InputError: neither a str nor an iterable, or nothing in it.
-    """
-    if isinstance(texts, str):
-        return [texts]
-    if not isinstance(texts, Iterable):
-        raise InputError(f"A {type(texts).__name__} came where texts are expected: a str or a list of str.")
-    listed = list(texts)
-    if not listed:
-        raise InputError("The list of texts is empty; at least one text is expected.")
-    return listed

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.checks import array_of, shown
 from runtime.errors import Fault, InputError
 from runtime.joint import average_prompts
 from runtime.prompt_sets import prompt_set
@@ -116,7 +117,7 @@ def resolve(prompts: Prompts | str, rule: str) -> tuple[tuple[LabelPrompts, ...]
         InputError: see `prompt_set` and `check_prompts`; an unknown rule.
     """
     if not isinstance(rule, str) or rule not in RULES:
-        raise InputError(f"There is no rule {rule!r}; there are: {', '.join(RULES)}.")
+        raise InputError(f"There is no rule {shown(rule)}; there are: {', '.join(RULES)}.")
     return prompt_set(prompts).prompts if isinstance(prompts, str) else check_prompts(prompts), rule
 
 
@@ -169,7 +170,7 @@ def _by_label(prompts: tuple[LabelPrompts, ...], error: InputError) -> InputErro
 
 
 def _checked_rows(image_embeds: NDArray[Any], size: int) -> NDArray[np.float32]:
-    array = np.asarray(image_embeds)
+    array = array_of("image_embeds", image_embeds, f"float32 (N, {size})")
     if array.dtype.kind != "f" or array.ndim != 2 or array.shape[1] != size:
         raise InputError(
             f"image_embeds is {array.dtype} {array.shape}; float32 (N, {size}) is expected, as engine.image.encode "

@@ -148,7 +148,7 @@ def test_a_frame_is_chosen_from_1(tmp_path: Path, film: np.ndarray) -> None:
         odd = write_dicom(tmp_path / "odd.dcm", film, bits=12, NumberOfFrames=count or None)
         assert np.array_equal(read_array(odd, USUAL), pydicom.dcmread(odd).pixel_array)
     for wrong in (0, -1, 1.5, "2"):
-        with pytest.raises(InputError, match=r"dicom_frame=.*; the number of a frame, from 1"):
+        with pytest.raises(InputError, match=r"dicom_frame=.*; a whole number of at least 1 is expected: of a frame"):
             DicomOptions(frame=wrong)  # type: ignore[arg-type]
 
 

@@ -203,7 +203,7 @@ def test_several_phrases_are_answered_by_one_run(engine: runtime.Engine, monkeyp
             runs.append(list(outputs))
             return session.run(outputs, inputs)
 
-    monkeypatch.setattr(engine.image._sessions, "single", Counted())
+    monkeypatch.setattr(engine.image._sessions, "_single", Counted())
     together = engine.ground_phrases(film, phrases)
     assert runs == [["image_embeds", "patch_embeds"]]
     for found, expected in zip(together, alone, strict=True):
