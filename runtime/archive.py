@@ -25,17 +25,16 @@ own, so what is in it does not depend on where a run was resumed.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.archive_records import Part, Reject, part_metadata, read_part, reject_line
 from runtime.decode import decode
 from runtime.errors import InputError, MissingExtraError
 from runtime.folder_lock import LOCK, lock_folder
@@ -46,38 +45,11 @@ from runtime.replaceable import real_path
 from runtime.text_files import decode_text
 from runtime.whole_file import PARTIAL, whole_file
 
-__all__ = ["JOB", "REJECTS", "Archive", "Part", "Reject", "check_folder", "reject_line"]
+__all__ = ["JOB", "REJECTS", "Archive", "check_folder"]
 
 JOB = "_job.json"
 REJECTS = "_rejects.jsonl"
 _PART_NAME = re.compile(r"part-(\d{5,})\.parquet")
-_PART_KEY = "cxr_engine.part"
-
-
-@dataclass(frozen=True)
-class Reject:
-    """An item that could not be used: its id, its position among all items from 0, and why."""
-
-    id: str
-    index: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class Part:
-    """What a part says of itself.
-
-    Attributes:
-        items: how many items it covers, embedded or rejected.
-        embedded: how many rows it has.
-        sha256: digest of its items.
-        rejects_bytes: length of the rejects file with this part's rejects.
-    """
-
-    items: int
-    embedded: int
-    sha256: str
-    rejects_bytes: int
 
 
 def check_folder(out: Path, resume: bool, force: bool = False) -> None:
@@ -236,7 +208,7 @@ class Archive:
         for name in ("model_digest", "provider", "precision"):
             index = pyarrow.array(np.zeros(len(ids), dtype=np.int32))
             columns[name] = pyarrow.DictionaryArray.from_arrays(index, pyarrow.array([self._settings[name]]))
-        metadata = {**self._metadata, _PART_KEY: json.dumps(asdict(part))}
+        metadata = {**self._metadata, **part_metadata(part)}
         table = pyarrow.table(columns).replace_schema_metadata(metadata)
         with whole_file(self._part_path(len(self.parts))) as partial:
             pyarrow.parquet.write_table(table, partial, use_dictionary=["model_digest", "provider", "precision"])
@@ -275,7 +247,7 @@ class Archive:
                     f"{self._part_path(expected)} is gone, but later parts are there. Put it back, or remove the later "
                     "parts too: they are then made again."
                 )
-            self.parts.append(_read_part(self._part_path(number)))
+            self.parts.append(read_part(self._part_path(number)))
         rows = self._settings["part_rows"]
         for number, part in enumerate(self.parts[:-1]):
             if part.items != rows:
@@ -291,27 +263,3 @@ class Archive:
             )
         if there > length:
             os.truncate(self.rejects, length)
-
-
-def reject_line(reject: Reject) -> bytes:
-    """A reject as a line of JSON."""
-    fields_of = {**asdict(reject), "id": clean_id(reject.id), "reason": clean_id(reject.reason)}
-    return json.dumps(fields_of, ensure_ascii=False).encode("utf-8") + b"\n"
-
-
-def _read_part(path: Path) -> Part:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        metadata = pyarrow.parquet.read_metadata(path)
-        part: Part = decode(Part, parse_json(decode_text(metadata.metadata[_PART_KEY.encode()])), "part")
-        if not 0 <= part.embedded <= part.items or part.rejects_bytes < 0:
-            raise ValueError(
-                f"{part.items} items, {part.embedded} of them embedded, {part.rejects_bytes} bytes of rejects"
-            )
-    except (pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} cannot be read ({error}). Remove it and all later parts: they are then made again."
-        ) from None
-    return part

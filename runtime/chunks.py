@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.archive import Reject, reject_line
+from runtime.archive_records import Reject, reject_line
 from runtime.console import print_note
 from runtime.engine import Engine
 from runtime.errors import Fault, InputError, MissingExtraError

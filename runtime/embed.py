@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.archive import REJECTS, Archive, Reject
+from runtime.archive import REJECTS, Archive
+from runtime.archive_records import Reject
 from runtime.chunks import embed_items, embed_stream, settle_rejects
 from runtime.console import print_note, report_written
 from runtime.digests import image_stamps, items_digest, model_digest

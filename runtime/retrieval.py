@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.archive import Reject
+from runtime.archive_records import Reject
 from runtime.checks import TEXTS, flag, items_of, one_text, path_of, shown
 from runtime.chunks import embed_stream, settle_rejects
 from runtime.destinations import check_folder_destination, files_below

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.archive import Reject
+from runtime.archive_records import Reject
 from runtime.arguments import add_bundle, add_engine_options, add_force, load_engine
 from runtime.chunks import embed_stream, settle_rejects
 from runtime.console import print_json, print_note, report_written

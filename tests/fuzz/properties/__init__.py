@@ -15,6 +15,5 @@ def find_properties() -> Mapping[str, Property]:
     """Every property of every module here; imports what is tested."""
     found: dict[str, Property] = {}
     for module in sorted(module.name for module in pkgutil.iter_modules(__path__)):
-        properties = importlib.import_module(f"{__name__}.{module}").PROPERTIES
-        found |= {name: each if isinstance(each, Property) else Property(*each) for name, each in properties.items()}
+        found |= importlib.import_module(f"{__name__}.{module}").PROPERTIES
     return found

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from runtime.archive import REJECTS, Archive, Reject
+from runtime.archive import REJECTS, Archive
+from runtime.archive_records import Reject
 from runtime.embedded import are_embeddings, read_embedded
 from runtime.errors import InputError
 from runtime.output import write_embeddings
