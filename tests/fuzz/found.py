@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.fuzz.properties.archives import PART
+from tests.fuzz.properties.archives import PART, embedded_files
 from tests.fuzz.properties.files import handmade_manifest
 
 __all__ = ["found"]
@@ -17,6 +17,8 @@ def found() -> list[tuple[str, object]]:
         ("job", json.dumps(job)),
         ("job", "[" * 100_000),
         ("manifest", "[" * 100_000),
+        # The name of a column in another encoding, in Parquet's own schema.
+        ("embedded file", embedded_files()[0].replace(b"embedding", b"embeddin\xe9")),
         *(("resumed run", (json.dumps(_changed_part(**values)), b"")) for values in _IMPOSSIBLE),
         *(("bundle", json.dumps(_changed(part, **values))) for part, values in _LIES),
     ]

@@ -72,7 +72,8 @@ def check_resumed(given: tuple[str, bytes]) -> None:
 
 
 @cache
-def _embedded_files() -> Sequence[bytes]:
+def embedded_files() -> Sequence[bytes]:
+    """A Parquet file of two embeddings, as it is written."""
     path = scratch_folder() / "seed.parquet"
     write_embeddings(path, ["a", "b"], _ROWS, _MADE_BY)
     return (path.read_bytes(),)
@@ -123,6 +124,6 @@ def _encodable(text: str) -> str:
 
 PROPERTIES: Mapping[str, Property] = {
     "resumed run": Property(st.tuples(edited_json(PART), st.deferred(lambda: mutated([_run()[1]]))), check_resumed),
-    "embedded file": Property(None, check_embedded, _embedded_files),
+    "embedded file": Property(None, check_embedded, embedded_files),
     "made by": Property(_metadata(), check_made_by),
 }
