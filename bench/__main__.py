@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from bench import compare, manners
 from bench import run as bench_run
 from bench.loadgen import command as loadgen
-from bench.measure import PeerError
 from bench.pages import command as report
+from bench.processes.measure import PeerError
 from bench.quality import QUALITY
-from runtime.command_line import run_command_line
 from runtime.commands import Command
-from runtime.parsing import CommandParser
+from runtime.commands.command_line import run_command_line
+from runtime.commands.parsing import CommandParser
 
 _COMMANDS: tuple[Command, ...] = (bench_run, compare, report, loadgen, manners)
 
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        The exit status, see `runtime.command_line.run_command_line`.
+        The exit status, see `runtime.commands.command_line.run_command_line`.
     """
 
     def run() -> int | None:

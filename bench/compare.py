@@ -9,9 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.changes import ALL_CASES, Comparison, SpeedChange, compare_reports
-from bench.record import Report, read_report
-from runtime.console import print_json, print_result
+from bench.record.changes import ALL_CASES, Comparison, SpeedChange, compare_reports
+from bench.record.report import Report, read_report
+from runtime.process.console import print_json, print_result
 
 __all__ = ["NAME", "SUMMARY", "add_options", "print_comparison", "run"]
 

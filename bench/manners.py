@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import runtime
-from bench.measure import PeerError
-from bench.openers import MASKS, OPENERS, Opener
-from bench.record import Manner
-from runtime.bundle import EMBEDDING, FILL_MASK, open_bundle
-from runtime.console import print_json, print_note, print_result
+from bench.peers.openers import MASKS, OPENERS, Opener
+from bench.processes.measure import PeerError
+from bench.record.report import Manner
+from runtime.bundle.folder import EMBEDDING, FILL_MASK, open_bundle
+from runtime.process.console import print_json, print_note, print_result
 
 __all__ = ["NAME", "SUMMARY", "add_options", "check_manners", "print_manners", "run"]
 
@@ -72,7 +72,7 @@ def check_manners(bundle: Path, python: Path | None, seconds: float = _SECONDS) 
         seconds: that a tool may take.
 
     Returns:
-        A row for each tool of `bench.openers`; none for a bundle without texts.
+        A row for each tool of `bench.peers.openers`; none for a bundle without texts.
 
     Raises:
         BundleError: no bundle there.
@@ -108,7 +108,7 @@ def _check(opener: Opener, bundle: Path, python: Path, seconds: float, expected:
         file.unlink(missing_ok=True)
     told = {"tool": opener.tool, "folder": str((bundle / "text").resolve()), "texts": texts}
     request.write_text(json.dumps({**told, "answer": str(answer), "said": str(said)}), encoding="utf-8")
-    fault = _run([str(python), "-m", "bench.openers", str(request)], seconds)
+    fault = _run([str(python), "-m", "bench.peers.openers", str(request)], seconds)
     found = json.loads(said.read_text(encoding="utf-8")) if said.is_file() else {}
     version = str(found.get("version", ""))
     if "missing" in found:
@@ -192,7 +192,7 @@ def run(options: argparse.Namespace) -> int:
     """Print a line for each tool; 1 where one does not open the folder or has other numbers."""
     from dataclasses import asdict
 
-    from bench.entry import peers_python
+    from bench.measuring.entry import peers_python
 
     python = options.python or peers_python()
     manners = check_manners(options.bundle, Path(python) if python else None, options.seconds)

@@ -9,25 +9,25 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from bench.clock import Clock
-from bench.cold_start import cold_start_case, measure_cold_starts
-from bench.contestants import PARTS, choose, engines, peers
-from bench.entry import Entry, peers_python
-from bench.headlines import fastest, headlines
-from bench.inputs import read_texts, sample
 from bench.loadgen import short_runs
-from bench.machine import describe_machine, load_average, versions, versions_elsewhere
 from bench.manners import check_manners
-from bench.measure import PeerError
-from bench.memory import measure_memory, memory_case
-from bench.model import Model, prepare
+from bench.measuring.clock import Clock
+from bench.measuring.entry import Entry, peers_python
+from bench.measuring.turns import Limits, Plan, Turns
 from bench.peers.rates import GPU_RATES
-from bench.record import MEASURED, SKIPPED, LoadGenRun, Manner, Report, write_json
-from bench.turns import Limits, Plan, Turns
-from bench.workloads import QUICK, WHOLE, WORKLOADS, Setting
-from runtime.bundle import Bundle
+from bench.processes.machine import describe_machine, load_average, versions, versions_elsewhere
+from bench.processes.measure import PeerError
+from bench.record.headlines import fastest, headlines
+from bench.record.report import MEASURED, SKIPPED, LoadGenRun, Manner, Report, write_json
+from bench.workloads.cold_start import cold_start_case, measure_cold_starts
+from bench.workloads.contestants import PARTS, choose, engines, peers
+from bench.workloads.inputs import read_texts, sample
+from bench.workloads.memory import measure_memory, memory_case
+from bench.workloads.model import Model, prepare
+from bench.workloads.table import QUICK, WHOLE, WORKLOADS, Setting
+from runtime.bundle.folder import Bundle
 from runtime.errors import CxrEngineError
-from runtime.termination import Terminated, terminable
+from runtime.process.termination import Terminated, terminable
 
 __all__ = ["Request", "measure"]
 
@@ -45,7 +45,7 @@ class Request:
     """What is to be measured.
 
     Attributes:
-        checkpoint: see `bench.model.prepare`; so are `bundle`, `family`, `precisions` and `seed`.
+        checkpoint: see `bench.workloads.model.prepare`; so are `bundle`, `family`, `precisions` and `seed`.
         workloads: names; empty takes all that the bundle has the parts for.
         peers: names of contestants; empty takes all.
         threads: of each.

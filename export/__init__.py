@@ -1,6 +1,6 @@
 """Export CXR-BERT and BioViL checkpoints to checked bundles of ONNX files: `python -m export`."""
 
-from runtime.privacy import keep_private
+from runtime.process.privacy import keep_private
 
 # Before anything here imports torch, transformers, NNCF or the hub's client, and for the processes that are started.
 keep_private()

@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from export.families import FAMILIES
-from runtime.arguments import add_force
-from runtime.command_line import run_command_line
-from runtime.console import print_json, print_result
+from runtime.commands.arguments import add_force
+from runtime.commands.command_line import run_command_line
+from runtime.commands.parsing import CommandParser
+from runtime.engines.providers import PROVIDERS
 from runtime.errors import MissingExtraError
-from runtime.parsing import CommandParser
-from runtime.providers import PROVIDERS
+from runtime.process.console import print_json, print_result
 
-# export.lower.PRECISIONS, which needs torch to import; a test compares them.
+# export.precision.lower.PRECISIONS, which needs torch to import; a test compares them.
 _PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int8-dynamic")
-# Those beside the export itself, with what they do.
-_COMMANDS = {"verify": "Verifying", "tensorrt": "Building engines"}
+# Those beside the export itself: module and what it does.
+_COMMANDS = {
+    "verify": ("export.proof.verify", "Verifying"),
+    "tensorrt": ("export.tensorrt", "Building engines"),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,7 +49,7 @@ def _export(arguments: list[str]) -> None:
     started = time.monotonic()
     try:
         from export.build import CalibrationSources, export_bundle
-        from export.lower import Lowering
+        from export.precision.lower import Lowering
     except ImportError as error:
         raise MissingExtraError("Exporting", error.name or str(error), "export") from error
     manifest = export_bundle(
@@ -153,11 +156,12 @@ def _check_lowering(parser: argparse.ArgumentParser, options: argparse.Namespace
 
 
 def _run(command: str, *arguments: str) -> int:
-    """Run another command, the module of this package with that name, and return its exit status."""
+    """Run another command and return its exit status."""
+    name, doing = _COMMANDS[command]
     try:
-        module = importlib.import_module(f"export.{command}")
+        module = importlib.import_module(name)
     except ImportError as error:
-        raise MissingExtraError(_COMMANDS[command], error.name or str(error), "export") from error
+        raise MissingExtraError(doing, error.name or str(error), "export") from error
     status: int = module.main(list(arguments))
     return status
 

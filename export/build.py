@@ -13,7 +13,17 @@ from pathlib import Path
 
 import torch
 
-from export.calibration import (
+from export.checkpoints import Checkpoint, open_checkpoint
+from export.checkpoints.tokenizer import write_tokenizer
+from export.families import Family, ImageModel
+from export.parts.image import export_image
+from export.parts.text import export_text
+from export.precision.lower import Lowering
+from export.progress import Steps
+from export.proof.input_parity import pixel_parity, token_parity
+from export.proof.parity import Progress, check_gates
+from export.reference.models import load_models
+from export.samples.calibration import (
     IMAGE_HELD_OUT,
     IMAGE_ITEMS,
     TEXT_HELD_OUT,
@@ -22,28 +32,18 @@ from export.calibration import (
     image_data,
     text_data,
 )
-from export.checkpoints import Checkpoint, open_checkpoint
-from export.families import Family, ImageModel
-from export.image_part import export_image
-from export.input_parity import pixel_parity, token_parity
-from export.lower import Lowering
-from export.models import load_models
-from export.parity import Progress, check_gates
-from export.progress import Steps
 from export.staging import staged
-from export.text_part import export_text
-from export.tokenizer import write_tokenizer
-from runtime.bundle import sha256_file
-from runtime.destinations import check_folder_destination, files_below
-from runtime.manifest import (
+from runtime.bundle.folder import sha256_file
+from runtime.bundle.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
     FileEntry,
     Manifest,
     ParityRecord,
 )
-from runtime.providers import PROVIDERS, Provider, choose_provider
-from runtime.tokenization import Tokenizer
+from runtime.engines.providers import PROVIDERS, Provider, choose_provider
+from runtime.files.destinations import check_folder_destination, files_below
+from runtime.text.tokenization import Tokenizer
 
 __all__ = ["CalibrationSources", "export_bundle"]
 

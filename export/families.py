@@ -54,7 +54,7 @@ class TextModel:
 
     @property
     def embedding(self) -> str:
-        """What an embedding is made of, in words; see `runtime.manifest.TextPart`."""
+        """What an embedding is made of, in words; see `runtime.bundle.manifest.TextPart`."""
         if self.pooling == "mean":
             return "mean of all tokens"
         return "projected [CLS]" if self.projection else "[CLS]"

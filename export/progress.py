@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from runtime.console import note_stream
+from runtime.process.console import note_stream
 
 __all__ = ["Steps"]
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from export.errors import DestinationError
-from runtime.manifest import MANIFEST_NAME
-from runtime.whole_file import put_folder
+from runtime.bundle.manifest import MANIFEST_NAME
+from runtime.files.whole_file import put_folder
 
 __all__ = ["staged"]
 

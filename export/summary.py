@@ -8,8 +8,8 @@ from typing import TextIO
 from rich.console import Console
 from rich.table import Table
 
-from runtime.console import report_stream
-from runtime.manifest import Artifact, Manifest, ParityRecord
+from runtime.bundle.manifest import Artifact, Manifest, ParityRecord
+from runtime.process.console import report_stream
 
 __all__ = ["print_summary", "report_console"]
 

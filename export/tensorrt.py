@@ -21,17 +21,17 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from runtime.bundle import Bundle, open_bundle
-from runtime.cache import CACHE_VARIABLE, cache_folder
-from runtime.console import print_json, print_note, report_written
-from runtime.cores import default_threads
+from runtime.bundle.folder import Bundle, open_bundle
+from runtime.choice.precision import choose_precision
+from runtime.commands.parsing import CommandParser
+from runtime.engines.cores import default_threads
+from runtime.engines.gpu import Shapes
+from runtime.engines.providers import PROVIDERS, unavailable_reason
+from runtime.engines.session import SessionOptions
+from runtime.engines.tensorrt_session import model_folder, save_shapes
 from runtime.errors import InputError, ProviderError
-from runtime.gpu import Shapes
-from runtime.parsing import CommandParser
-from runtime.precision import choose_precision
-from runtime.providers import PROVIDERS, unavailable_reason
-from runtime.session import SessionOptions
-from runtime.tensorrt_session import model_folder, save_shapes
+from runtime.process.cache import CACHE_VARIABLE, cache_folder
+from runtime.process.console import print_json, print_note, report_written
 
 __all__ = ["Built", "build_engines", "main", "plan_shapes"]
 

@@ -22,15 +22,15 @@ from typing import TYPE_CHECKING, Any
 from runtime.engine import Engine
 from runtime.errors import BundleError, CxrEngineError, Fault, InputError, MissingExtraError, ProviderError
 from runtime.loading import load
-from runtime.text import TextEncoder
+from runtime.text.encoder import TextEncoder
 
 if TYPE_CHECKING:
-    from runtime.fill_mask import Filled
-    from runtime.grounding import Box, Grounding, GroundingScores, score_grounding
-    from runtime.image import ImageEncoder
-    from runtime.index import Found, Index, open_index
-    from runtime.masked_accuracy import MaskedAccuracy
-    from runtime.retrieval import build_index
+    from runtime.image.encoder import ImageEncoder
+    from runtime.retrieval.build import build_index
+    from runtime.retrieval.index import Found, Index, open_index
+    from runtime.tasks.grounding import Box, Grounding, GroundingScores, score_grounding
+    from runtime.text.fill_mask import Filled
+    from runtime.text.masked_accuracy import MaskedAccuracy
 
 __version__ = "0.1.0"
 
@@ -61,17 +61,17 @@ __all__ = [
 
 # Texts need no Pillow, which takes longer to import than a text to embed; few need the tasks.
 _IMPORTED_LATER = {
-    "Box": "runtime.grounding",
-    "Filled": "runtime.fill_mask",
-    "Found": "runtime.index",
-    "Grounding": "runtime.grounding",
-    "GroundingScores": "runtime.grounding",
-    "ImageEncoder": "runtime.image",
-    "Index": "runtime.index",
-    "MaskedAccuracy": "runtime.masked_accuracy",
-    "build_index": "runtime.retrieval",
-    "open_index": "runtime.index",
-    "score_grounding": "runtime.grounding",
+    "Box": "runtime.tasks.grounding",
+    "Filled": "runtime.text.fill_mask",
+    "Found": "runtime.retrieval.index",
+    "Grounding": "runtime.tasks.grounding",
+    "GroundingScores": "runtime.tasks.grounding",
+    "ImageEncoder": "runtime.image.encoder",
+    "Index": "runtime.retrieval.index",
+    "MaskedAccuracy": "runtime.text.masked_accuracy",
+    "build_index": "runtime.retrieval.build",
+    "open_index": "runtime.retrieval.index",
+    "score_grounding": "runtime.tasks.grounding",
 }
 
 

@@ -6,10 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from runtime.arguments import RESEARCH_ONLY
-from runtime.command_line import run_command_line
 from runtime.commands import COMMANDS
-from runtime.parsing import CommandParser
+from runtime.commands.arguments import RESEARCH_ONLY
+from runtime.commands.command_line import run_command_line
+from runtime.commands.parsing import CommandParser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.bundle import Bundle
+from runtime.bundle.folder import Bundle
+from runtime.bundle.manifest import FidelityRecord, Manifest
+from runtime.choice.precision import Choice
+from runtime.engines.session import Reduced
 from runtime.errors import BundleError, InputError
-from runtime.manifest import FidelityRecord, Manifest
-from runtime.precision import Choice
-from runtime.session import Reduced
-from runtime.text import TextEncoder
+from runtime.text.encoder import TextEncoder
 
 # A first text is embedded sooner without Pillow and without the tasks; each is imported when it is asked for.
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from runtime.given_images import ImageLike
-    from runtime.grounding import Grounding
-    from runtime.image import ImageEncoder
-    from runtime.prompts import Prompts
-    from runtime.zero_shot import ZeroShotClassifier
+    from runtime.image.encoder import ImageEncoder
+    from runtime.image.given_images import ImageLike
+    from runtime.tasks.grounding import Grounding
+    from runtime.tasks.prompts import Prompts
+    from runtime.tasks.zero_shot import ZeroShotClassifier
 
 __all__ = ["Engine"]
 
@@ -109,7 +109,7 @@ class Engine:
             InputError: the image or a text cannot be used, or several images came.
             BundleError: the bundle lacks a part.
         """
-        from runtime.joint import average_prompts
+        from runtime.tasks.joint import average_prompts
 
         text_embed = average_prompts(self.text.encode(texts, normalize=False))
         image_embed = self.image.encode(_single(image))[0]
@@ -137,7 +137,7 @@ class Engine:
         Args:
             images: one or many, see `ImageEncoder.encode`.
             prompts: {label: (positive prompts, negative prompts)}, or the name of a built-in set: "pneumonia" or
-                "chexpert", see `runtime.prompt_sets`.
+                "chexpert", see `runtime.tasks.prompt_sets`.
             rule: how the prompts of a side become one embedding: "biovil" averages them unnormalized and normalizes
                 (hi-ml-multimodal), "chexzero" normalizes each, averages, normalizes again. They are the same for one
                 prompt a side.
@@ -151,7 +151,7 @@ class Engine:
             InputError: images, prompts or rule cannot be used; labels and images are named.
             BundleError: the bundle lacks a part.
         """
-        from runtime.zero_shot import classify
+        from runtime.tasks.zero_shot import classify
 
         return classify(self.zero_shot_classifier(prompts, rule), self.image, images)
 
@@ -169,7 +169,7 @@ class Engine:
             InputError: prompts or rule cannot be used.
             BundleError: the bundle lacks the text part.
         """
-        from runtime.zero_shot import build_classifier, resolve
+        from runtime.tasks.zero_shot import build_classifier, resolve
 
         if self._classifier is None:
             self._classifier = lru_cache(_CLASSIFIERS)(build_classifier)
@@ -226,7 +226,7 @@ class Engine:
             InputError: the image or a phrase cannot be used, several images or no phrases came.
             BundleError: the bundle lacks a part.
         """
-        from runtime.joint import ground_phrases
+        from runtime.tasks.joint import ground_phrases
 
         return ground_phrases(self.text, self.image, _single(image)[0], phrases)
 
@@ -240,7 +240,7 @@ def _shown(choice: Choice) -> str:
 
 
 def _single(image: ImageLike) -> list[ImageLike]:
-    from runtime.given_images import as_image_list
+    from runtime.image.given_images import as_image_list
 
     listed = as_image_list(image)
     if len(listed) != 1:

@@ -6,17 +6,17 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
-from runtime.bundle import open_bundle
-from runtime.checks import flag, items_of, shown
-from runtime.cores import check_threads
-from runtime.decision import Plan, decide
-from runtime.dicom_options import DicomOptions
+from runtime.bundle.folder import open_bundle
+from runtime.choice.decision import Plan, decide
+from runtime.choice.opening import default_streams
+from runtime.choice.precision import MIN_FIDELITY, check_min_fidelity
+from runtime.choice.settings import EngineSettings, PartSettings, open_engine
+from runtime.choice.tuned import read_tuning
 from runtime.engine import Engine
+from runtime.engines.cores import check_threads
 from runtime.errors import BundleError, CxrEngineError, InputError, ProviderError
-from runtime.opening import default_streams
-from runtime.precision import MIN_FIDELITY, check_min_fidelity
-from runtime.settings import EngineSettings, PartSettings, open_engine
-from runtime.tuned import read_tuning
+from runtime.image.dicom_options import DicomOptions
+from runtime.process.checks import flag, items_of, shown
 
 __all__ = ["load"]
 

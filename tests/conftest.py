@@ -64,7 +64,7 @@ def tiny_family(name: str = "biovil"):
 
 
 def tiny_config() -> dict[str, object]:
-    from export.random_checkpoint import CXR_BERT_CONFIG
+    from export.checkpoints.random_checkpoint import CXR_BERT_CONFIG
 
     return {
         **CXR_BERT_CONFIG,
@@ -78,7 +78,7 @@ def tiny_config() -> dict[str, object]:
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from export.random_checkpoint import write_random_checkpoint
+    from export.checkpoints.random_checkpoint import write_random_checkpoint
 
     return write_random_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint", tiny_family(), 7, tiny_config())
 
@@ -101,8 +101,8 @@ def tiny_copy(tiny: System, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def full(tmp_path_factory: pytest.TempPathFactory) -> System:
     """BERT-base and ResNet-50 at 480 × 480, exported by the command line, with the real vocabulary if it is there."""
+    from export.checkpoints.random_checkpoint import write_random_checkpoint
     from export.families import FAMILIES
-    from export.random_checkpoint import write_random_checkpoint
 
     folder = tmp_path_factory.mktemp("full")
     checkpoint = write_random_checkpoint(folder / "checkpoint", FAMILIES["biovil"], 11)

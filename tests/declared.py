@@ -13,7 +13,7 @@ from contextlib import redirect_stderr
 from io import StringIO
 from typing import Any
 
-from runtime.parsing import CommandParser
+from runtime.commands.parsing import CommandParser
 
 _KINDS = {"_StoreAction": "store", "_StoreTrueAction": "store_true", "_AppendAction": "append"}
 

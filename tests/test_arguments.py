@@ -19,8 +19,9 @@ import pytest
 import bench.__main__ as bench_cli
 import export.__main__ as export_cli
 import runtime.__main__ as runtime_cli
-from export import demo, tensorrt, verify
-from runtime.parsing import CommandParser
+from export import demo, tensorrt
+from export.proof import verify
+from runtime.commands.parsing import CommandParser
 from tests.conftest import ROOT, run_module
 from tests.declared import built, declared, outcome
 

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 import runtime
-from export.phantom import chest_phantom
-from runtime.bundle import PACKED
-from runtime.packing import plan_packed
-from runtime.providers import PROVIDERS
+from export.samples.phantom import chest_phantom
+from runtime.bundle.folder import PACKED
+from runtime.engines.providers import PROVIDERS
+from runtime.text.packing import plan_packed
 from tests.conftest import System
 
 TOLERANCE = 1e-5
@@ -115,7 +115,7 @@ def test_real_radiographs(full: System, reference, shared_data: Path) -> None:
     images = reference.image_inference_engine
     checked = 0
     for file in sorted((shared_data / "images").iterdir()):
-        if "nometa" in file.name:  # the reference cannot read it; see tests/runtime/test_decoders.py
+        if "nometa" in file.name:  # the reference cannot read it; see tests/runtime/image/test_decoders.py
             continue
         assert_same(engine.image.encode(file)[0], images.get_projected_global_embedding(file).numpy())
         assert_same(engine.image.encode_patches(file)[0], images.get_projected_patch_embeddings(file)[0].numpy())

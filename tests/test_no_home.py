@@ -28,7 +28,7 @@ _LIBRARY = """
 import sys, runtime
 from pathlib import Path
 from PIL import Image
-from runtime.overlay import draw_overlay
+from runtime.tasks.overlay import draw_overlay
 bundle, film, providers = sys.argv[1:]
 for provider in providers.split(","):
     engine = runtime.load(bundle, provider=provider)
@@ -39,7 +39,7 @@ print("done")
 
 
 def installed() -> list[str]:
-    from runtime.providers import PROVIDERS as KNOWN
+    from runtime.engines.providers import PROVIDERS as KNOWN
 
     return [name for name in PROVIDERS if KNOWN[name].missing() is None]
 
@@ -104,8 +104,8 @@ def test_a_home_that_cannot_be_used(stranger: Machine, tiny: System, home: str) 
 def test_what_exports_is_imported_without_a_home(stranger: Machine) -> None:
     """torch asks for the user's name, the hub's client for the home folder."""
     code = """
-import os, export.build, export.int8_image, huggingface_hub.constants as hub
-export.int8_image._import_nncf()
+import os, export.build, export.precision.int8_image, huggingface_hub.constants as hub
+export.precision.int8_image._import_nncf()
 print(hub.HF_HOME, os.environ["TMPDIR"])
 """
     done = run(stranger, None, "-c", code)

@@ -30,8 +30,8 @@ _EXPORT = """
 import sys
 from pathlib import Path
 from export.build import CalibrationSources, export_bundle
-from export.lower import Lowering
-from export.verify import main
+from export.precision.lower import Lowering
+from export.proof.verify import main
 from tests.conftest import tiny_family
 checkpoint, out = sys.argv[1], Path(sys.argv[2])
 export_bundle(tiny_family("cxr-bert-specialized"), checkpoint, out / "text")

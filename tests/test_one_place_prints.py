@@ -1,4 +1,4 @@
-"""Nothing but `runtime.console` touches the standard streams."""
+"""Nothing but `runtime.process.console` touches the standard streams."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 
 from tests.conftest import ROOT
 
-PLACE = "runtime/console.py"
+PLACE = "runtime/process/console.py"
 # A worker's own protocol: lines of JSON in, lines of JSON out, on descriptors that it keeps for itself.
-PROTOCOLS = {"bench/worker.py": ["sys.stdin"]}
+PROTOCOLS = {"bench/measuring/worker.py": ["sys.stdin"]}
 _STREAMS = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
 
 

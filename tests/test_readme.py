@@ -13,10 +13,10 @@ from PIL import Image
 
 import bench.__main__ as bench_cli
 import export.__main__ as export_cli
+import export.proof.verify as export_verify
 import export.tensorrt as export_tensorrt
-import export.verify as export_verify
 import runtime
-from export.phantom import chest_phantom
+from export.samples.phantom import chest_phantom
 from tests.conftest import ROOT, System
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from export.phantom import chest_phantom
+from export.samples.phantom import chest_phantom
 from tests.bench.a_report import a_report
 from tests.conftest import ROOT, System
 
@@ -56,7 +56,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from bench.record import write_json
+    from bench.record.report import write_json
 
     file = tmp_path_factory.mktemp("report") / "report.json"
     write_json(a_report(), file)
@@ -241,8 +241,8 @@ def test_json_is_alone_on_standard_output_whatever_libraries_print(close: Sequen
     """A library that prints from Python, from C and from a process of its own, before and while a result is printed."""
     code = """
 import ctypes, subprocess, sys, warnings
-from runtime.command_line import run_command_line
-from runtime.console import print_json, print_note
+from runtime.commands.command_line import run_command_line
+from runtime.process.console import print_json, print_note
 def run():
     print("banner of a library")
     sys.stdout.flush()
@@ -313,7 +313,7 @@ def test_streams_that_are_none(monkeypatch: pytest.MonkeyPatch, tiny: System, fi
 
 def test_unexpected_errors_still_show_their_traceback(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
-    script.write_text("from runtime.command_line import run_command_line\nrun_command_line(lambda: 1 / 0)\n")
+    script.write_text("from runtime.commands.command_line import run_command_line\nrun_command_line(lambda: 1 / 0)\n")
     done = run_script(script, ())
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == b"ZeroDivisionError: division by zero"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import gates
-from bench.record import Fidelity
+from bench.record import gates
+from bench.record.report import Fidelity
 
 __all__ = ["Verdict", "judge"]
 
@@ -29,7 +29,7 @@ class Verdict:
 def judge(
     unit: str, found: NDArray[np.float32], expected: NDArray[np.float32], precision: str, *, random_weights: bool
 ) -> Verdict:
-    """Compare embeddings, row by row, by the gates of `bench.gates`.
+    """Compare embeddings, row by row, by the gates of `bench.record.gates`.
 
     Args:
         unit: "texts" or "images".

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.loadgen.systems import Encode
 from bench.loadgen.under_test import SystemUnderTest
-from bench.measure import PeerError
+from bench.processes.measure import PeerError
 
 __all__ = ["drive"]
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.measure import PeerError
-from runtime.destinations import check_folder_destination, files_below
+from bench.processes.measure import PeerError
 from runtime.errors import InputError
+from runtime.files.destinations import check_folder_destination, files_below
 
 __all__ = ["Detail", "check_logs", "read_answers", "read_detail", "read_latencies"]
 

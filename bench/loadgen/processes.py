@@ -17,9 +17,9 @@ from typing import IO, Any
 from bench.loadgen.scenarios import ACCURACY, MODES, PERFORMANCE, SCENARIOS
 from bench.loadgen.spec import Spec
 from bench.loadgen.systems import SYSTEMS
-from bench.measure import PeerError
-from bench.record import Contestant, Fidelity, LoadGenRun
-from runtime.bundle import open_bundle
+from bench.processes.measure import PeerError
+from bench.record.report import Contestant, Fidelity, LoadGenRun
+from runtime.bundle.folder import open_bundle
 
 __all__ = ["HANG_SECONDS", "check_installed", "loadgen_runs", "run_loadgen", "short_runs"]
 

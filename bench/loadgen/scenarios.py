@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from bench.measure import PeerError
+from bench.processes.measure import PeerError
 
 __all__ = [
     "ACCURACY",

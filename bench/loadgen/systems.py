@@ -59,14 +59,14 @@ class System:
 
 
 def _texts(engine: Engine, count: int, seed: int) -> list[str]:
-    from bench.corpus import report_texts
+    from bench.workloads.corpus import report_texts
 
     return report_texts(count, seed, engine.text.tokenizer)
 
 
 def _images(engine: Engine, count: int, seed: int) -> list[NDArray[np.uint8]]:
     """uint8 (1024, 1024) each: parts of a few phantoms, enlarged, with noise."""
-    from export.phantom import chest_phantom
+    from export.samples.phantom import chest_phantom
 
     rng = np.random.default_rng(seed)
     phantoms = [chest_phantom(_PHANTOM_SIDE, _PHANTOM_SIDE, seed + number) for number in range(_PHANTOMS)]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bench.loadgen.systems import Encode
-from bench.measure import PeerError
+from bench.processes.measure import PeerError
 
 __all__ = ["SystemUnderTest"]
 

@@ -20,10 +20,10 @@ from bench.loadgen.bout import Bout
 from bench.loadgen.scenarios import Asked
 from bench.loadgen.spec import Spec
 from bench.loadgen.systems import SYSTEMS
-from bench.measure import PeerError
-from bench.record import LoadGenRun
-from runtime.console import print_note
+from bench.processes.measure import PeerError
+from bench.record.report import LoadGenRun
 from runtime.errors import CxrEngineError
+from runtime.process.console import print_note
 
 __all__ = ["bout", "main", "runs"]
 

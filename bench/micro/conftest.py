@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bench.corpus import report_texts
-from export.random_checkpoint import CXR_BERT_CONFIG, random_vocabulary
-from export.tokenizer import write_tokenizer
-from runtime.tokenization import Tokenizer
+from bench.workloads.corpus import report_texts
+from export.checkpoints.random_checkpoint import CXR_BERT_CONFIG, random_vocabulary
+from export.checkpoints.tokenizer import write_tokenizer
+from runtime.text.tokenization import Tokenizer
 
 # A radiograph's height and width.
 SHAPE = (2500, 2048)

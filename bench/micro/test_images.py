@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from runtime.images import load_pixels
-from runtime.pixels import remap_to_uint8, resize_and_crop
+from runtime.image.images import load_pixels
+from runtime.image.pixels import remap_to_uint8, resize_and_crop
 
 _RESIZE, _CROP = 512, 480
 

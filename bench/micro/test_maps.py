@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from runtime.joint import gaussian_smooth, map_to_image
+from runtime.tasks.joint import gaussian_smooth, map_to_image
 
 _SIZE = (2048, 2500)  # width, height
 _RESIZE, _CROP = 512, 480
@@ -62,7 +62,7 @@ def _numpy(vectors: NDArray[np.float32], queries: NDArray[np.float32], top_k: in
 
 
 def _faiss(vectors: NDArray[np.float32], queries: NDArray[np.float32], top_k: int) -> tuple[Any, Any]:
-    from runtime.nearest import search_exact
+    from runtime.retrieval.nearest import search_exact
 
     return search_exact(vectors, queries, top_k)
 

@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from runtime.engine import Engine
-from runtime.prompt_sets import prompt_set
-from runtime.tokenization import Tokenizer
-from runtime.zero_shot import ZeroShotClassifier, build_classifier, resolve
+from runtime.tasks.prompt_sets import prompt_set
+from runtime.tasks.zero_shot import ZeroShotClassifier, build_classifier, resolve
+from runtime.text.tokenization import Tokenizer
 
 
 class _TextEncoder:

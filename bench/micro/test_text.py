@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.batching import pad_batch, plan_batches
-from runtime.packing import PackedBatch, pack_batch, plan_packed
-from runtime.tokenization import Tokenizer
+from runtime.text.batching import pad_batch, plan_batches
+from runtime.text.packing import PackedBatch, pack_batch, plan_packed
+from runtime.text.tokenization import Tokenizer
 
 _BUDGET = 2048
 _LONGEST = 512

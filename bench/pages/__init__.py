@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.measure import PeerError
 from bench.pages.content import content
 from bench.pages.headline_table import headline_table
 from bench.pages.html import html
 from bench.pages.markdown import markdown, markdown_table
 from bench.pages.plots import PLOTS, draw_plots
 from bench.pages.theme import svg_file
-from bench.record import Report
-from runtime.replaceable import wrote
-from runtime.whole_file import whole_file
+from bench.processes.measure import PeerError
+from bench.record.report import Report
+from runtime.files.replaceable import wrote
+from runtime.files.whole_file import whole_file
 
 __all__ = ["headline_table", "markdown_table", "page_files", "write_pages"]
 
@@ -33,7 +33,7 @@ def write_pages(report: Report, folder: Path, replace: bool = True) -> list[Path
     Args:
         report: what was measured.
         folder: is made if it is missing. Files of an earlier report are replaced, its plots deleted.
-        replace: files of others are replaced as well; see `runtime.whole_file.whole_files`.
+        replace: files of others are replaced as well; see `runtime.files.whole_file.whole_files`.
 
     Returns:
         What was written, the page first.

@@ -6,15 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from bench.contestant import GPU
-from bench.headlines import QUESTIONS
 from bench.pages.case_table import case_table
 from bench.pages.formats import plain
 from bench.pages.headline_table import headline_table
 from bench.pages.other_tables import contestants_table, fact_tables, loadgen_table, manners_table
 from bench.pages.plots import Plotted
 from bench.pages.table import Table
-from bench.record import Report
+from bench.record.contestant import GPU
+from bench.record.headlines import QUESTIONS
+from bench.record.report import Report
 
 __all__ = ["Content", "content"]
 

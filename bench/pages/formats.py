@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from bench.statistics import Interval
+from bench.record.statistics import Interval
 
 __all__ = [
     "NOTHING",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.pages.content import Content
 from bench.pages.theme import variables
-from runtime.replaceable import HTML_META
+from runtime.files.replaceable import HTML_META
 
 __all__ = ["html"]
 

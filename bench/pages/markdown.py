@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from bench.pages.content import Content
 from bench.pages.formats import NOTHING, shortened
 from bench.pages.table import Cell, Line, Table
-from runtime.replaceable import COMMENT
+from runtime.files.replaceable import COMMENT
 
 __all__ = ["markdown", "markdown_table"]
 

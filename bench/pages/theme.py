@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from runtime.privacy import import_private
-from runtime.replaceable import COMMENT
+from runtime.files.replaceable import COMMENT
+from runtime.process.privacy import import_private
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

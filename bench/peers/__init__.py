@@ -1,4 +1,4 @@
-"""Everything that runs a workload, by the name of its contestant and by system: what `bench.worker` opens."""
+"""Everything that runs a workload, by the name of its contestant and by system: what `bench.measuring.worker` opens."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bench.peers.contract import TOP, Case, Prepare, Spec, masks_answer
-from bench.settled import settled
+from bench.peers.settled import settled
 
 __all__ = ["ENGINE"]
 

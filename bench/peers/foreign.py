@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.measure import PeerError
-from bench.openers import fastembed_model, openvino_options
 from bench.peers.contract import STRIPPED, TOP, Case, Open, Prepare, Run, Spec, in_batches, masks_answer, sorted_batches
+from bench.peers.openers import fastembed_model, openvino_options
 from bench.peers.optimum_export import HEAD
+from bench.processes.measure import PeerError
 
 __all__ = ["FOREIGN"]
 
@@ -164,7 +164,7 @@ def _folder(spec: Spec) -> Path:
 
 def _graph(spec: Spec, provider: str, precision: str) -> str:
     """The embedding graph's file in the text folder."""
-    from runtime.bundle import open_bundle
+    from runtime.bundle.folder import open_bundle
 
     file = open_bundle(spec["bundle"]).artifact("text", precision, provider=provider).file
     return file.removeprefix("text/")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.peers.contract import TOP, Prepare, Spec, masks_answer
-from bench.settled import settled
+from bench.peers.settled import settled
 
 __all__ = ["open_every_token"]
 
@@ -29,12 +29,12 @@ class _EveryToken:
 
 def open_every_token(spec: Spec) -> Prepare:
     """The same graph on the same engine, asked for the words at every token; all else as in this engine."""
-    from runtime.bundle import FILL_MASK, open_bundle
-    from runtime.fill_mask import MaskFiller
-    from runtime.providers import PROVIDERS
-    from runtime.session import SessionOptions
-    from runtime.sessions import Sessions
-    from runtime.tokenization import Tokenizer
+    from runtime.bundle.folder import FILL_MASK, open_bundle
+    from runtime.engines.providers import PROVIDERS
+    from runtime.engines.session import SessionOptions
+    from runtime.engines.sessions import Sessions
+    from runtime.text.fill_mask import MaskFiller
+    from runtime.text.tokenization import Tokenizer
 
     bundle, provider = open_bundle(spec["bundle"]), PROVIDERS[spec["provider"]]
     source = "fp32" if spec["precision"] in provider.from_fp32 else spec["precision"]

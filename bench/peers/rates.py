@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.contestant import ON_GPU
 from bench.peers.contract import Case, Prepare, Run, Spec
+from bench.record.contestant import ON_GPU
 
 __all__ = ["GPU_RATES", "RATES", "RATE_OPERATIONS", "open_rate"]
 

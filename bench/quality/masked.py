@@ -1,4 +1,4 @@
-"""How often the masked-language head finds a masked token of whole texts; see `runtime.masked_accuracy`.
+"""How often the masked-language head finds a masked token of whole texts; see `runtime.text.masked_accuracy`.
 
 Boecking et al. (ECCV 2022, table 2) report this figure for their masked-language task on the reports of MIMIC-CXR.
 """
@@ -11,10 +11,10 @@ from typing import Any
 
 from bench.quality.encoders import PYTORCH, add_encoder_options, engine_name, load_text_engine
 from bench.quality.torch_text import torch_masked_accuracy
-from runtime.console import print_json, print_result
-from runtime.cores import default_threads
+from runtime.archive.items import collect_items
+from runtime.engines.cores import default_threads
 from runtime.errors import Fault, InputError
-from runtime.items import collect_items
+from runtime.process.console import print_json, print_result
 
 __all__ = ["NAME", "SUMMARY", "add_options", "run"]
 

@@ -2,7 +2,7 @@
 
 Sources: Boecking et al. (ECCV 2022) for the data set, the contrast-to-noise ratio and the mean IoU; Bannur et al. (CVPR
 2023) for the signed ratio. The papers' average is the mean of the eight findings' means; that over all phrases is given
-beside it, since the findings differ in number. The metrics themselves are `runtime.grounding`'s.
+beside it, since the findings differ in number. The metrics themselves are `runtime.tasks.grounding`'s.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from bench.quality.ms_cxr_annotations import AnnotatedImage, Annotations, read_a
 from bench.quality.ms_cxr_files import find_images
 from bench.quality.ms_cxr_scores import Averages, Evaluation, Maps, average, average_classes, by_class, evaluate
 from bench.quality.ms_cxr_torch import torch_maps
-from runtime.arguments import load_engine, positive
-from runtime.console import print_json, print_note, print_result
-from runtime.cores import default_threads
+from runtime.commands.arguments import load_engine, positive
 from runtime.engine import Engine
+from runtime.engines.cores import default_threads
 from runtime.errors import InputError
-from runtime.grounding import THRESHOLDS
-from runtime.progress import Progress
+from runtime.process.console import print_json, print_note, print_result
+from runtime.process.progress import Progress
+from runtime.tasks.grounding import THRESHOLDS
 
 __all__ = ["NAME", "SUMMARY", "add_options", "print_report", "run"]
 

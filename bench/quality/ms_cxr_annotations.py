@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import Fault, InputError
-from runtime.grounding import Box
-from runtime.json_text import read_json
-from runtime.tables import TABLES, Unusable, parse_number, read_rows
-from runtime.text_files import text_fault
+from runtime.files.json_text import read_json
+from runtime.files.tables import TABLES, Unusable, parse_number, read_rows
+from runtime.files.text_files import text_fault
+from runtime.tasks.grounding import Box
 
 __all__ = ["AnnotatedImage", "Annotations", "Phrase", "read_annotations"]
 

@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 
 from bench.quality.ms_cxr_annotations import AnnotatedImage
 from runtime.errors import InputError
-from runtime.folders import search_folder
-from runtime.images import look_at
+from runtime.files.folders import search_folder
+from runtime.image.images import look_at
 
 __all__ = ["find_images"]
 

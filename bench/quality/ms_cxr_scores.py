@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bench.quality.ms_cxr_annotations import AnnotatedImage
 from runtime.errors import InputError
-from runtime.grounding import THRESHOLDS, GroundingScores, score_grounding
+from runtime.tasks.grounding import THRESHOLDS, GroundingScores, score_grounding
 
 __all__ = ["Averages", "Evaluation", "Maps", "ScoredPhrase", "average", "average_classes", "by_class", "evaluate"]
 

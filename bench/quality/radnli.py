@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from bench.quality.encoders import Encode, add_encoder_options, load_text_engine, text_encoders
 from bench.quality.text_tables import Sentences, read_sentences, settle
-from runtime.console import print_json, print_result
 from runtime.engine import Engine
 from runtime.errors import InputError
-from runtime.metrics import accuracy, roc_auc
-from runtime.similarity import pairwise_similarity
+from runtime.process.console import print_json, print_result
+from runtime.tasks.metrics import accuracy, roc_auc
+from runtime.text.similarity import pairwise_similarity
 
 __all__ = ["NAME", "SUMMARY", "add_options", "best_threshold", "run"]
 

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from bench.quality.encoders import PYTORCH, add_encoder_options, text_encoders
 from bench.quality.text_tables import Sentences, read_sentences, settle
 from bench.quality.torch_image import torch_images
-from runtime.arguments import load_engine
-from runtime.console import print_json, print_result
-from runtime.cores import default_threads
+from runtime.commands.arguments import load_engine
 from runtime.engine import Engine
+from runtime.engines.cores import default_threads
 from runtime.errors import Fault
-from runtime.images import look_at
-from runtime.recall import RECALL_AT, partner_ranks, recall_of
+from runtime.image.images import look_at
+from runtime.process.console import print_json, print_result
+from runtime.retrieval.recall import RECALL_AT, partner_ranks, recall_of
 
 __all__ = ["NAME", "SUMMARY", "add_options", "run"]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime.console import print_note
 from runtime.errors import Fault, InputError
-from runtime.tables import TABLES, Unusable, read_rows
-from runtime.tokenization import Tokenizer
+from runtime.files.tables import TABLES, Unusable, read_rows
+from runtime.process.console import print_note
+from runtime.text.tokenization import Tokenizer
 
 __all__ = ["Sentences", "read_sentences", "settle"]
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.families import FAMILIES, Family
-from runtime.bundle import sha256_file
+from runtime.bundle.folder import sha256_file
 from runtime.engine import Engine
 from runtime.errors import InputError
 
@@ -45,7 +45,7 @@ def torch_images(engine: Engine, checkpoint: Path, threads: int) -> Callable[[Se
 
 
 def load_image_network(engine: Engine, checkpoint: Path) -> Any:
-    """`export.models.BioViLImageModel` with a checkpoint's weights, as deep as they are, in evaluation mode.
+    """`export.reference.models.BioViLImageModel` with a checkpoint's weights, as deep as they are, in evaluation mode.
 
     Raises:
         InputError: see `check_weights`.
@@ -53,7 +53,7 @@ def load_image_network(engine: Engine, checkpoint: Path) -> Any:
     """
     from export.checkpoints import ExpectedTensors, fit_tensors, read_tensors
     from export.errors import CheckpointError
-    from export.models import BioViLImageModel
+    from export.reference.models import BioViLImageModel
 
     image = family_of(engine).image
     assert image is not None, "an engine with an image part"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bench.quality.torch_image import check_weights, family_of
 from runtime.engine import Engine
-from runtime.masked_accuracy import choose_masks
+from runtime.text.masked_accuracy import choose_masks
 
 __all__ = ["torch_masked_accuracy", "torch_texts"]
 
@@ -97,7 +97,7 @@ def _load(engine: Engine, checkpoint: Path, threads: int) -> Any:
     from transformers.utils import logging
 
     from export.checkpoints import open_checkpoint
-    from export.models import load_models
+    from export.reference.models import load_models
 
     check_weights(engine, checkpoint)
     logging.disable_progress_bar()

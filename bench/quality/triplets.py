@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from bench.quality.encoders import Encode, add_encoder_options, load_text_engine, text_encoders
 from bench.quality.text_tables import Sentences, read_sentences, settle
-from export.sentences import TRIPLETS
-from runtime.console import print_json, print_result
-from runtime.similarity import pairwise_similarity
+from export.samples.sentences import TRIPLETS
+from runtime.process.console import print_json, print_result
+from runtime.text.similarity import pairwise_similarity
 
 __all__ = ["NAME", "SUMMARY", "add_options", "run"]
 

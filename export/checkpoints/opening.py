@@ -18,8 +18,8 @@ from export.checkpoints.vocabulary import TOKENIZER_FILES
 from export.checkpoints.weights import INDEX, read_shards, read_tensors, shard_names
 from export.errors import CheckpointError
 from export.families import Family
-from runtime.bundle import sha256_file
-from runtime.manifest import Source
+from runtime.bundle.folder import sha256_file
+from runtime.bundle.manifest import Source
 
 __all__ = ["RANDOM_MARKER", "TEXT_WEIGHTS", "Checkpoint", "open_checkpoint"]
 
@@ -78,7 +78,7 @@ def open_checkpoint(
     kind, name, folder = _local(source)
     if source == "random":
         # Imported here: it needs this module, and torchvision.
-        from export.random_checkpoint import write_random_checkpoint
+        from export.checkpoints.random_checkpoint import write_random_checkpoint
 
         folder = write_random_checkpoint(work / "random-checkpoint", family, seed)
     elif kind == "hub":

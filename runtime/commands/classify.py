@@ -12,24 +12,24 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.archive_records import Reject
-from runtime.arguments import add_bundle, add_engine_options, add_force, load_engine
-from runtime.chunks import embed_stream, settle_rejects
-from runtime.console import print_json, print_note, report_written
-from runtime.destinations import check_destinations
+from runtime.archive.chunks import embed_stream, settle_rejects
+from runtime.archive.items import TEXT_SUFFIXES, Stream, find_items
+from runtime.archive.output import check_output, clean_id
+from runtime.archive.records import Reject
+from runtime.commands.arguments import add_bundle, add_engine_options, add_force, load_engine
 from runtime.engine import Engine
 from runtime.errors import InputError
-from runtime.evaluation import Evaluation, evaluate
-from runtime.evaluation_report import counted, describe_evaluation, print_evaluation, some
-from runtime.items import TEXT_SUFFIXES, Stream, find_items
-from runtime.output import check_output, clean_id
-from runtime.prompt_sets import PROMPT_SETS
-from runtime.prompts import LabelPrompts, Prompts, read_prompts
-from runtime.replaceable import csv_header
-from runtime.tables import Columns
-from runtime.truth import Matches, TruthTable, match_images, read_truth
-from runtime.whole_file import whole_file
-from runtime.zero_shot import RULES, ZeroShotClassifier
+from runtime.files.destinations import check_destinations
+from runtime.files.replaceable import csv_header
+from runtime.files.tables import Columns
+from runtime.files.whole_file import whole_file
+from runtime.process.console import print_json, print_note, report_written
+from runtime.tasks.evaluation import Evaluation, evaluate
+from runtime.tasks.evaluation_report import counted, describe_evaluation, print_evaluation, some
+from runtime.tasks.prompt_sets import PROMPT_SETS
+from runtime.tasks.prompts import LabelPrompts, Prompts, read_prompts
+from runtime.tasks.truth import Matches, TruthTable, match_images, read_truth
+from runtime.tasks.zero_shot import RULES, ZeroShotClassifier
 
 NAME = "classify"
 SUMMARY = "Classify images by prompts (zero-shot) into a CSV file, and evaluate it where labels are given."

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from runtime.console import print_json
 from runtime.errors import ProviderError
+from runtime.process.console import print_json
 
 NAME = "doctor"
 SUMMARY = (
@@ -22,7 +22,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from runtime.doctor import examine, print_report, works
+    from runtime.choice.doctor import examine, print_report, works
 
     report = examine(options.bundle)
     if options.json:

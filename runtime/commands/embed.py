@@ -6,8 +6,11 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from runtime.archive import REJECTS, check_folder
-from runtime.arguments import (
+from runtime.archive.embed import PART_ROWS, embed_to_file, embed_to_folder
+from runtime.archive.folder import REJECTS, check_folder
+from runtime.archive.items import find_items
+from runtime.archive.output import check_output, ids_file, is_folder_output
+from runtime.commands.arguments import (
     add_bundle,
     add_columns,
     add_engine_options,
@@ -17,12 +20,9 @@ from runtime.arguments import (
     load_engine,
     positive,
 )
-from runtime.console import print_note
-from runtime.destinations import check_destinations, check_folder_destination
-from runtime.embed import PART_ROWS, embed_to_file, embed_to_folder
 from runtime.errors import InputError
-from runtime.items import find_items
-from runtime.output import check_output, ids_file, is_folder_output
+from runtime.files.destinations import check_destinations, check_folder_destination
+from runtime.process.console import print_note
 
 NAME = "embed"
 SUMMARY = "Embed images or texts into one file or a folder of Parquet parts."

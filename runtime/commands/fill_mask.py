@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime.arguments import add_bundle, add_engine_options, as_text, load_engine, positive
-from runtime.console import print_json, print_result
+from runtime.commands.arguments import add_bundle, add_engine_options, as_text, load_engine, positive
 from runtime.errors import InputError
-from runtime.json_text import read_json
+from runtime.files.json_text import read_json
+from runtime.process.console import print_json, print_result
 
 NAME = "fill-mask"
 SUMMARY = "Print the likeliest words for the [MASK] of texts."

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from runtime.arguments import (
+from runtime.archive.output import check_output, write_array
+from runtime.commands.arguments import (
     RANDOM_WEIGHTS,
     RESEARCH_ONLY,
     add_bundle,
@@ -19,12 +20,11 @@ from runtime.arguments import (
     as_text,
     load_engine,
 )
-from runtime.console import print_json, print_note, report_written
-from runtime.destinations import check_destinations
 from runtime.errors import Fault, InputError
-from runtime.grounding import THRESHOLDS, Box, Grounding, GroundingScores, score_grounding
-from runtime.images import read_grey
-from runtime.output import check_output, write_array
+from runtime.files.destinations import check_destinations
+from runtime.image.images import read_grey
+from runtime.process.console import print_json, print_note, report_written
+from runtime.tasks.grounding import THRESHOLDS, Box, Grounding, GroundingScores, score_grounding
 
 NAME = "ground"
 SUMMARY = "Draw where an image resembles a phrase, and measure it against boxes."
@@ -52,7 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from runtime.overlay import draw_overlay
+    from runtime.tasks.overlay import draw_overlay
 
     out = options.out or Path(f"{Path(options.image).stem}-grounding.png")
     check_output(out, (".png",))

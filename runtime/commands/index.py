@@ -5,13 +5,21 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from runtime.arguments import add_bundle, add_columns, add_engine_options, add_force, as_text, columns, load_engine
-from runtime.console import print_note, report_written
-from runtime.destinations import check_folder_destination
-from runtime.index import open_index
-from runtime.index_folder import check_new_folder
-from runtime.nearest import EXACT_BELOW, RECALL_AT, check_faiss
-from runtime.retrieval import files_read, find_stream, index_embedded, index_stream
+from runtime.commands.arguments import (
+    add_bundle,
+    add_columns,
+    add_engine_options,
+    add_force,
+    as_text,
+    columns,
+    load_engine,
+)
+from runtime.files.destinations import check_folder_destination
+from runtime.process.console import print_note, report_written
+from runtime.retrieval.build import files_read, find_stream, index_embedded, index_stream
+from runtime.retrieval.index import open_index
+from runtime.retrieval.index_folder import check_new_folder
+from runtime.retrieval.nearest import EXACT_BELOW, RECALL_AT, check_faiss
 
 NAME = "index"
 SUMMARY = "Make an index of images or texts, to search it with phrases and images."

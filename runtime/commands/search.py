@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.arguments import (
+from runtime.archive.output import check_output
+from runtime.bundle.folder import open_bundle
+from runtime.commands.arguments import (
     RANDOM_WEIGHTS,
     RESEARCH_ONLY,
     add_bundle,
@@ -20,16 +22,14 @@ from runtime.arguments import (
     load_engine,
     positive,
 )
-from runtime.bundle import open_bundle
-from runtime.console import print_json, print_result, report_written
-from runtime.destinations import check_destinations
-from runtime.dicom_options import DicomOptions
 from runtime.engine import Engine
 from runtime.errors import InputError
-from runtime.index import Found, Index, check_model, open_index
-from runtime.index_folder import GraphRecord
-from runtime.nearest import RECALL_AT
-from runtime.output import check_output
+from runtime.files.destinations import check_destinations
+from runtime.image.dicom_options import DicomOptions
+from runtime.process.console import print_json, print_result, report_written
+from runtime.retrieval.index import Found, Index, check_model, open_index
+from runtime.retrieval.index_folder import GraphRecord
+from runtime.retrieval.nearest import RECALL_AT
 
 NAME = "search"
 SUMMARY = "Find the images or texts of an index that a phrase or an image resembles most."
@@ -97,7 +97,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _queries(options: argparse.Namespace) -> list[_Query]:
-    from runtime.formats import is_supported_name
+    from runtime.files.formats import is_supported_name
 
     queries = []
     for value in options.inputs:
@@ -153,7 +153,7 @@ def _searched(graph: GraphRecord | None) -> str:
 
 
 def _write_sheet(options: argparse.Namespace, index: Index, answers: list[dict[str, Any]], searched: str) -> None:
-    from runtime.result_sheet import Answer, Hit, write_sheet
+    from runtime.retrieval.result_sheet import Answer, Hit, write_sheet
 
     origin = index.about.origin
     root = options.root or Path()

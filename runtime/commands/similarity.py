@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from runtime.arguments import add_bundle, add_engine_options, as_text, load_engine
-from runtime.console import print_json, print_result
+from runtime.commands.arguments import add_bundle, add_engine_options, as_text, load_engine
+from runtime.process.console import print_json, print_result
 
 NAME = "similarity"
 SUMMARY = "Print how similar an image and a phrase are."

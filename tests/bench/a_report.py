@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bench.record import (
+from bench.record.report import (
     FAILED,
     MEASURED,
     SKIPPED,

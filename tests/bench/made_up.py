@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.changes import Comparison
-from bench.record import MEASURED, Case, Contestant, Report, Row
+from bench.record.changes import Comparison
+from bench.record.report import MEASURED, Case, Contestant, Report, Row
 
 __all__ = ["KINDS", "MACHINE", "made_up", "significant", "slow_down"]
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from bench import compare
-from bench.changes import ALL_CASES, compare_reports
-from bench.measure import PeerError
-from bench.record import FAILED, WRONG, Rate, Report, write_json
+from bench.processes.measure import PeerError
+from bench.record.changes import ALL_CASES, compare_reports
+from bench.record.report import FAILED, WRONG, Rate, Report, write_json
 from tests.bench.made_up import KINDS, MACHINE, made_up, significant, slow_down
 
 

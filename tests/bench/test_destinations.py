@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from bench.__main__ import main
-from bench.inputs import write_jpegs
 from bench.loadgen import logs
 from bench.pages import page_files
-from bench.record import read_report, write_json
+from bench.record.report import read_report, write_json
+from bench.workloads.inputs import write_jpegs
 from runtime.errors import InputError
-from runtime.replaceable import wrote
+from runtime.files.replaceable import wrote
 from tests.bench.a_report import a_report
 from tests.conftest import System
 

@@ -13,13 +13,13 @@ import pytest
 
 import runtime
 from bench import manners
-from bench.measure import PeerError
-from bench.openers import EMBEDDINGS, MASKS, OPENERS
+from bench.peers.openers import EMBEDDINGS, MASKS, OPENERS
+from bench.processes.measure import PeerError
 from runtime.errors import BundleError
 from tests.conftest import System, edit_json
 
 HERE = Path(sys.executable)
-# What stands for an interpreter: it is given `-m bench.openers REQUEST.json` and does as `body` says with the request.
+# What stands for an interpreter: it is given `-m bench.peers.openers REQUEST.json` and does with it as `body` says.
 FAKE = """#!{python}
 import json, os, sys, time
 import numpy as np
@@ -163,7 +163,7 @@ NEEDED = {"optimum": "optimum.onnxruntime", "sentence": "optimum.onnxruntime", "
 @pytest.mark.parametrize("tool", OPENERS)
 def test_the_tool_itself_opens_the_bundle(tiny: System, monkeypatch: pytest.MonkeyPatch, tool: str) -> None:
     """In this environment, or in that of CXR_PEERS_PYTHON."""
-    from bench.entry import peers_python
+    from bench.measuring.entry import peers_python
 
     peers = peers_python()
     module = next(needed for start, needed in NEEDED.items() if tool.startswith(start))

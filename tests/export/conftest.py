@@ -14,14 +14,14 @@ from PIL import Image
 
 from export.build import CalibrationSources, export_bundle
 from export.checkpoints import read_tensors
-from export.films import varied_films
-from export.graph import GraphInfo, GraphSpec, export_graph
-from export.int8_image import quantize_image
-from export.lower import Lowering
-from export.models import BioViLImageModel
-from export.rewrites import ImageEmbeddingGraph
-from runtime.images import resize_and_crop
-from runtime.manifest import Manifest
+from export.graphs.graph import GraphInfo, GraphSpec, export_graph
+from export.graphs.rewrites import ImageEmbeddingGraph
+from export.precision.int8_image import quantize_image
+from export.precision.lower import Lowering
+from export.reference.models import BioViLImageModel
+from export.samples.films import varied_films
+from runtime.bundle.manifest import Manifest
+from runtime.image.images import resize_and_crop
 from tests.conftest import tiny_family
 
 CROP = 96

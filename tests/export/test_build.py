@@ -17,10 +17,13 @@ import pytest
 import torch
 
 import runtime
-from export import build, image_part, parity, text_part
+from export import build
 from export.build import export_bundle
 from export.errors import CheckpointError, DestinationError, GateError
-from export.rewrites import ImageEmbeddingGraph, TextEmbeddingGraph
+from export.graphs.rewrites import ImageEmbeddingGraph, TextEmbeddingGraph
+from export.parts import image as image_part
+from export.parts import text as text_part
+from export.proof import parity
 from export.staging import staged
 from tests.conftest import ROOT, System, tiny_family
 
@@ -90,7 +93,7 @@ def test_a_tokenizer_that_differs_misses_the_gate(tiny_checkpoint: Path, tmp_pat
 
 
 def test_a_crop_off_by_one_misses_the_gate(tiny_checkpoint: Path, tmp_path: Path, monkeypatch) -> None:
-    from runtime import pixels
+    from runtime.image import pixels
 
     monkeypatch.setattr(pixels, "round", lambda value: round(value) + 1, raising=False)
     with pytest.raises(GateError, match=r"preprocessing: differing is 14, .*pixels of 14 phantoms"):
@@ -148,7 +151,7 @@ def test_tied_weights_that_are_not_tied_are_refused(tiny_checkpoint: Path, tmp_p
 
 
 def test_safetensors_give_the_same_bundle(tmp_path: Path, tiny: System) -> None:
-    from export.random_checkpoint import write_random_checkpoint
+    from export.checkpoints.random_checkpoint import write_random_checkpoint
     from tests.conftest import tiny_config
 
     family = tiny_family("cxr-bert-specialized")
@@ -230,7 +233,7 @@ from pathlib import Path
 from export import build
 from tests.conftest import tiny_family
 import export.__main__ as cli
-from runtime.console import print_result
+from runtime.process.console import print_result
 def hang(*arguments):
     print_result("hanging")
     time.sleep(60)

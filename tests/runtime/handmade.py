@@ -13,8 +13,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from runtime.bundle import open_bundle
-from runtime.manifest import (
+from runtime.bundle.folder import open_bundle
+from runtime.bundle.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
     Artifact,
@@ -29,9 +29,9 @@ from runtime.manifest import (
     TensorSpec,
     TextPart,
 )
-from runtime.precision import choose_precision
-from runtime.processor import processor_name
-from runtime.providers import PROVIDERS
+from runtime.choice.precision import choose_precision
+from runtime.engines.processor import processor_name
+from runtime.engines.providers import PROVIDERS
 
 ALL = ("cpu", "openvino", "cuda", "tensorrt")
 SIZE = 16

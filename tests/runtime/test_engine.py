@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 import runtime
-from export.phantom import chest_phantom
-from export.sentences import SENTENCES
-from runtime import providers
-from runtime.onnxruntime_session import OnnxRuntimeSession
-from runtime.providers import PROVIDERS
-from runtime.session import SessionOptions
+from export.samples.phantom import chest_phantom
+from export.samples.sentences import SENTENCES
+from runtime.engines import providers
+from runtime.engines.onnxruntime_session import OnnxRuntimeSession
+from runtime.engines.providers import PROVIDERS
+from runtime.engines.session import SessionOptions
 from tests.conftest import System
 
 

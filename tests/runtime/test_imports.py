@@ -28,7 +28,13 @@ def test_every_module_imports_with_the_training_stack_blocked(fresh_python) -> N
 def test_importing_the_runtime_loads_no_engine_and_no_extra(fresh_python) -> None:
     heavy = ["onnxruntime", "openvino", "pydicom", "nibabel", "pyarrow", "matplotlib", "tqdm", "faiss", "torch", "PIL"]
     # Each costs a first text a millisecond or two.
-    heavy += ["runtime.dicom", "runtime.grounding", "runtime.index", "runtime.joint", "runtime.zero_shot"]
+    heavy += [
+        "runtime.image.dicom",
+        "runtime.tasks.grounding",
+        "runtime.retrieval.index",
+        "runtime.tasks.joint",
+        "runtime.tasks.zero_shot",
+    ]
     loaded = fresh_python(f"import runtime, sys; print([name for name in {heavy!r} if name in sys.modules])")
     assert loaded.strip() == "[]"
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import runtime
-from runtime.dicom_options import DicomOptions
 from runtime.errors import BundleError, InputError
-from runtime.zero_shot import ZeroShotClassifier
+from runtime.image.dicom_options import DicomOptions
+from runtime.tasks.zero_shot import ZeroShotClassifier
 from tests.runtime.handmade import ALL, artifact, fp32, record, write_bundle
 from tests.runtime.scripts import run_script
 
@@ -96,7 +96,7 @@ def test_a_bundle_that_was_changed_or_removed_meanwhile(bundle: Path) -> None:
 
 
 def test_where_the_engine_is_not_installed(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from runtime import providers
+    from runtime.engines import providers
 
     pickled = pickle.dumps(runtime.load(bundle, "cpu"))
     monkeypatch.setattr(

@@ -58,7 +58,7 @@ def main() -> int:
 
 def _small_bundle(folder: Path) -> Path:
     from export.build import export_bundle
-    from export.random_checkpoint import write_random_checkpoint
+    from export.checkpoints.random_checkpoint import write_random_checkpoint
     from tests.conftest import tiny_config, tiny_family
 
     checkpoint = write_random_checkpoint(folder / "checkpoint", tiny_family(), 7, tiny_config())

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from export.phantom import chest_phantom
-from export.report_sentences import report_texts
+from export.samples.phantom import chest_phantom
+from export.samples.report_sentences import report_texts
 from runtime import Engine
 
 __all__ = ["Request", "answer_all", "make_requests", "write_films"]

@@ -24,11 +24,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-import export.models
-import export.phantom
+import export.reference.models
+import export.samples.phantom
+from export.checkpoints.random_checkpoint import random_vocabulary
 from export.families import FAMILIES, Family
-from export.models import BioViLImageModel, CXRBertModel, bert_config
-from export.random_checkpoint import random_vocabulary
+from export.reference.models import BioViLImageModel, CXRBertModel, bert_config
 from tests.trained import cases as _cases
 from tests.trained import losses as _losses
 from tests.trained import training as _training
@@ -150,6 +150,6 @@ def write_calibration(folder: Path, images: int = 160, texts: int = 640, seed: i
 def _digest() -> str:
     digest = hashlib.sha256(torch.__version__.encode())
     digest.update("\n".join(random_vocabulary(2000)).encode())
-    for module in (_cases, _losses, _training, _wordings, export.models, export.phantom):
+    for module in (_cases, _losses, _training, _wordings, export.reference.models, export.samples.phantom):
         digest.update(Path(module.__file__).read_bytes())
     return digest.hexdigest()[:16]

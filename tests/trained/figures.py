@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.joint import average_prompts, map_to_image, patch_similarity
+from runtime.tasks.joint import average_prompts, map_to_image, patch_similarity
 from tests.trained.cases import CROP, SIDE, Case, patch_areas
 from tests.trained.wordings import LOCATIONS, finding_prompts, location_prompts
 

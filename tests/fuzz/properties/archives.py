@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from runtime.archive import REJECTS, Archive
-from runtime.archive_records import Reject
-from runtime.embedded import are_embeddings, read_embedded
+from runtime.archive.embedded import are_embeddings, read_embedded
+from runtime.archive.folder import REJECTS, Archive
+from runtime.archive.output import write_embeddings
+from runtime.archive.records import Reject
 from runtime.errors import InputError
-from runtime.output import write_embeddings
 from tests.fuzz.properties.files import edited_json
 from tests.fuzz.property import Property, mutated, scratch_folder
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from bench.quality.ms_cxr_annotations import AnnotatedImage, read_annotations
 from runtime.errors import InputError
-from runtime.json_text import read_json
-from runtime.prompts import read_prompts
-from runtime.truth import BLANK, read_truth
+from runtime.files.json_text import read_json
+from runtime.tasks.prompts import read_prompts
+from runtime.tasks.truth import BLANK, read_truth
 from tests.fuzz.properties.files import edited_json
 from tests.fuzz.property import Property, scratch_folder
 

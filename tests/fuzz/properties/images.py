@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from runtime.codestream import read_frame_header
-from runtime.decoders import look_at_file, read_stored
-from runtime.dicom import read_dicom
-from runtime.dicom_options import DicomOptions
 from runtime.errors import DecodeError
-from runtime.images import read_grey
+from runtime.image.codestream import read_frame_header
+from runtime.image.decoders import look_at_file, read_stored
+from runtime.image.dicom import read_dicom
+from runtime.image.dicom_options import DicomOptions
+from runtime.image.images import read_grey
 from tests.fuzz.property import Property, scratch_folder
 from tests.runtime.dicoms import CANARIES, header, identified, write, write_compressed
 

@@ -1,0 +1,1 @@
+"""Contestants run in turn, each in a process of its own."""

@@ -1,0 +1,1 @@
+"""Processes that are measured from outside, and the machine they run on."""

@@ -1,0 +1,134 @@
+"""The questions that people ask first, and their answers from a report."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from bench.record.contestant import CPU, GPU, on_device
+from bench.record.report import MEASURED, Case, Report, Row
+from bench.record.statistics import Interval, seconds, speedup
+
+__all__ = ["QUESTIONS", "Headline", "Question", "fastest", "headlines"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A line of the first table.
+
+    Attributes:
+        case: its name.
+        text: what is asked.
+    """
+
+    case: str
+    text: str
+
+
+QUESTIONS: tuple[Question, ...] = (
+    Question("texts", "An archive of reports: strings → embeddings"),
+    Question("query", "One short query of 16 tokens: latency"),
+    Question("files", "JPEG files of 2,500 × 2,048 → embeddings"),
+    Question("pixels-4", "Four prepared images"),
+    Question("joint", "One image against 14 pairs of prompts"),
+    Question("fill-mask", "Words for a mask in 64 tokens, eight texts"),
+    Question("cold-start", "Process start → first text embedding"),
+)
+
+
+@dataclass(frozen=True)
+class Headline:
+    """This engine beside another in one case.
+
+    Attributes:
+        question: what is asked.
+        case: name of the case.
+        ours: name of this engine's contestant.
+        theirs: name of the other contestant.
+        against: "the reference" or "the fastest other"; on the same device.
+        ratio: how many times as fast ours is.
+        our_seconds: a pass of ours.
+        their_seconds: a pass of theirs.
+        memory: our process's peak memory as a share of theirs; None where either is unknown.
+    """
+
+    question: str
+    case: str
+    ours: str
+    theirs: str
+    against: str
+    ratio: Interval
+    our_seconds: Interval
+    their_seconds: Interval
+    memory: float | None
+
+
+def headlines(report: Report) -> list[Headline]:
+    """For each question whose case was measured: this engine's fastest against the reference and against the fastest
+    other; and this engine's fastest in fp32, whose answers are PyTorch's, against the reference and the fastest other
+    in fp32. Where one contestant is both, it is named once. What runs on a GPU is held against what runs on it.
+    """
+    found = []
+    for question in QUESTIONS:
+        case = report.case(question.case)
+        for device in (CPU, GPU) if case else ():
+            found += _of_device(report, case, question, device)
+    return found
+
+
+def _of_device(report: Report, case: Case, question: Question, device: str) -> Iterator[Headline]:
+    on_gpu = device == GPU
+    asked = replace(question, text=f"{question.text}, on the GPU") if on_gpu else question
+    baseline = case.row(on_device(case.baseline, on_gpu))
+    reference = baseline if baseline and _timed(baseline) else None
+    named: set[str] = set()
+    for precision in ("", "fp32"):
+        ours = fastest(report, case, ("engine",), precision, device)
+        other = fastest(report, case, ("reference", "peer"), precision, device)
+        if ours is None or ours.contestant in named:
+            continue
+        named.add(ours.contestant)
+        if reference is not None:
+            yield _headline(asked, ours, reference, "the reference")
+        if other is not None and other is not reference:
+            yield _headline(asked, ours, other, "the fastest other")
+
+
+def fastest(report: Report, case: Case, kinds: tuple[str, ...], precision: str = "", device: str = "") -> Row | None:
+    """The measured row with the least median seconds.
+
+    Args:
+        report: whose contestants are meant.
+        case: one of its cases.
+        kinds: of contestants.
+        precision: if given, of this alone; so is `device`.
+    """
+    named = {
+        each.name
+        for each in report.contestants
+        if each.kind in kinds and precision in ("", each.precision) and device in ("", each.device)
+    }
+    rows = [row for row in case.rows if _timed(row) and row.contestant in named]
+    return min(rows, key=lambda row: seconds(row).value, default=None)
+
+
+def _timed(row: Row) -> bool:
+    return row.status == MEASURED and bool(row.samples)  # where memory alone is looked at, there are none
+
+
+def _headline(question: Question, ours: Row, theirs: Row, against: str) -> Headline:
+    memory = None
+    if ours.peak_bytes and theirs.peak_bytes:
+        memory = statistics.median(ours.peak_bytes) / statistics.median(theirs.peak_bytes)
+    return Headline(
+        question.text,
+        question.case,
+        ours.contestant,
+        theirs.contestant,
+        against,
+        speedup(ours, theirs),
+        seconds(ours),
+        seconds(theirs),
+        memory,
+    )

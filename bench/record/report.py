@@ -1,0 +1,279 @@
+"""What a run of `python -m bench` leaves behind: every raw sample with what is needed to judge it, as report.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.processes.measure import PeerError
+from bench.record.contestant import Contestant
+from bench.record.faults import faults
+from runtime.files.whole_file import whole_file
+
+__all__ = [
+    "FAILED",
+    "MEASURED",
+    "SCHEMA_VERSION",
+    "SKIPPED",
+    "WRONG",
+    "Case",
+    "Contestant",
+    "Fidelity",
+    "LoadGenRun",
+    "Manner",
+    "Rate",
+    "Report",
+    "Row",
+    "read_report",
+    "write_json",
+]
+
+SCHEMA_VERSION = 1
+
+# What a row may be. Only what was measured has samples; the others have a reason.
+MEASURED, WRONG, SKIPPED, FAILED = "measured", "wrong", "skipped", "failed"
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How near the answers are to the reference's: cosines of embeddings (or maps), largest difference of a number."""
+
+    mean_cosine: float
+    min_cosine: float
+    max_abs: float
+
+
+@dataclass
+class Row:
+    """One contestant in one case.
+
+    Attributes:
+        contestant: its name.
+        status: `MEASURED`, `WRONG`, `SKIPPED` or `FAILED`.
+        reason: why it was not measured.
+        samples: seconds of every counted pass, a list for each round; of a cold start from the process's start.
+        fidelity: None where it gave no answer, and of the reference.
+        peak_bytes: largest resident memory of its process: one number, or one for each cold start.
+        resident_bytes: resident memory at points of a long run, in order; of the workload "memory" alone.
+    """
+
+    contestant: str
+    status: str
+    reason: str = ""
+    samples: list[list[float]] = field(default_factory=list)
+    fidelity: Fidelity | None = None
+    peak_bytes: list[int] = field(default_factory=list)
+    resident_bytes: list[int] = field(default_factory=list)
+
+
+@dataclass
+class Rate:
+    """A matrix product, run in turn with the contestants: what the machine can do.
+
+    Attributes:
+        operations: of a pass.
+        samples: as a row's.
+    """
+
+    operations: float
+    samples: list[list[float]] = field(default_factory=list)
+
+
+@dataclass
+class Case:
+    """One workload in one shape, with everything that ran it.
+
+    Attributes:
+        workload: its name, such as "shapes".
+        name: unique in the report, such as "shapes-8x64".
+        title: for people, one line: what goes in and what comes out.
+        unit: what items are: "texts", "images" or "starts".
+        items: in a pass.
+        operations: useful ones in a pass, as the models are published; 0 where a share of a rate says nothing.
+        parameters: such as {"batch": 8, "tokens": 64}, {"threads": 2}, {"texts": 256}.
+        baseline: the contestant that the others are compared with.
+        rows: in the order in which they ran.
+        rates: of matrix products, by the name that `Contestant.rate` gives.
+    """
+
+    workload: str
+    name: str
+    title: str
+    unit: str
+    items: int
+    operations: float
+    baseline: str
+    parameters: dict[str, int] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    rates: dict[str, Rate] = field(default_factory=dict)
+
+    def row(self, contestant: str) -> Row | None:
+        """The row of a contestant, if it has one."""
+        return next((row for row in self.rows if row.contestant == contestant), None)
+
+
+@dataclass
+class LoadGenRun:
+    """One run of MLPerf LoadGen against the public runtime.
+
+    Attributes:
+        system: "text" or "image".
+        scenario: "SingleStream", "MultiStream", "Offline" or "Server".
+        mode: "performance" or "accuracy".
+        contestant: name of the engine, such as "engine-openvino-int8".
+        metric: what `value` is: "p90 latency", "p99 latency of 8 samples", "samples a second", "queries a second".
+        value: the metric, in `unit`.
+        unit: "s" or "1/s"; in accuracy mode "".
+        valid: what LoadGen says of the run; None in accuracy mode.
+        reason: why it is not valid, in LoadGen's words, or "".
+        official: whether the rules' durations and counts were kept.
+        settings: such as {"target_qps": 40.0, "bound_seconds": 0.13, "min_seconds": 5.0}.
+        latencies: seconds of every query.
+        fidelity: in accuracy mode, against the bundle's fp32 graph.
+        gate: in accuracy mode, what was asked of it, such as "mean cosine ≥ 0.99".
+        passed: in accuracy mode.
+    """
+
+    system: str
+    scenario: str
+    mode: str
+    contestant: str
+    metric: str
+    value: float
+    unit: str
+    valid: bool | None = None
+    reason: str = ""
+    official: bool = False
+    settings: dict[str, float] = field(default_factory=dict)
+    latencies: list[float] = field(default_factory=list)
+    fidelity: Fidelity | None = None
+    gate: str = ""
+    passed: bool | None = None
+
+
+@dataclass(frozen=True)
+class Manner:
+    """Whether another tool opens the bundle's `text/` folder.
+
+    Attributes:
+        tool: with what of it: "optimum ORTModelForMaskedLM".
+        version: of the tool, or "".
+        opens: None where the tool is not installed.
+        same: whether its numbers are the runtime's; None where it does not open.
+        max_abs: largest difference of a number; None where it does not open.
+        reason: why not, or how it has to be asked.
+    """
+
+    tool: str
+    version: str
+    opens: bool | None
+    same: bool | None = None
+    max_abs: float | None = None
+    reason: str = ""
+
+
+@dataclass
+class Report:
+    """A whole run.
+
+    Attributes:
+        created: when it began, ISO 8601 in UTC.
+        seconds: how long it took.
+        partial: why not everything was measured ("interrupted", "the time was up"), or "".
+        command: what to type to repeat it.
+        settings: "threads", "rounds", "seed", "full", "texts" (where they come from) …
+        machine: name → text, in the order to be shown: processor, instruction sets, cores, memory, governor, load, …
+        versions: of Python and every library that took part.
+        model: "family", "source", "digest" (of the bundle), "trained" (False for random weights), "precisions" …
+        contestants: all that appear in cases and LoadGen runs.
+        cases: in order.
+        loadgen: in order.
+        manners: in order.
+    """
+
+    created: str
+    command: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    machine: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    contestants: list[Contestant] = field(default_factory=list)
+    cases: list[Case] = field(default_factory=list)
+    loadgen: list[LoadGenRun] = field(default_factory=list)
+    manners: list[Manner] = field(default_factory=list)
+    seconds: float = 0.0
+    partial: str = ""
+
+    def contestant(self, name: str) -> Contestant:
+        """A contestant by name."""
+        return next(each for each in self.contestants if each.name == name)
+
+    def case(self, name: str) -> Case | None:
+        """A case by name, if it is there."""
+        return next((case for case in self.cases if case.name == name), None)
+
+
+def write_json(report: Report, file: Path, replace: bool = True, **more: Any) -> None:
+    """Write a report; the file appears whole or not at all.
+
+    Args:
+        report: what was measured.
+        file: its name.
+        replace: see `runtime.files.whole_file.whole_files`.
+        more: derived figures, for those who read the file without this project; ignored by `read_report`.
+    """
+    content = {"schema_version": SCHEMA_VERSION, **asdict(report), **more}
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    with whole_file(file, replace) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def read_report(file: Path) -> Report:
+    """Read what `write_json` wrote.
+
+    Raises:
+        OSError: the file cannot be read.
+        PeerError: it is no report, a damaged one, or one of another version.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
+        found = content["schema_version"]
+        if found != SCHEMA_VERSION:
+            raise PeerError(f"{file} has schema version {found}; this version of bench reads {SCHEMA_VERSION}")
+        report = _report(content)
+        wrong = faults(report, (MEASURED, WRONG, SKIPPED, FAILED))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise PeerError(f"{file} is no report of python -m bench: {type(error).__name__}: {error}") from None
+    if wrong:
+        raise PeerError(f"{file} is a damaged report: {'; '.join(wrong[:5])}")
+    return report
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
+def _report(content: Mapping[str, Any]) -> Report:
+    known = {name: content[name] for name in Report.__dataclass_fields__}
+    return Report(
+        **{
+            **known,
+            "contestants": [Contestant(**each) for each in content["contestants"]],
+            "cases": [_case(each) for each in content["cases"]],
+            "loadgen": [LoadGenRun(**{**each, "fidelity": _fidelity(each)}) for each in content["loadgen"]],
+            "manners": [Manner(**each) for each in content["manners"]],
+        }
+    )
+
+
+def _case(content: Mapping[str, Any]) -> Case:
+    rows = [Row(**{**each, "fidelity": _fidelity(each)}) for each in content["rows"]]
+    rates = {name: Rate(**each) for name, each in content["rates"].items()}
+    return Case(**{**content, "rows": rows, "rates": rates})
+
+
+def _fidelity(content: Mapping[str, Any]) -> Fidelity | None:
+    return Fidelity(**content["fidelity"]) if content["fidelity"] else None

@@ -1,0 +1,127 @@
+"""From process start to the first text embedding, and the memory that it takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+import numpy as np
+
+from bench.measuring.entry import Entry
+from bench.peers.contract import PROCESSOR
+from bench.processes.measure import PeerError, ProcessSample, run_process
+from bench.record.gates import judge
+from bench.record.report import FAILED, MEASURED, SKIPPED, WRONG, Case, Row
+from bench.workloads.contestants import REFERENCE
+from bench.workloads.model import Model
+
+__all__ = ["cold_start_case", "measure_cold_starts"]
+
+_LEAST_STARTS = 3
+_TEXT = "There is no pneumothorax or pleural effusion"
+
+# Whole processes; they end with report(vector), see bench.processes.measure.
+# argv: bundle, checkpoint, text, provider, precision.
+_ENGINE = """
+import runtime
+engine = runtime.load(sys.argv[1], provider=sys.argv[4], precision=sys.argv[5], parts=["text"])
+report(engine.text.encode(sys.argv[3])[0])
+"""
+# As the model card does it, less the downloaded code: tokenizer and model by from_pretrained, then the projected [CLS]
+# embedding. argv: …, device.
+_TRANSFORMERS = """
+from pathlib import Path
+import torch
+from transformers import BertTokenizer
+from transformers.utils import logging
+from export.reference.models import CXRBertModel, bert_config
+logging.set_verbosity_error()
+logging.disable_progress_bar()
+folder = Path(sys.argv[2])
+tokenizer = BertTokenizer.from_pretrained(str(folder))
+config = bert_config(json.loads((folder / "config.json").read_text()))
+model = CXRBertModel.from_pretrained(str(folder), config=config).eval().to(sys.argv[6])
+inputs = tokenizer([sys.argv[3].rstrip("!?.")], return_tensors="pt").to(sys.argv[6])
+with torch.inference_mode():
+    projected = model.cls_projection(inputs["input_ids"], inputs["attention_mask"])
+report(torch.nn.functional.normalize(projected, dim=-1)[0].tolist())
+"""
+_ONNXRUNTIME = """
+import numpy, onnxruntime
+from tokenizers import Tokenizer
+tokenizer = Tokenizer.from_file(sys.argv[1] + "/text/tokenizer.json")
+session = onnxruntime.InferenceSession(sys.argv[1] + "/text/onnx/model.onnx", providers=["CPUExecutionProvider"])
+ids = numpy.array([tokenizer.encode(sys.argv[3].rstrip("!?.")).ids])
+report(session.run(["text_embeds"], {"input_ids": ids, "attention_mask": numpy.ones_like(ids)})[0][0])
+"""
+_SCRIPTS: Mapping[str, str] = MappingProxyType(
+    {"reference": _TRANSFORMERS, "onnxruntime": _ONNXRUNTIME, "engine": _ENGINE}
+)
+
+
+def measure_cold_starts(
+    case: Case, entries: Sequence[Entry], model: Model, rounds: int, seconds: float, progress: Callable[[str], None]
+) -> None:
+    """Start contestants in turn, after one uncounted start of each whose answers are compared.
+
+    Args:
+        case: gets its rows as they are measured.
+        entries: contestants; those that start in no way of their own are left out.
+        model: what they load.
+        rounds: counted starts of each.
+        seconds: from now, after which no more than three starts of each are begun.
+        progress: called with what is going on.
+    """
+    until = time.monotonic() + seconds
+    expected = None
+    for entry in entries:
+        if entry.opener not in _SCRIPTS or "texts" not in entry.systems or entry.seldom:
+            continue
+        progress(f"cold-start: {entry.contestant.label} for the first time")
+        row = Row(entry.name, MEASURED)
+        case.rows.append(row)
+        row.reason = entry.unavailable()
+        if row.reason:
+            row.status = SKIPPED
+            continue
+        try:
+            answer = np.array([_start(entry, model).answer])
+        except PeerError as error:
+            row.status, row.reason = FAILED, str(error)
+            continue
+        if entry.name == case.baseline:
+            expected = answer
+        elif expected is None:
+            row.status, row.reason = WRONG, f"'{case.baseline}' gave no answer to compare its own with"
+        else:
+            judgement = judge("texts", answer, expected, entry.contestant.precision)
+            row.fidelity = judgement.fidelity
+            if judgement.wrong:
+                row.status, row.reason = WRONG, judgement.wrong
+    known = {entry.name: entry for entry in entries}
+    for number in range(rounds):
+        if number >= _LEAST_STARTS and time.monotonic() > until:
+            break
+        progress(f"cold-start: round {number + 1} of {rounds}")
+        for row in case.rows:
+            if row.status != MEASURED:
+                continue
+            try:
+                sample = _start(known[row.contestant], model)
+            except PeerError as error:
+                row.status, row.reason, row.samples, row.peak_bytes = FAILED, str(error), [], []
+                continue
+            row.samples.append([sample.seconds])
+            row.peak_bytes.append(sample.peak_bytes)
+
+
+def cold_start_case() -> Case:
+    """Without rows."""
+    title = "process start → first text embedding, warm disk"
+    return Case("cold-start", "cold-start", title, "starts", 1, 0.0, REFERENCE.name)
+
+
+def _start(entry: Entry, model: Model) -> ProcessSample:
+    named = (entry.contestant.provider, entry.contestant.precision, entry.told.get("device", PROCESSOR))
+    return run_process(_SCRIPTS[entry.opener], [str(model.bundle.root), str(model.checkpoint), _TEXT, *named])

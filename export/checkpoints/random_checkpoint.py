@@ -1,0 +1,204 @@
+"""Write an untrained, seeded checkpoint in the hub's exact layout: file names, tensor names, shapes.
+
+It stands in for the real weights where those cannot ship: in the demo and in tests. Its embeddings mean nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import string
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from export.checkpoints import RANDOM_MARKER
+from export.checkpoints.vocabulary import SPECIAL_TOKENS
+from export.families import Family
+from export.samples.phantom import chest_phantom
+from export.samples.sentences import SENTENCES
+
+__all__ = ["CXR_BERT_CONFIG", "RANDOM_MARKER", "random_vocabulary", "write_random_checkpoint"]
+
+# config.json of microsoft/BiomedVLP-CXR-BERT-specialized, less the path it was trained in.
+CXR_BERT_CONFIG: Mapping[str, Any] = {
+    "_name_or_path": "microsoft/BiomedVLP-CXR-BERT-specialized",
+    "architectures": ["CXRBertModel"],
+    "attention_probs_dropout_prob": 0.25,
+    "auto_map": {
+        "AutoConfig": "configuration_cxrbert.CXRBertConfig",
+        "AutoModel": "modeling_cxrbert.CXRBertModel",
+    },
+    "classifier_dropout": None,
+    "gradient_checkpointing": False,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.25,
+    "hidden_size": 768,
+    "initializer_range": 0.02,
+    "intermediate_size": 3072,
+    "layer_norm_eps": 1e-12,
+    "max_position_embeddings": 512,
+    "model_type": "cxr-bert",
+    "num_attention_heads": 12,
+    "num_hidden_layers": 12,
+    "pad_token_id": 0,
+    "position_embedding_type": "absolute",
+    "projection_size": 128,
+    "torch_dtype": "float32",
+    "transformers_version": "4.18.0",
+    "type_vocab_size": 2,
+    "use_cache": True,
+    "vocab_size": 30522,
+}
+
+_FIT_SIDE = 192
+_FIT_OPACITIES = (None, (0.3, 0.3), (0.6, 0.7))
+_FIT_NOISE_CELLS = (4, 12, 48)
+
+_TOKENIZER_CONFIG = {
+    "do_lower_case": True,
+    "do_basic_tokenize": True,
+    "never_split": None,
+    **SPECIAL_TOKENS,
+    "tokenize_chinese_chars": True,
+    "strip_accents": None,
+    "tokenizer_file": None,
+    "tokenizer_class": "CXRBertTokenizer",
+    "auto_map": {"AutoTokenizer": ["configuration_cxrbert.CXRBertTokenizer", None]},
+}
+
+
+def write_random_checkpoint(
+    folder: Path,
+    family: Family,
+    seed: int = 0,
+    config: Mapping[str, Any] = CXR_BERT_CONFIG,
+    *,
+    safetensors: bool = False,
+) -> Path:
+    """Write the checkpoint of a family.
+
+    Args:
+        folder: created if need be.
+        family: which parts to write.
+        seed: seed of all weights; the same seed gives the same tensors.
+        config: config.json of CXR-BERT-specialized; smaller numbers give a smaller model. Other text models get the
+            same numbers.
+        safetensors: write model.safetensors instead of pytorch_model.bin.
+
+    Returns:
+        The folder.
+    """
+    from export.reference.models import BioViLImageModel, CXRBertModel, bert_config
+
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(folder / RANDOM_MARKER, {"seed": seed})
+    generator = torch.Generator().manual_seed(seed)
+    if family.text:
+        if family.text.projection:
+            _write_json(folder / "tokenizer_config.json", _TOKENIZER_CONFIG)
+            _write_json(folder / "special_tokens_map.json", SPECIAL_TOKENS)
+        else:  # CXR-BERT-general: a plain BERT in fewer files
+            own = ("_name_or_path", "auto_map", "projection_size")
+            config = {key: value for key, value in config.items() if key not in own}
+            config |= {"architectures": ["BertForMaskedLM"], "model_type": family.text.model_types[0]}
+            _write_json(folder / "tokenizer_config.json", {"do_lower_case": True})
+        _write_json(folder / "config.json", config)
+        vocabulary = random_vocabulary(config["vocab_size"])
+        (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in vocabulary), encoding="utf-8")
+        with torch.device("meta"):
+            shapes = CXRBertModel(bert_config(config), family.text).state_dict()
+        if not family.text.projection:
+            hidden = config["hidden_size"]
+            unread = {"bert.pooler.dense.weight": (hidden, hidden), "bert.pooler.dense.bias": (hidden,)}
+            unread |= {"cls.seq_relationship.weight": (2, hidden), "cls.seq_relationship.bias": (2,)}
+            shapes |= {name: torch.empty(shape, device="meta") for name, shape in unread.items()}
+        tensors = {name: _random_text_tensor(name, value.shape, generator) for name, value in shapes.items()}
+        tensors["cls.predictions.decoder.weight"] = tensors["bert.embeddings.word_embeddings.weight"]
+        tensors["cls.predictions.decoder.bias"] = tensors["cls.predictions.bias"]
+        if safetensors:
+            from safetensors.torch import save_file
+
+            # Like transformers, which does not write tied tensors twice.
+            tied = ("cls.predictions.decoder.weight", "cls.predictions.decoder.bias")
+            save_file(
+                {name: value for name, value in tensors.items() if name not in tied}, folder / "model.safetensors"
+            )
+        else:
+            # A buffer that transformers 4.18 still wrote, and that the published file carries.
+            tensors["bert.embeddings.position_ids"] = torch.arange(config["max_position_embeddings"])[None]
+            torch.save(tensors, folder / "pytorch_model.bin")
+    if family.image:
+        image_model = BioViLImageModel(family.image)
+        shapes = image_model.state_dict()
+        image_model.load_state_dict(
+            {name: _random_image_tensor(name, value, generator) for name, value in shapes.items()}
+        )
+        _fit_normalization(image_model, seed)
+        torch.save(image_model.state_dict(), folder / family.image.weights_name)
+    return folder
+
+
+def random_vocabulary(size: int) -> list[str]:
+    """A WordPiece vocabulary of our own: special tokens first (as in CXR-BERT), characters, words, unused entries.
+
+    Args:
+        size: number of tokens, at least about 600.
+
+    Returns:
+        Distinct tokens; [PAD], [UNK], [CLS], [SEP], [MASK] are 0 to 4.
+    """
+    characters = string.ascii_lowercase + string.digits + string.punctuation
+    words = sorted({word for sentence in SENTENCES for word in sentence.lower().rstrip(".").replace(",", "").split()})
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters]
+    tokens += [f"##{character}" for character in string.ascii_lowercase + string.digits]
+    tokens += [word for word in words if word not in tokens]
+    if len(tokens) > size:
+        raise ValueError(f"a vocabulary of {size} tokens is too small; {len(tokens)} are the least")
+    return tokens + [f"[unused{index}]" for index in range(size - len(tokens))]
+
+
+def _random_text_tensor(name: str, shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
+    noise = torch.randn(shape, generator=generator)
+    if name.endswith("LayerNorm.weight"):
+        return 1 + 0.1 * noise
+    # Wider than BERT's initial 0.02: with that, every sentence has nearly the same embedding and no comparison of
+    # embeddings would notice a fault.
+    return (0.05 if name.endswith("weight") else 0.02) * noise
+
+
+def _random_image_tensor(name: str, like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    if name.endswith("num_batches_tracked"):
+        return torch.tensor(1)
+    if like.ndim == 4:
+        fan_in = math.prod(like.shape[1:])
+        return torch.randn(like.shape, generator=generator) * math.sqrt(2 / fan_in)
+    if name.endswith("running_var") or (name.endswith("weight") and like.ndim == 1):
+        scale = 0.5 + torch.rand(like.shape, generator=generator)
+        # As in trained networks, a block changes little of what passes by it; with full weight, rounding errors grow
+        # from block to block until no two implementations agree.
+        return 0.15 * scale if name.endswith("bn3.weight") else scale
+    return 0.1 * torch.randn(like.shape, generator=generator)
+
+
+def _fit_normalization(model: torch.nn.Module, seed: int) -> None:
+    """Set the batch normalizations' statistics to those of phantoms and noise; else all images embed alike."""
+    generator = np.random.default_rng(seed)
+    images = [chest_phantom(_FIT_SIDE, _FIT_SIDE, seed + index, at) for index, at in enumerate(_FIT_OPACITIES)]
+    for cells in _FIT_NOISE_CELLS:
+        noise = Image.fromarray(generator.integers(0, 256, (cells, cells), dtype=np.uint8))
+        images.append(np.asarray(noise.resize((_FIT_SIDE, _FIT_SIDE), Image.Resampling.BICUBIC)))
+    for norm in model.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            norm.momentum = 1.0
+    model.train()
+    model(torch.from_numpy(np.stack(images)).float()[:, None].expand(-1, 3, -1, -1) / 255)
+    model.eval()
+
+
+def _write_json(path: Path, data: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(dict(data), indent=2) + "\n", encoding="utf-8")

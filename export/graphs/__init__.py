@@ -1,0 +1,1 @@
+"""From PyTorch to ONNX, and rewrites of graphs that keep the function."""

@@ -1,0 +1,64 @@
+"""What the text folder holds for other tools alone: optimum's masked-language class and sentence-transformers.
+
+Nothing here is read by `runtime`; the manifest has its digests. fastembed, and optimum's and sentence-transformers'
+embedding classes, open the bundle's own graph (`export.graphs.packing.plain_spec`). `python -m bench manners` opens the
+folder in each of them and compares the numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import onnx
+from onnx import helper
+
+from export.graphs.graph import GraphSpec
+from export.graphs.packing import PLAIN_INPUTS, text_a_row, write_face
+
+__all__ = ["EVERY_TOKEN", "every_token_graph", "write_sentence_transformers"]
+
+# The fp32 graph that fills masks, as `BertForMaskedLM` would be exported: a text a row, logits of every token.
+EVERY_TOKEN = "fill_mask_every_token.onnx"
+_LOGITS, _MASK_POSITIONS = "logits", "mask_positions"
+
+
+def every_token_graph(source: Path, vocab_size: int, longest: int) -> None:
+    """Write `EVERY_TOKEN` beside the graph that fills masks; it reads the same weights.
+
+    Args:
+        source: the packed fill-mask graph.
+        vocab_size: scores of a token.
+        longest: most tokens of a text.
+
+    Raises:
+        GraphError: the result is not the graph that was asked for.
+    """
+    model = onnx.load(str(source), load_external_data=False)
+    before = [*text_a_row(model.graph), helper.make_node("Identity", ["position_ids"], [_MASK_POSITIONS])]
+    spec = GraphSpec(
+        inputs=dict.fromkeys(PLAIN_INPUTS, ("batch", "sequence")),
+        outputs={_LOGITS: ("batch", "sequence", vocab_size)},
+        limits={"batch": None, "sequence": longest},
+    )
+    write_face(model, [*before, *model.graph.node], source.with_name(EVERY_TOKEN), spec)
+
+
+def write_sentence_transformers(folder: Path, size: int, longest: int) -> None:
+    """Say to sentence-transformers how the folder is read: the graph, then its only token.
+
+    Args:
+        folder: the bundle's text folder.
+        size: length of an embedding.
+        longest: most tokens of a text; sentence-transformers cuts what is longer.
+    """
+    package = "sentence_transformers"
+    steps = (("", f"{package}.models.Transformer"), ("1_Pooling", f"{package}.models.Pooling"))
+    modules = [{"idx": i, "name": str(i), "path": path, "type": kind} for i, (path, kind) in enumerate(steps)]
+    (folder / "1_Pooling").mkdir()
+    for name, content in (
+        ("modules.json", modules),
+        ("sentence_bert_config.json", {"max_seq_length": longest, "do_lower_case": False}),
+        ("1_Pooling/config.json", {"word_embedding_dimension": size, "pooling_mode_cls_token": True}),
+    ):
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,221 @@
+"""The same functions as the reference models, with less work: what is exported.
+
+Exact rewrites (each is compared with the untouched model by tests and, at every export, by the parity gates):
+
+* [CLS]-only last layer: the embedding reads position 0, so the last layer computes keys and values for all tokens, but
+  query, attention output and feed-forward for [CLS] alone.
+* The masked-language head where the masks are: the same graph with [MASK] in the place of [CLS], so that its
+  vocabulary-wide product, and the last layer before it, are computed for masked tokens alone.
+* Texts side by side: a row holds several texts, each attending to itself alone, its positions counted from 0, its
+  embedding read where it begins. Rows can then be filled where padding would be computed.
+* The only token type that occurs is added to the position embeddings beforehand, and the attention scale to the query.
+* Grey images stay grey: the three input channels are equal and scaled by 1/255, so conv1's weights are summed over its
+  input channels and divided by 255; the graph takes uint8 (batch, crop, crop).
+* Batch normalization is folded into the convolution before it, in float64.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from export.reference.models import BioViLImageModel, CXRBertModel
+
+__all__ = ["ImageEmbeddingGraph", "PackedTextGraph", "TextEmbeddingGraph"]
+
+# exp() of anything this far below the largest score is 0 in float32; unlike float32's minimum it fits float16.
+_MASKED = -10000.0
+
+
+class _Attention(nn.Module):
+    """One layer's self-attention without its output projection."""
+
+    def __init__(self, attention: nn.Module, heads: int) -> None:
+        super().__init__()
+        query, self.key, self.value = attention.query, attention.key, attention.value
+        self.heads = heads
+        scale = (query.out_features // heads) ** -0.5
+        self.query = nn.Linear(query.in_features, query.out_features)
+        self.query.weight = nn.Parameter(query.weight.detach() * scale)
+        self.query.bias = nn.Parameter(query.bias.detach() * scale)
+
+    def forward(self, queries: torch.Tensor, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        query = self._split(self.query(queries))
+        key = self._split(self.key(hidden))
+        value = self._split(self.value(hidden))
+        weights = torch.softmax(query @ key.transpose(-1, -2) + mask, dim=-1)
+        return (weights @ value).transpose(1, 2).flatten(2)
+
+    def _split(self, states: torch.Tensor) -> torch.Tensor:
+        return states.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class TextEmbeddingGraph(nn.Module):
+    """Token ids → one projected embedding per text, normalized and not."""
+
+    def __init__(self, model: CXRBertModel) -> None:
+        super().__init__()
+        embeddings = model.bert.embeddings
+        self.word_embeddings = embeddings.word_embeddings
+        positions = embeddings.position_embeddings.weight.detach() + embeddings.token_type_embeddings.weight[0].detach()
+        self.positions = nn.Parameter(positions)
+        self.embedding_norm = embeddings.LayerNorm
+        self.layers = model.bert.encoder.layer
+        self.attentions = nn.ModuleList(
+            _Attention(layer.attention.self, model.config.num_attention_heads) for layer in self.layers
+        )
+        self.projection_head = model.cls_projection_head
+        self.pooling = model.pooling
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """int64 (batch, sequence) twice → text_embeds, cls_projected_embedding: float32 (batch, D) each.
+
+        A text a row is a special case of several; `export.graphs.packing` does the same to the exported `packed`.
+        """
+        rows, width = input_ids.shape
+        position_ids = torch.arange(width, device=input_ids.device).expand(rows, width)
+        cls_positions = torch.zeros(rows, 1, dtype=torch.int64, device=input_ids.device)
+        text_embeds, projected = self.packed(input_ids, position_ids, attention_mask, cls_positions)
+        return text_embeds.squeeze(1), projected.squeeze(1)
+
+    def packed(
+        self,
+        input_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        segment_ids: torch.Tensor,
+        cls_positions: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Several texts a row.
+
+        Args:
+            input_ids: int64 (rows, width), one text after the other.
+            position_ids: int64 (rows, width), from 0 within each text.
+            segment_ids: int64 (rows, width), equal within a text and different from its neighbours'.
+            cls_positions: int64 (rows, texts), where each text begins.
+
+        Returns:
+            text_embeds and cls_projected_embedding, float32 (rows, texts, D).
+        """
+        states, owned = self.states(input_ids, position_ids, segment_ids, cls_positions)
+        return self.embeddings(states, owned)
+
+    def states(
+        self,
+        input_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        segment_ids: torch.Tensor,
+        positions: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The last layer's states: what every head reads.
+
+        Args:
+            input_ids, position_ids, segment_ids: as for `packed`.
+            positions: int64 (rows, places), the tokens that are asked about, [CLS] of each text or [MASK].
+
+        Returns:
+            float32 (rows, places, D), or (rows, width, D) where the mean over all tokens is taken; and bool (rows,
+            places, width), which tokens are of the same text.
+        """
+        # Not positions[position_ids], which is exported with a guard on each index.
+        hidden = self.embedding_norm(self.word_embeddings(input_ids) + F.embedding(position_ids, self.positions))
+        rows, width = input_ids.shape
+        # One Gather from the rows laid end to end: engines are quicker at it than at GatherElements.
+        places = positions + width * torch.arange(rows, device=input_ids.device)[:, None]
+        own = segment_ids[:, :, None] == segment_ids[:, None, :]
+        owned = F.embedding(places, segment_ids.reshape(-1, 1)) == segment_ids[:, None, :]
+        mask = _mask(own, hidden)
+        last = len(self.layers) - 1 if self.pooling == "cls" else None
+        for index, (layer, attention) in enumerate(zip(self.layers, self.attentions, strict=True)):
+            queries = hidden
+            if index == last:
+                queries, mask = F.embedding(places, hidden.flatten(0, 1)), _mask(owned, hidden)
+            context = layer.attention.output.dense(attention(queries, hidden, mask))
+            attended = layer.attention.output.LayerNorm(context + queries)
+            expanded = layer.intermediate.intermediate_act_fn(layer.intermediate.dense(attended))
+            hidden = layer.output.LayerNorm(layer.output.dense(expanded) + attended)
+        return hidden, owned
+
+    def embeddings(self, states: torch.Tensor, owned: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """text_embeds and cls_projected_embedding of what `states` gives."""
+        if self.pooling == "mean":
+            weights = owned.to(states.dtype)
+            states = (weights @ states) / weights.sum(dim=-1, keepdim=True)
+        # As a matrix, so that the head is exported as Gemm, which stays in floating point: it costs next to nothing.
+        projected = self.projection_head(states.flatten(0, 1)).unflatten(0, owned.shape[:2])
+        return F.normalize(projected, dim=-1), projected
+
+
+class PackedTextGraph(nn.Module):
+    """`TextEmbeddingGraph.packed` as what torch exports, with the states before the head, where it may be cut."""
+
+    def __init__(self, graph: TextEmbeddingGraph) -> None:
+        super().__init__()
+        self.encoder = graph
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        segment_ids: torch.Tensor,
+        cls_positions: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """See `TextEmbeddingGraph`: text_embeds, cls_projected_embedding, last_hidden_state."""
+        states, owned = self.encoder.states(input_ids, position_ids, segment_ids, cls_positions)
+        return *self.encoder.embeddings(states, owned), states
+
+
+def _mask(visible: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+    """bool (rows, queries, width) → what is added to attention scores: 0 where visible."""
+    return (1.0 - visible[:, None].to(hidden.dtype)) * _MASKED
+
+
+class ImageEmbeddingGraph(nn.Module):
+    """uint8 pixels → global and patch embeddings."""
+
+    def __init__(self, model: BioViLImageModel) -> None:
+        super().__init__()
+        resnet, projector = model.encoder.encoder, model.projector.model
+        self.stem = _fold(_grey(resnet.conv1), resnet.bn1)
+        self.maxpool = resnet.maxpool
+        stages = (resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4)
+        self.blocks = nn.Sequential(*(_Block(block) for stage in stages for block in stage))
+        self.projector_hidden = _fold(projector[0], projector[1])
+        self.projector_output = projector[3]
+
+    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """uint8 (batch, crop, crop) → image_embeds (batch, D), patch_embeds (batch, rows, columns, D), unit norm."""
+        hidden = self.maxpool(F.relu(self.stem(pixel_values.unsqueeze(1).to(self.stem.weight.dtype))))
+        projected = self.projector_output(F.relu(self.projector_hidden(self.blocks(hidden))))
+        image_embeds = F.normalize(projected.mean(dim=(2, 3)), dim=-1)
+        patch_embeds = F.normalize(projected.permute(0, 2, 3, 1), dim=-1)
+        return image_embeds, patch_embeds
+
+
+class _Block(nn.Module):
+    """A bottleneck block with its batch normalizations folded."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.reduce = _fold(block.conv1, block.bn1)
+        self.spatial = _fold(block.conv2, block.bn2)
+        self.expand = _fold(block.conv3, block.bn3)
+        self.shortcut = nn.Identity() if block.downsample is None else _fold(*block.downsample)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        residual = self.expand(F.relu(self.spatial(F.relu(self.reduce(hidden)))))
+        return F.relu(residual + self.shortcut(hidden))
+
+
+def _grey(conv: nn.Conv2d) -> nn.Conv2d:
+    grey = nn.Conv2d(1, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, bias=False).double()
+    grey.weight = nn.Parameter(conv.weight.detach().double().sum(dim=1, keepdim=True) / 255.0)
+    return grey
+
+
+def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
+    conv, norm = copy.deepcopy(conv).double().eval(), copy.deepcopy(norm).double().eval()
+    return fuse_conv_bn_eval(conv, norm).float()

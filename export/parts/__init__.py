@@ -1,0 +1,1 @@
+"""The parts of a bundle, each from model to proven artifacts."""

@@ -1,0 +1,176 @@
+"""The image part of a bundle: its graph in every precision asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from export.families import ImageModel
+from export.graphs.graph import GraphInfo, GraphSpec, export_graph
+from export.graphs.rewrites import ImageEmbeddingGraph
+from export.precision.floats import float_artifacts
+from export.precision.int8_image import image_layers, quantize_image
+from export.precision.lower import Candidate, Judge, Lowering, artifact, search, without_fp32, working_engines
+from export.progress import Steps
+from export.proof.fidelity import embed_images, image_figures, image_milliseconds
+from export.proof.parity import Progress, check_gates, image_parity
+from export.reference.models import BioViLImageModel
+from export.samples.calibration import CalibrationData
+from runtime.bundle.manifest import Artifact, ImagePart
+from runtime.engines.providers import PROVIDERS, Provider, default_threads
+from runtime.engines.session import Session, SessionOptions
+
+__all__ = ["export_image", "image_judge"]
+
+_PATCH_PIXELS = 32
+_BATCH = 4
+# Calibration images with which fp16 looks for activations beyond its range.
+_OVERFLOW_IMAGES = 16
+# Convolutions left in floating point, in the order of the trials: (from the start, from the end). The last one always
+# is.
+_KEPT = ((0, 0), (1, 0), (1, 4), (1, 11), (11, 11), (20, 20))
+
+ImageData = CalibrationData[NDArray[np.uint8]]
+
+
+def export_image(
+    model: BioViLImageModel,
+    spec: ImageModel,
+    folder: Path,
+    engine: Provider,
+    lowering: Lowering,
+    data: ImageData | None,
+    seed: int,
+    steps: Steps,
+) -> ImagePart:
+    """Export the image encoder to `folder`/onnx and check every artifact.
+
+    Args:
+        model: the reference, in evaluation mode.
+        spec: its sizes.
+        folder: the bundle's image folder.
+        engine: compares fp32 with PyTorch.
+        lowering: precisions asked for.
+        data: prepared pixels to calibrate with and to judge by; needed for every precision but fp32.
+        seed: of the parity inputs.
+        steps: where progress is shown.
+
+    Raises:
+        GraphError: an exported graph is not portable.
+        GateError: an artifact misses a gate.
+    """
+    grid, size = spec.crop // _PATCH_PIXELS, spec.embedding_size
+    graph = GraphSpec(
+        inputs={"pixel_values": ("batch", spec.crop, spec.crop)},
+        outputs={"image_embeds": ("batch", size), "patch_embeds": ("batch", grid, grid, size)},
+        limits={"batch": None},
+    )
+    source = folder / "onnx" / "model.onnx"
+    source.parent.mkdir()
+    with steps.step("image: exporting the graph"):
+        pixels = torch.randint(0, 256, (2, spec.crop, spec.crop), dtype=torch.uint8)
+        info = export_graph(ImageEmbeddingGraph(model).eval().requires_grad_(False), (pixels,), graph, source)
+    with steps.step("image: comparing with PyTorch") as advance:
+        session = engine.open(source, SessionOptions(threads=default_threads(), precision="fp32"))
+        parity = image_parity(session, engine.name, "fp32", model, spec.crop, seed, advance)
+        check_gates("image fp32", [parity])
+        del session
+    fp32 = artifact("image/onnx/model.onnx", "fp32", info, tuple(PROVIDERS), parity=(parity,))
+    artifacts = [fp32]
+    if data is not None:
+        with steps.step("image: embedding the held-out images with PyTorch") as advance:
+            expected = _embed_with_pytorch(model, data.held_out, advance)
+            judge = image_judge(expected, data.held_out, data.record.held_out_sha256, working_engines(source))
+        pixels = data.calibration[:_OVERFLOW_IMAGES]
+        artifacts = float_artifacts(
+            "image",
+            source,
+            graph,
+            fp32,
+            judge,
+            ({"pixel_values": pixels[start : start + _BATCH]} for start in range(0, len(pixels), _BATCH)),
+            lambda session, name, precision: image_parity(session, name, precision, model, spec.crop, seed),
+            lowering,
+            steps,
+            bf16_graph=False,
+        )
+        if "int8" in lowering.precisions:
+            artifacts += _int8_artifacts(source, graph, judge, data, lowering, steps)
+    return ImagePart(spec.resize, spec.crop, grid, size, without_fp32(artifacts, lowering, folder.parent))
+
+
+def image_judge(
+    expected: tuple[NDArray[np.float32], NDArray[np.float32]],
+    pixels: NDArray[np.uint8],
+    digest: str,
+    engines: tuple[Provider, ...],
+) -> Judge:
+    """A judge by embeddings that are right.
+
+    Args:
+        expected: global and patch embeddings of the held-out `pixels`.
+        pixels: uint8 (N, crop, crop).
+        digest: sha256 of the held-out pixels.
+        engines: those that measure.
+    """
+
+    def figures(session: Session) -> dict[str, float]:
+        return image_figures(embed_images(session, pixels), expected)
+
+    def milliseconds(session: Session) -> float:
+        return image_milliseconds(session, pixels)
+
+    return Judge(figures, milliseconds, len(pixels), digest, engines)
+
+
+def _embed_with_pytorch(
+    model: BioViLImageModel, pixels: NDArray[np.uint8], advance: Progress
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    found = []
+    for start in range(0, len(pixels), _BATCH):
+        batch = torch.from_numpy(pixels[start : start + _BATCH]).float().div(255)[:, None].expand(-1, 3, -1, -1)
+        found.append([each.numpy() for each in model(batch)])
+        advance(start / len(pixels))
+    return np.concatenate([each[0] for each in found]), np.concatenate([each[1] for each in found])
+
+
+def _int8_artifacts(
+    source: Path, graph: GraphSpec, judge: Judge, data: ImageData, lowering: Lowering, steps: Steps
+) -> list[Artifact]:
+    """Quantize the fp32 graph in the spellings asked for; each holds the tier, or GateError."""
+    forms = [("model_int8.onnx", False, ("cpu", "openvino", "cuda"))]
+    if lowering.tensorrt:
+        forms.append(("model_int8_tensorrt.onnx", True, ("tensorrt",)))
+    artifacts = []
+    for file, symmetric, providers in forms:
+        with steps.step(f"image: int8 for {', '.join(providers)} at tier {lowering.tier}"):
+            candidates = _candidates(source, graph, data.calibration, symmetric, providers)
+            _, info, recipe, records = search(
+                candidates, judge, source.with_name(file), "int8", lowering, "image", steps
+            )
+        artifacts.append(artifact(f"image/onnx/{file}", "int8", info, providers, fidelity=records, recipe=recipe))
+    return artifacts
+
+
+def _candidates(
+    source: Path, graph: GraphSpec, pixels: NDArray[np.uint8], symmetric: bool, providers: tuple[str, ...]
+) -> Iterator[Candidate]:
+    """Recipes from cheap to dear: the first and last convolutions, where errors weigh most, stay in floating point."""
+    layers = image_layers(source)
+    tried: set[tuple[str, ...]] = set()
+    for first, last in _KEPT:
+        keep = tuple(layers[:first] + layers[max(first, len(layers) - last) :])
+        if keep in tried or len(keep) == len(layers):
+            continue
+        tried.add(keep)
+        described = f", {len(keep)} of {len(layers)} convolutions in floating point" if keep else ""
+
+        def write(target: Path, keep: tuple[str, ...] = keep) -> GraphInfo:
+            return quantize_image(source, target, graph, pixels, symmetric=symmetric, keep=keep)
+
+        settings = {"form": "symmetric" if symmetric else "asymmetric", "floating_point": ", ".join(keep)}
+        yield Candidate(f"static int8{', symmetric' if symmetric else ''}{described}", settings, write, providers)

@@ -1,0 +1,215 @@
+"""Lower precisions of one part: measure them, gate them, search for the int8 recipe that holds its tier."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from export.errors import GateError
+from export.graphs.graph import GraphInfo
+from export.progress import Steps
+from export.proof.fidelity import TIERS, missed_gates
+from runtime.bundle.manifest import Artifact, FidelityRecord, ParityRecord, Recipe, Trial
+from runtime.engines.providers import PROVIDERS, Provider, default_threads
+from runtime.engines.session import Session, SessionOptions
+from runtime.errors import ProviderError
+
+__all__ = ["PRECISIONS", "Candidate", "Judge", "Lowering", "artifact", "search", "without_fp32", "working_engines"]
+
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int8-dynamic")
+
+# A graph meant for engines that are not here is still judged, by the first of these that is.
+_STAND_IN = ("cpu", "openvino")
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """What was asked for.
+
+    Attributes:
+        precisions: of `PRECISIONS`.
+        tier: "99" or "99.9", for int8.
+        tensorrt: also write the int8 spelling for TensorRT.
+        enforced: whether figures are gated; those of random weights mean nothing and are reported only.
+    """
+
+    precisions: tuple[str, ...] = ("fp32",)
+    tier: str = "99"
+    tensorrt: bool = False
+    enforced: bool = True
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Measures graphs of one part on held-out data.
+
+    Attributes:
+        figures: an opened graph → figures, see `export.proof.fidelity`.
+        milliseconds: an opened graph → median time of one batch.
+        items: number of held-out items; data is the sha256 of their contents.
+        engines: those that measure; they open the part's fp32 graph.
+    """
+
+    figures: Callable[[Session], dict[str, float]]
+    milliseconds: Callable[[Session], float]
+    items: int
+    data: str
+    engines: tuple[Provider, ...]
+
+    def engines_for(self, providers: Iterable[str]) -> tuple[Provider, ...]:
+        """The engines that measure a graph meant for `providers`: those of them that are here, or a stand-in."""
+        wanted = set(providers)
+        meant = tuple(engine for engine in self.engines if engine.name in wanted)
+        return meant or tuple(engine for name in _STAND_IN for engine in self.engines if engine.name == name)[:1]
+
+    def record(
+        self, engine: Provider, model: Path, precision: str, gates: Mapping[str, float], computed: str | None = None
+    ) -> FidelityRecord:
+        """Open a graph, measure it, close it.
+
+        Args:
+            engine: what runs it.
+            model: the .onnx file.
+            precision: what is recorded; computed is what the session is opened with, if that differs.
+            gates: smallest values allowed.
+
+        Raises:
+            ProviderError: the engine cannot open the graph.
+        """
+        options = SessionOptions(threads=default_threads(), precision=computed or precision)
+        session = engine.open(model, options)
+        figures = self.figures(session)
+        return FidelityRecord(
+            provider=engine.name,
+            precision=precision,
+            processor=engine.processor(),
+            items=self.items,
+            data=self.data,
+            figures=figures,
+            gates={name: bound for name, bound in gates.items() if name in figures},
+            milliseconds=self.milliseconds(session),
+        )
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One recipe of a search: its name, what repeats it, how it is written, and the engines it is meant for."""
+
+    name: str
+    settings: Mapping[str, str]
+    write: Callable[[Path], GraphInfo]
+    providers: tuple[str, ...]
+
+
+def working_engines(model: Path, names: Iterable[str] = tuple(PROVIDERS)) -> tuple[Provider, ...]:
+    """Those of the named engines that are installed and open an fp32 graph.
+
+    An engine may be installed and still not run, for want of a GPU; one that opens fp32 has no excuse for the rest.
+    """
+    found = []
+    for name in names:
+        if PROVIDERS[name].missing() is None:
+            with contextlib.suppress(ProviderError):
+                PROVIDERS[name].open(model, SessionOptions(threads=default_threads(), precision="fp32"))
+                found.append(PROVIDERS[name])
+    return tuple(found)
+
+
+def artifact(
+    file: str,
+    precision: str,
+    info: GraphInfo,
+    providers: tuple[str, ...],
+    *,
+    parity: tuple[ParityRecord, ...] = (),
+    fidelity: tuple[FidelityRecord, ...] = (),
+    recipe: Recipe | None = None,
+) -> Artifact:
+    """Describe a graph that was written with its weights beside it, in `<file>_data`."""
+    return Artifact(
+        role="embedding",
+        precision=precision,
+        file=file,
+        external_data=((PurePosixPath(file).parent / f"{PurePosixPath(file).name}_data").as_posix(),),
+        opset=info.opset,
+        operators=info.operators,
+        inputs=info.inputs,
+        outputs=info.outputs,
+        providers=providers,
+        parity=parity,
+        fidelity=fidelity,
+        recipe=recipe,
+    )
+
+
+def without_fp32(artifacts: list[Artifact], lowering: Lowering, bundle: Path) -> tuple[Artifact, ...]:
+    """What stays: fp32 goes, with its files, unless it was asked for, computes bf16, or is all there is."""
+    others = [found for found in artifacts if found.precision != "fp32"]
+    if "fp32" in lowering.precisions or "bf16" in lowering.precisions or not others:
+        return tuple(artifacts)
+    for found in artifacts:
+        if found.precision == "fp32":
+            for name in found.files:
+                (bundle / name).unlink()
+    return tuple(others)
+
+
+def search(
+    candidates: Iterator[Candidate],
+    judge: Judge,
+    target: Path,
+    precision: str,
+    lowering: Lowering,
+    what: str,
+    steps: Steps,
+) -> tuple[Candidate, GraphInfo, Recipe, tuple[FidelityRecord, ...]]:
+    """Try recipes, cheapest first, until one holds the tier on every engine that it is meant for.
+
+    Args:
+        candidates: recipes in order; made only when they are tried.
+        judge: measures them.
+        target: the .onnx file to write; what was tried before is overwritten.
+        precision: of the artifact.
+        lowering: what was asked for.
+        what: "text" or "image", for messages.
+        steps: where each trial is shown.
+
+    Raises:
+        GateError: no recipe holds the tier; the message lists what was tried.
+    """
+    gates = TIERS[lowering.tier] if lowering.enforced else {}
+    trials: list[Trial] = []
+    for candidate in candidates:
+        with steps.substep(f"{what} {precision}: {candidate.name}"):
+            info = candidate.write(target)
+            records = tuple(
+                judge.record(engine, target, precision, gates) for engine in judge.engines_for(candidate.providers)
+            )
+        holds = not any(missed_gates(record.figures, record.gates) for record in records)
+        for record in records:
+            trials.append(Trial(candidate.name, record.provider, record.figures, record.milliseconds, holds))
+            steps.note(f"    {_describe(record)}{'' if holds else '  below the tier'}")
+        if holds:
+            recipe = Recipe(candidate.name, lowering.tier, dict(candidate.settings), tuple(trials))
+            return candidate, info, recipe, records
+    raise GateError(
+        f"No {precision} recipe for the {what} encoder holds tier {lowering.tier} "
+        f"({', '.join(f'{name} ≥ {bound:g}' for name, bound in gates.items())}); no bundle was written. Tried:\n  "
+        + "\n  ".join(
+            f"{trial.recipe} on {trial.provider}: mean cosine {trial.figures['mean_cosine']:.5f}, neighbour agreement "
+            f"{trial.figures['neighbour_agreement']:.3f}, {trial.milliseconds:.1f} ms"
+            for trial in trials
+        )
+        + f"\nCalibrate with more of your own data, leave {precision} out, or lower the tier with --tier 99."
+    )
+
+
+def _describe(record: FidelityRecord) -> str:
+    """One line: engine, main figures, time."""
+    figures = record.figures
+    return (
+        f"{record.provider}: mean cosine {figures['mean_cosine']:.5f}, worst {figures['min_cosine']:.4f}, neighbour "
+        f"agreement {figures['neighbour_agreement']:.3f}, {record.milliseconds:.1f} ms a batch"
+    )

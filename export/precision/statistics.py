@@ -1,0 +1,85 @@
+"""What a graph's tensors look like on calibration data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from export.graphs.watch import opened_beside
+from runtime.engines.providers import Provider
+
+__all__ = ["TensorStatistics", "collect_statistics"]
+
+
+@dataclass
+class TensorStatistics:
+    """Statistics of one tensor over its last axis.
+
+    Attributes:
+        lowest: float32 (channels,); highest alike.
+        moments: float32 (channels, channels), the sum of xᵀx over all rows x.
+    """
+
+    lowest: NDArray[np.float32]
+    highest: NDArray[np.float32]
+    moments: NDArray[np.float32]
+
+    @property
+    def largest(self) -> NDArray[np.float32]:
+        """Largest magnitude of each channel."""
+        return np.maximum(np.abs(self.lowest), np.abs(self.highest))
+
+
+def collect_statistics(
+    model: Path,
+    tensors: Sequence[str],
+    feeds: Sequence[Mapping[str, NDArray[Any]]],
+    engine: Provider,
+    progress: Callable[[float], None] = lambda share: None,
+) -> dict[str, TensorStatistics]:
+    """Run a graph on calibration data and gather statistics of inner tensors.
+
+    Args:
+        model: the fp32 graph, with its weights beside it.
+        tensors: names of tensors (batch, sequence, channels); rows of padding (attention_mask 0) do not count.
+        feeds: inputs of the graph, one mapping per batch.
+        engine: what runs it.
+        progress: called with the share done.
+
+    Returns:
+        Name of the tensor → its statistics.
+
+    Raises:
+        ProviderError: the engine cannot open the graph.
+    """
+    graph = onnx.load(str(model), load_external_data=False)
+    known = {value.name for value in graph.graph.output}
+    graph.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in tensors if name not in known
+    )
+    found: dict[str, TensorStatistics] = {}
+    with opened_beside(model, graph, engine) as session:
+        for index, feed in enumerate(feeds):
+            mask = feed["attention_mask"].astype(bool)
+            for name, value in zip(tensors, session.run(list(tensors), feed), strict=True):
+                rows = value[mask] if value.shape[:2] == mask.shape else value.reshape(-1, value.shape[-1])
+                _add(found, name, rows)
+            progress((index + 1) / len(feeds))
+    return found
+
+
+def _add(found: dict[str, TensorStatistics], name: str, rows: NDArray[np.float32]) -> None:
+    lowest, highest, moments = rows.min(axis=0), rows.max(axis=0), rows.T @ rows
+    if name not in found:
+        found[name] = TensorStatistics(lowest, highest, moments)
+        return
+    known = found[name]
+    known.lowest = np.minimum(known.lowest, lowest)
+    known.highest = np.maximum(known.highest, highest)
+    known.moments += moments

@@ -1,0 +1,200 @@
+"""The int8 recipes of the text encoder, cheapest first, and the search among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from export.graphs.graph import GraphInfo, GraphSpec
+from export.precision.int8 import Group, GroupPlan, TextQuantizer, find_groups
+from export.precision.lower import Candidate, Judge, Lowering, artifact, search
+from export.precision.statistics import collect_statistics
+from export.progress import Steps
+from export.proof.fidelity import embed_texts
+from export.samples.calibration import CalibrationData
+from runtime.bundle.manifest import Artifact
+from runtime.engines.providers import Provider, default_threads
+from runtime.engines.session import Session, SessionOptions
+from runtime.text.batching import pad_batch, plan_batches
+from runtime.text.tokenization import Tokenizer
+
+__all__ = ["int8_artifacts", "token_feeds"]
+
+_ALPHA = 0.75
+_OUTLIERS = 8
+# A product whose worst channels cause less of its noise than this gains too little by treating them apart.
+_OUTLIER_SHARE = 0.3
+# Shares of the operations left in floating point, one after the other, until the tier holds.
+_FLOAT_SHARES = (1 / 8, 1 / 4, 1 / 2, 3 / 4)
+# Calibration texts by which the products' damage is compared; the held-out ones only judge.
+_RANKING_TEXTS = 64
+_TOKEN_BUDGET = 512
+
+Plans = Mapping[str, GroupPlan]
+TextData = CalibrationData[list[list[int]]]
+
+# Form of export.precision.int8 → in words, and the engines it is meant for.
+_FORMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "static": ("static int8", ("cpu", "openvino", "cuda")),
+    "tensorrt": ("symmetric static int8", ("tensorrt",)),
+    "blocks": ("int8 weights, activations per token and block", ("cpu", "openvino")),
+}
+
+
+def int8_artifacts(
+    source: Path,
+    graph: GraphSpec,
+    judge: Judge,
+    data: TextData,
+    tokenizer: Tokenizer,
+    lowering: Lowering,
+    steps: Steps,
+) -> list[Artifact]:
+    """Quantize the fp32 graph in the forms asked for; each holds the tier, or GateError."""
+    with steps.step("text: watching the calibration texts") as advance:
+        groups = find_groups(onnx.load(str(source), load_external_data=False))
+        rows = list(data.calibration)
+        (engine,) = judge.engines_for(("cpu",))
+        tensors = [group.tensor for group in groups]
+        statistics = collect_statistics(source, tensors, list(token_feeds(rows, tokenizer)), engine, advance)
+    quantizer = TextQuantizer(source, graph, statistics)
+    (engine,) = judge.engines_for(("openvino",))
+    ladder = _Ladder(quantizer, rows[:_RANKING_TEXTS], tokenizer, source, engine, steps)
+    wanted = []
+    if "int8" in lowering.precisions:
+        wanted.append(("int8", "static", "model_int8.onnx"))
+        if lowering.tensorrt:
+            wanted.append(("int8", "tensorrt", "model_int8_tensorrt.onnx"))
+    if "int8-dynamic" in lowering.precisions:
+        wanted.append(("int8-dynamic", "blocks", "model_int8_dynamic.onnx"))
+    artifacts = []
+    for precision, form, file in wanted:
+        with steps.step(f"text: {precision} for {', '.join(_FORMS[form][1])} at tier {lowering.tier}"):
+            chosen, info, recipe, records = search(
+                ladder.candidates(form), judge, source.with_name(file), precision, lowering, "text", steps
+            )
+        artifacts.append(
+            artifact(f"text/onnx/{file}", precision, info, chosen.providers, fidelity=records, recipe=recipe)
+        )
+    return artifacts
+
+
+def token_feeds(rows: Sequence[list[int]], tokenizer: Tokenizer) -> Iterator[dict[str, NDArray[np.int64]]]:
+    """Inputs of the text graph, int64 (batch, sequence) each, in batches of like lengths."""
+    for batch in plan_batches([len(row) for row in rows], _TOKEN_BUDGET):
+        input_ids, attention_mask = pad_batch([rows[index] for index in batch], tokenizer.pad_token_id)
+        yield {"input_ids": input_ids, "attention_mask": attention_mask}
+
+
+class _Ladder:
+    """Recipes from cheap to dear; the ranking of the products is made when the first of the dear ones is asked for."""
+
+    def __init__(
+        self,
+        quantizer: TextQuantizer,
+        rows: list[list[int]],
+        tokenizer: Tokenizer,
+        source: Path,
+        engine: Provider,
+        steps: Steps,
+    ) -> None:
+        self._quantizer = quantizer
+        self._rows = rows
+        self._tokenizer = tokenizer
+        self._source = source
+        self._engine = engine
+        self._steps = steps
+        self._ranked: list[Group] | None = None
+        self._expected: NDArray[np.float32] | None = None
+
+    def candidates(self, form: str) -> Iterator[Candidate]:
+        """All recipes that start from a form; the static one turns to blocks before it gives up much speed."""
+        groups = self._quantizer.groups
+        apart = self._with_outliers()
+        yield self._candidate(form, {group.tensor: GroupPlan(alpha=_ALPHA) for group in groups})
+        if any(plan.outliers for plan in apart.values()):
+            yield self._candidate(form, apart)
+        if form == "static":
+            yield self._candidate(form, self._partly_float(apart, _FLOAT_SHARES[0]))
+            form = "blocks"
+            yield self._candidate(form, apart)
+        for share in _FLOAT_SHARES:
+            yield self._candidate(form, self._partly_float(apart, share))
+
+    def _partly_float(self, plans: Plans, share: float) -> dict[str, GroupPlan]:
+        """The plans with the most damaging products, up to a share of all operations, in floating point."""
+        total = sum(map(_operations, self._quantizer.groups))
+        changed, taken = dict(plans), 0
+        for group in self._ranking(plans):
+            if taken + _operations(group) / 2 <= share * total:
+                taken += _operations(group)
+                changed[group.tensor] = replace(plans[group.tensor], quantized=False)
+        return changed
+
+    def _candidate(self, form: str, plans: Plans) -> Candidate:
+        def write(target: Path) -> GraphInfo:
+            return self._quantizer.write(target, plans, form)
+
+        kept = [group for group in self._quantizer.groups if not plans[group.tensor].quantized]
+        apart = {tensor: plan.outliers for tensor, plan in plans.items() if plan.outliers}
+        described, providers = _FORMS[form]
+        name = f"{described}, SmoothQuant {_ALPHA}"
+        if apart:
+            name += f", {_OUTLIERS} outlier channels apart in {len(apart)} products"
+        if kept:
+            share = sum(map(_operations, kept)) / sum(map(_operations, self._quantizer.groups))
+            name += f", {share:.0%} of the operations in floating point"
+        settings = {
+            "form": form,
+            "alpha": str(_ALPHA),
+            "outlier_channels": ", ".join(f"{tensor}: {count}" for tensor, count in apart.items()),
+            "floating_point": ", ".join(group.tensor for group in kept),
+        }
+        return Candidate(name, settings, write, providers)
+
+    def _with_outliers(self) -> dict[str, GroupPlan]:
+        """Outlier channels apart where they matter, and where the float product beside is small: inputs ≥ outputs."""
+        plans = {}
+        for group in self._quantizer.groups:
+            inputs, outputs = group.shape
+            worth = outputs <= inputs and self._quantizer.outlier_share(group, _OUTLIERS) >= _OUTLIER_SHARE
+            plans[group.tensor] = GroupPlan(alpha=_ALPHA, outliers=_OUTLIERS if worth else 0)
+        return plans
+
+    def _ranking(self, plans: Mapping[str, GroupPlan]) -> list[Group]:
+        """Groups by how much fidelity leaving each in floating point gains per operation, most first."""
+        if self._ranked is None:
+            before = self._loss(plans)
+            gains: list[tuple[float, Group]] = []
+            groups = self._quantizer.groups
+            with self._steps.substep(f"text: ranking {len(groups)} products by the damage that int8 does to each"):
+                for group in groups:
+                    after = self._loss(plans | {group.tensor: replace(plans[group.tensor], quantized=False)})
+                    gains.append(((before - after) / _operations(group), group))
+            self._ranked = [group for _, group in sorted(gains, key=lambda pair: -pair[0])]
+        return self._ranked
+
+    def _loss(self, plans: Plans) -> float:
+        """1 − mean cosine on the ranking texts."""
+        target = self._source.with_name(".ranking.onnx")
+        try:
+            self._quantizer.write(target, plans)
+            found = self._embed(self._engine.open(target, SessionOptions(default_threads(), "int8")))
+        finally:
+            target.unlink(missing_ok=True)
+            target.with_name(f"{target.name}_data").unlink(missing_ok=True)
+        if self._expected is None:
+            self._expected = self._embed(self._engine.open(self._source, SessionOptions(default_threads(), "fp32")))
+        return float(1 - (found * self._expected).sum(axis=-1).mean())
+
+    def _embed(self, session: Session) -> NDArray[np.float32]:
+        return embed_texts(session, self._rows, self._tokenizer.pad_token_id)
+
+
+def _operations(group: Group) -> int:
+    return group.shape[0] * group.shape[1]

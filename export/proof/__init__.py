@@ -1,0 +1,1 @@
+"""Every artifact beside the PyTorch reference."""

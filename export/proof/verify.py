@@ -1,0 +1,251 @@
+"""`python -m export verify BUNDLE`: measure a bundle's fidelity again, on this machine and on other data."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from export.parts.image import image_judge
+from export.parts.text import text_judge
+from export.precision.lower import Judge, working_engines
+from export.progress import Steps
+from export.proof.fidelity import embed_images, embed_texts, missed_gates
+from export.proof.fill_mask_parity import MaskedCases, fill_mask_parity, masked_cases, session_answers
+from export.proof.parity import exceeded, packed_parity
+from export.samples.calibration import image_data, text_data
+from export.samples.sentences import TRIPLETS
+from export.summary import report_console
+from runtime.bundle.folder import FILL_MASK, PACKED, Bundle, open_bundle
+from runtime.bundle.manifest import Artifact, FidelityRecord, ParityRecord
+from runtime.commands.parsing import CommandParser
+from runtime.engines.providers import PROVIDERS, Provider, choose_provider, default_threads
+from runtime.engines.session import Session, SessionOptions
+from runtime.errors import BundleError
+from runtime.process.console import print_json, print_result, result_stream
+from runtime.text.tokenization import Tokenizer
+
+__all__ = ["Verified", "verify_bundle"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Verified:
+    """One artifact on one engine.
+
+    Attributes:
+        recorded: what was measured at the export; None where nothing was.
+        found: what is measured here.
+        packed: its twin that takes several texts a row, compared with it here; None where the engine runs none.
+        masks: its twin that fills masks, compared with the fp32 one; None where there is none.
+    """
+
+    part: str
+    file: str
+    recorded: FidelityRecord | None
+    found: FidelityRecord
+    packed: ParityRecord | None = None
+    masks: ParityRecord | None = None
+
+    @property
+    def missed(self) -> list[str]:
+        """Lines for the figures below the gates that held at the export."""
+        twins = {"packed": self.packed, "masks": self.masks}
+        missed = [f"{name}: {line}" for name, twin in twins.items() if twin for line in exceeded(twin)]
+        return missed_gates(self.found.figures, self.found.gates) + missed
+
+
+def verify_bundle(
+    path: Path,
+    *,
+    text: Path | None = None,
+    column: str = "text",
+    images: Path | None = None,
+    provider: str | None = None,
+    steps: Steps | None = None,
+) -> list[Verified]:
+    """Compare every artifact with the bundle's fp32 graph, which the export proved equal to PyTorch.
+
+    Those that have a twin for several texts a row, which is what the runtime runs, are compared with it as well; those
+    that have one that fills masks have its words compared with those of the fp32 graph.
+
+    Args:
+        path: the bundle.
+        text: held-out texts (.txt, .csv, .jsonl, .parquet); None takes the built-in ones. For the file that the bundle
+            was calibrated with, the very same split is made again, and only its held-out part is used.
+        column: of the texts.
+        images: a folder with held-out images, alike.
+        provider: one engine; None takes all that can run here.
+        steps: where progress is shown.
+
+    Raises:
+        BundleError: no bundle, files changed, or no fp32 artifact to compare with.
+        CalibrationError: the data cannot be used.
+        ProviderError: the provider cannot run here, or none can.
+    """
+    steps = steps or Steps()
+    bundle = open_bundle(path)
+    bundle.verify(bundle.manifest.files)
+    chosen = [choose_provider(provider)[0].name] if provider else [*PROVIDERS]
+    verified: list[Verified] = []
+    for part in bundle.parts():
+        with steps.step(f"{part}: embedding held-out data with the fp32 artifact"):
+            judge = _judge(bundle, part, text if part == "text" else images, column, chosen, steps)
+            cases = _masked_cases(bundle) if part == "text" else None
+        with steps.step(f"{part}: measuring every artifact"):
+            for artifact in bundle.artifacts(part):
+                for engine, precision, computed in _combinations(artifact, judge):
+                    recorded = _recorded(artifact, engine.name, precision)
+                    gates = recorded.gates if recorded else {}
+                    with steps.substep(f"{artifact.file} on {engine.name}"):
+                        found = judge.record(engine, bundle.path(artifact.file), precision, gates, computed)
+                        packed = _packed(bundle, part, artifact, engine, computed or precision)
+                        masks = _masks(bundle, artifact, engine, computed or precision, cases)
+                        verified.append(Verified(part, artifact.file, recorded, found, packed, masks))
+    return verified
+
+
+def _combinations(artifact: Artifact, judge: Judge) -> Iterator[tuple[Provider, str, str | None]]:
+    """Engine, precision, and what the engine is told where that differs; as `export.precision.floats` measured it."""
+    for engine in judge.engines_for(artifact.providers):
+        stands_in = engine.name not in artifact.providers
+        if artifact.precision == "bf16" and (stands_in or engine.refuses("bf16")):
+            yield from ((other, "bf16", "fp16") for other in judge.engines if other.name == "openvino")
+            continue
+        yield engine, artifact.precision, None
+        if artifact.precision == "fp32":
+            yield from ((engine, each, each) for each in sorted(engine.from_fp32) if engine.refuses(each) is None)
+
+
+def _packed(bundle: Bundle, part: str, plain: Artifact, engine: Provider, computed: str) -> ParityRecord | None:
+    """The graph that takes several texts a row against the one that takes one, where the engine is meant for both."""
+    twins = [found for found in bundle.artifacts(part, engine.name, PACKED) if found.precision == plain.precision]
+    if engine.name not in plain.providers or not twins:
+        return None
+    options = SessionOptions(threads=default_threads(), precision=computed)
+    sessions = [engine.open(bundle.path(found.file), options) for found in (plain, twins[0])]
+    tokenizer = Tokenizer(bundle.path(part), bundle.text_part().max_length)
+    return packed_parity(*sessions, engine.name, computed, tokenizer, _vocab_size(bundle))
+
+
+def _masked_cases(bundle: Bundle) -> MaskedCases | None:
+    """Texts with masks and the words of the fp32 graph on a processor; None where it fills none."""
+    reference = _processor()
+    found = [each for each in bundle.artifacts("text", reference.name, FILL_MASK) if each.precision == "fp32"]
+    if not found:
+        return None
+    session = reference.open(bundle.path(found[0].file), SessionOptions(threads=default_threads(), precision="fp32"))
+    tokenizer = Tokenizer(bundle.path("text"), bundle.text_part().max_length)
+    name = f"the fp32 graph on {reference.name}"
+    return masked_cases(session_answers(session, tokenizer), name, tokenizer, _vocab_size(bundle))
+
+
+def _masks(
+    bundle: Bundle, plain: Artifact, engine: Provider, computed: str, cases: MaskedCases | None
+) -> ParityRecord | None:
+    if cases is None or engine.name not in plain.providers:
+        return None
+    twins = [each for each in bundle.artifacts("text", engine.name, FILL_MASK) if each.precision == plain.precision]
+    if not twins:
+        return None
+    options = SessionOptions(threads=default_threads(), precision=computed)
+    return fill_mask_parity(engine.open(bundle.path(twins[0].file), options), engine.name, computed, cases)
+
+
+def _processor() -> Provider:
+    return choose_provider("cpu" if PROVIDERS["cpu"].missing() is None else "openvino")[0]
+
+
+def _vocab_size(bundle: Bundle) -> int:
+    return int(json.loads(bundle.path("text/config.json").read_text(encoding="utf-8"))["vocab_size"])
+
+
+def _recorded(artifact: Artifact, provider: str, precision: str) -> FidelityRecord | None:
+    found = [each for each in artifact.fidelity if (each.provider, each.precision) == (provider, precision)]
+    return found[-1] if found else None
+
+
+def _judge(bundle: Bundle, part: str, source: Path | None, column: str, chosen: list[str], steps: Steps) -> Judge:
+    # Same counts, same seed: of the file that the bundle was calibrated with, the held-out part is the same.
+    known = bundle.manifest.calibration.get(part)
+    counts = {"count": known.items, "held_out": known.held_out, "seed": known.seed} if known else {}
+    session, able = _reference(bundle, part, chosen)
+    if part == "image":
+        image = bundle.image_part()
+        data = image_data(source, image.resize, image.crop, note=steps.note, **counts)
+        return image_judge(embed_images(session, data.held_out), data.held_out, data.record.held_out_sha256, able)
+    tokenizer = Tokenizer(bundle.path("text"), bundle.text_part().max_length)
+    data = text_data(source, tokenizer, column=column, note=steps.note, **counts)
+    rows, digest = list(data.held_out), data.record.held_out_sha256
+    triplets = tokenizer.encode([sentence for triplet in TRIPLETS for sentence in triplet])
+    embeds = embed_texts(session, [*rows, *triplets], tokenizer.pad_token_id)
+    vocab_size = 1 + max(max(row) for row in rows)
+    return text_judge(np.array(embeds[: len(rows)]), embeds[len(rows) :], rows, tokenizer, vocab_size, digest, able)
+
+
+def _reference(bundle: Bundle, part: str, chosen: list[str]) -> tuple[Session, tuple[Provider, ...]]:
+    """The fp32 graph on a processor, and the chosen engines that run it."""
+    reference = _processor()
+    try:
+        model = bundle.path(bundle.artifact(part, "fp32", provider=reference.name).file)
+    except BundleError:
+        raise BundleError(
+            f"{bundle.root} has no {part} artifact in fp32 to compare with. Export it with --precision fp32,…"
+        ) from None
+    options = SessionOptions(threads=default_threads(), precision="fp32")
+    if len(chosen) == 1:
+        PROVIDERS[chosen[0]].open(model, options)  # raises, with the reason, where the one engine asked for cannot run
+    return reference.open(model, options), working_engines(model, chosen)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command and return the exit status: 0 all gates hold, 1 one does not."""
+    options = _parser().parse_args(arguments)
+    verified = verify_bundle(
+        options.bundle, text=options.text, column=options.column, images=options.images, provider=options.provider
+    )
+    missed = [f"{each.file} on {each.found.provider}: {line}" for each in verified for line in each.missed]
+    if options.json:
+        print_json({"missed": missed, "artifacts": [dataclasses.asdict(each) for each in verified]})
+    else:
+        report_console(result_stream()).print(_table(verified))
+        print_result("\n".join(missed) or "Every gate that held at the export holds here.")
+    return 1 if missed else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = CommandParser(
+        prog="python -m export verify",
+        description="Measure a bundle's fidelity on this machine: int8 results differ between processors and data.",
+    )
+    parser.add_argument("bundle", type=Path, help="folder written by python -m export")
+    parser.add_argument("--text", type=Path, metavar="FILE", help="held-out texts: .txt, .csv, .jsonl or .parquet")
+    parser.add_argument("--column", default="text", help="column of the texts (text)")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="folder with held-out images")
+    parser.add_argument("--provider", choices=list(PROVIDERS), help="one engine (all that can run here)")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    return parser
+
+
+def _table(verified: list[Verified]) -> Table:
+    table = Table(title="Against the bundle's fp32 graph (in brackets: at the export)", title_justify="left")
+    for heading in ("file", "computed in", "on", "mean cosine", "worst", "agreement", "ms a batch", "packed", "words"):
+        table.add_column(heading, justify="left" if heading in ("file", "computed in", "on") else "right")
+    for each in verified:
+        found, recorded = each.found, each.recorded
+        cells = []
+        for name, digits in (("mean_cosine", 5), ("min_cosine", 4), ("neighbour_agreement", 3)):
+            before = f" ({recorded.figures[name]:.{digits}f})" if recorded else ""
+            cells.append(f"{found.figures[name]:.{digits}f}{before}")
+        # How far a text moves when it shares its row: the largest difference in fp32, else the smallest cosine.
+        figures = each.packed.figures if each.packed else {}
+        name = "max_abs" if found.precision == "fp32" else "min_cosine"
+        packed = f"{figures[name]:{'.1e' if name == 'max_abs' else '.5f'}}" if figures else ""
+        # Masks at which the best word is that of fp32.
+        words = f"{each.masks.figures['top_word_agreement']:.1%}" if each.masks else ""
+        table.add_row(each.file, found.precision, found.provider, *cells, f"{found.milliseconds:.1f}", packed, words)
+    return table

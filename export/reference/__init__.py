@@ -1,0 +1,1 @@
+"""The PyTorch models as upstream builds them."""

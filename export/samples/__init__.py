@@ -1,0 +1,1 @@
+"""Texts and images to export with: sentences, phantoms, and calibration sets."""

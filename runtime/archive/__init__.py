@@ -1,0 +1,1 @@
+"""Embedding an archive: items, chunks, parts on disk, and resuming."""

@@ -1,0 +1,63 @@
+"""What no type says of a manifest: that its numbers can be meant, and agree with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runtime.bundle.manifest import Artifact, ImagePart, TextPart
+
+__all__ = ["part_faults"]
+
+# Far beyond any model of this kind; with more a damaged number would ask for all the memory there is.
+_LARGEST = 1 << 16
+_SHORTEST_TEXT = 3  # [CLS], one token, [SEP]
+
+
+def part_faults(text: TextPart | None, image: ImagePart | None) -> list[str]:
+    """What is wrong with the parts' numbers, in words; empty if nothing is.
+
+    Args:
+        text: of the manifest.
+        image: of the manifest.
+    """
+    faults: list[str] = []
+    if text is not None:
+        faults += _out_of_range("text", {"max_length": text.max_length}, _SHORTEST_TEXT)
+        faults += _out_of_range("text", {"embedding_size": text.embedding_size})
+        faults += _wrong_axes(text.artifacts, "outputs", {"text_embeds": (text.embedding_size,)})
+    if image is not None:
+        names = ("resize", "crop", "grid", "embedding_size")
+        faults += _out_of_range("image", {name: getattr(image, name) for name in names})
+        if image.crop > image.resize:
+            faults.append(f"image.crop is {image.crop}, more than image.resize, {image.resize}")
+        patches = (image.grid, image.grid, image.embedding_size)
+        faults += _wrong_axes(image.artifacts, "inputs", {"pixel_values": (image.crop, image.crop)})
+        faults += _wrong_axes(
+            image.artifacts, "outputs", {"image_embeds": (image.embedding_size,), "patch_embeds": patches}
+        )
+    return faults
+
+
+def _out_of_range(part: str, numbers: Mapping[str, int], least: int = 1) -> list[str]:
+    return [
+        f"{part}.{name} is {number}; {least} to {_LARGEST} is expected"
+        for name, number in numbers.items()
+        if not least <= number <= _LARGEST
+    ]
+
+
+def _wrong_axes(artifacts: Iterable[Artifact], kind: str, expected: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Tensors whose last axes are fixed at something else than the part says; a name means any number."""
+    faults = []
+    for artifact in artifacts:
+        for tensor in getattr(artifact, kind):
+            axes = expected.get(tensor.name, ())
+            found = tensor.axes[len(tensor.axes) - len(axes) :] if axes else ()
+            agree = len(found) == len(axes) and all(
+                isinstance(one, str) or one == other for one, other in zip(found, axes, strict=False)
+            )
+            if not agree:
+                faults.append(f"{artifact.file} has {tensor.name} of {list(tensor.axes)}, the part says {list(axes)}")
+    return faults

@@ -1,0 +1,215 @@
+"""What a bundle holds and what can run it here."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from runtime.bundle.folder import FILL_MASK, PACKED, Bundle, open_bundle
+from runtime.choice.precision import MEAN_COSINE, MIN_FIDELITY, choose_precision, format_cosine
+from runtime.engines.providers import PROVIDERS, Provider, unavailable_reason
+from runtime.errors import BundleError, ProviderError
+from runtime.process.console import print_result
+
+__all__ = ["describe_bundle", "print_description"]
+
+_WIDTH = 120
+_COLUMN = 17
+_RECIPE_WIDTH = 60
+_ROLES = {PACKED: ", several texts a row", FILL_MASK: ", words for masks"}
+_NOUNS = {"text": "texts", "image": "images"}
+# The figures of a trial that are printed, beside its time.
+_TRIAL_FIGURES = {MEAN_COSINE: "mean cosine", "neighbour_agreement": "agreement"}
+
+
+def describe_bundle(
+    path: str | os.PathLike[str], precision: str = "auto", min_fidelity: float = MIN_FIDELITY
+) -> dict[str, Any]:
+    """Open a bundle, verify every file, and describe it together with this machine's engines.
+
+    Args:
+        path: the bundle's folder.
+        precision: as for `runtime.load`.
+        min_fidelity: as for `runtime.load`.
+
+    Returns:
+        JSON-ready: bundle, verified_files, bytes, manifest, providers (name → None, or why it cannot run here),
+        processors (name → what it computes on here), choices (name → part → precision, file, mean_cosine and text, or
+        the error that `runtime.load` would raise; only of providers that can run here).
+
+    Raises:
+        BundleError: no bundle, or files missing or changed.
+    """
+    bundle = open_bundle(path)
+    bundle.verify(bundle.manifest.files)
+    reasons = {name: unavailable_reason(provider) for name, provider in PROVIDERS.items()}
+    usable = {name: PROVIDERS[name] for name, reason in reasons.items() if reason is None}
+    return {
+        "bundle": str(bundle.root),
+        "verified_files": len(bundle.manifest.files),
+        "bytes": sum(entry.bytes for entry in bundle.manifest.files.values()),
+        "manifest": dataclasses.asdict(bundle.manifest),
+        "providers": reasons,
+        "processors": {name: provider.processor() for name, provider in PROVIDERS.items()},
+        "precision": precision,
+        "min_fidelity": min_fidelity,
+        "choices": {name: _choices(bundle, provider, precision, min_fidelity) for name, provider in usable.items()},
+    }
+
+
+def _choices(bundle: Bundle, provider: Provider, precision: str, min_fidelity: float) -> dict[str, dict[str, Any]]:
+    chosen: dict[str, dict[str, Any]] = {}
+    for part in bundle.parts():
+        try:
+            choice = choose_precision(bundle, part, provider, precision, min_fidelity)
+        except (BundleError, ProviderError) as error:
+            chosen[part] = {"error": str(error)}
+        else:
+            figures = choice.fidelity.figures if choice.fidelity else {}
+            chosen[part] = {
+                "precision": choice.precision,
+                "file": choice.artifact.file,
+                "mean_cosine": figures.get(MEAN_COSINE),
+                "text": str(choice),
+            }
+    return chosen
+
+
+def print_description(description: dict[str, Any]) -> None:
+    """Print what `describe_bundle` gave, for people, in 120 columns."""
+    _print_origin(description)
+    manifest = description["manifest"]
+    for name in ("text", "image"):
+        if manifest[name] is not None:
+            _print_part(name, manifest, description["processors"])
+    _print_engines(description)
+
+
+def _print_origin(description: dict[str, Any]) -> None:
+    manifest = description["manifest"]
+    source = manifest["source"]
+    origin = {
+        "hub": f"{source['name']} at {source['revision']} ({source['commit']})",
+        "folder": f"folder '{source['name']}'",
+        "random": f"RANDOM WEIGHTS, seed {source['seed']}: answers mean nothing",
+    }.get(source["kind"], f"{source['kind']} '{source['name']}'")
+    published = {True: "yes (md5 agrees)", False: "no", None: "not compared"}[source["published"]]
+    print_result(f"{description['bundle']}: {manifest['family']}, schema {manifest['schema_version']}")
+    _row("  weights", f"{origin}; the published image weights: {published}")
+    _row("  exported", f"{manifest['created']} with torch {manifest['versions'].get('torch', '?')}")
+    _row("  files", f"{description['verified_files']}, {description['bytes'] / 1e6:.1f} MB, sha256 verified")
+
+
+def _print_part(name: str, manifest: dict[str, Any], processors: dict[str, str]) -> None:
+    part = manifest[name]
+    detail = (
+        f"{part['embedding']}, up to {part['max_length']} tokens"
+        if name == "text"
+        else f"shorter side {part['resize']}, crop {part['crop']}, {part['grid']} × {part['grid']} patches"
+    )
+    _row(f"  {name}", f"{part['embedding_size']} dimensions, {detail}")
+    calibration = manifest["calibration"].get(name)
+    if calibration is not None:
+        skipped = f", {calibration['skipped']} skipped" if calibration["skipped"] else ""
+        named = "" if calibration["kind"] == "built-in" else f" '{calibration['name']}'"
+        _row(
+            "",
+            f"calibrated with {calibration['items']} {_NOUNS[name]} of {calibration['kind']}{named}, "
+            f"judged by {calibration['held_out']} others (seed {calibration['seed']}{skipped})",
+        )
+    for artifact in part["artifacts"]:
+        _print_artifact(artifact, _NOUNS[name], processors)
+
+
+def _print_artifact(artifact: dict[str, Any], noun: str, processors: dict[str, str]) -> None:
+    engines = ", ".join(artifact["providers"]) or "no engine"
+    role = _ROLES.get(artifact["role"], "")
+    _row(f"    {artifact['precision']}", f"{artifact['file']}{role}, opset {artifact['opset']}, for {engines}")
+    for record in artifact["parity"]:
+        _row("", f"against {record['reference']} on {record['provider']}: {_figures(record['figures'])}")
+    for record in artifact["fidelity"]:
+        _print_fidelity(record, artifact["precision"], noun, processors)
+    recipe = artifact["recipe"]
+    if recipe is not None:
+        _row("", f"recipe {recipe['name']}, tier {recipe['tier']}")
+        for provider in dict.fromkeys(trial["provider"] for trial in recipe["trials"]):
+            _print_trials(provider, [trial for trial in recipe["trials"] if trial["provider"] == provider])
+
+
+def _print_fidelity(record: dict[str, Any], precision: str, noun: str, processors: dict[str, str]) -> None:
+    computed = "" if record["precision"] == precision else f" in {record['precision']}"
+    _row(
+        "",
+        f"fidelity on {record['provider']}{computed}: {_figures(record['figures'])} on {record['items']} held-out "
+        f"{noun}, {record['milliseconds']:.1f} ms a batch",
+    )
+    if record["processor"] != processors.get(record["provider"]):
+        _row(" " * (_COLUMN + 2), f"measured on {record['processor']}; recompute with: python -m export verify BUNDLE")
+
+
+def _print_trials(provider: str, trials: Sequence[dict[str, Any]]) -> None:
+    """The trials that no other beats in both fidelity and time, and those accepted."""
+    best = [trial for trial in trials if trial["accepted"] or not any(_beats(other, trial) for other in trials)]
+    best.sort(key=lambda trial: trial["milliseconds"])
+    title = f"tried on {provider}"
+    width = min(max(len(name) for name in (title, *(trial["recipe"] for trial in best))), _RECIPE_WIDTH)
+    margin = " " * _COLUMN
+    heads = [f"{margin}{title:{width}}", *(f"{name:>11}" for name in _TRIAL_FIGURES.values()), f"{'ms':>8}"]
+    print_result(" ".join(heads))
+    for trial in best:
+        recipe = textwrap.shorten(trial["recipe"], width, placeholder="…")
+        cells = [f"{_figure(name, trial['figures'].get(name)):>11}" for name in _TRIAL_FIGURES]
+        accepted = ["accepted"] if trial["accepted"] else []
+        print_result(" ".join([f"{margin}{recipe:{width}}", *cells, f"{trial['milliseconds']:8.1f}", *accepted]))
+    if len(best) < len(trials):
+        print_result(f"{margin}and {len(trials) - len(best)} more, each beaten in both")
+
+
+def _beats(other: dict[str, Any], trial: dict[str, Any]) -> bool:
+    """Whether `other` is as faithful and as fast, and better in one of the two."""
+    mine, its = ((_fidelity(each), -each["milliseconds"]) for each in (trial, other))
+    return its != mine and its[0] >= mine[0] and its[1] >= mine[1]
+
+
+def _fidelity(trial: dict[str, Any]) -> float:
+    value = trial["figures"].get(MEAN_COSINE, math.nan)
+    return -math.inf if math.isnan(value) else value
+
+
+def _print_engines(description: dict[str, Any]) -> None:
+    asked = f"precision {description['precision']}"
+    if description["precision"] == "auto":
+        asked += f" and a mean cosine of at least {description['min_fidelity']:g}"
+    print_result(f"engines here, with {asked}")
+    for provider, reason in description["providers"].items():
+        if reason is not None:
+            _row(f"    {provider}", f"no: {reason}")
+            continue
+        chosen = description["choices"][provider].values()
+        runs = ", ".join(each["text"] for each in chosen if "text" in each)
+        errors = dict.fromkeys(f"no: {each['error']}" for each in chosen if "error" in each)
+        for number, line in enumerate(filter(None, (runs, *errors))):
+            _row("" if number else f"    {provider}", line)
+
+
+def _figures(figures: dict[str, float]) -> str:
+    return ", ".join(f"{name} {_figure(name, value)}" for name, value in figures.items())
+
+
+def _figure(name: str, value: float | None) -> str:
+    if value is None:
+        return "–"
+    return format_cosine(value) if "cosine" in name else f"{value:.3g}"
+
+
+def _row(label: str, text: str) -> None:
+    """A label and a text in the column beside it, wrapped to the width."""
+    beside = max(len(label), _COLUMN)
+    lines = textwrap.wrap(text, _WIDTH - beside, break_long_words=False, break_on_hyphens=False)
+    print_result(f"{label:{beside}}{lines[0] if lines else ''}")
+    for line in lines[1:]:
+        print_result(f"{'':{beside}}{line}")

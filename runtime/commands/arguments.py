@@ -1,0 +1,167 @@
+"""What the commands share: the options that choose an engine, and the engine they ask for."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+
+from runtime.choice.precision import MIN_FIDELITY
+from runtime.engine import Engine
+from runtime.engines.providers import PROVIDERS
+from runtime.files.tables import Columns
+from runtime.image.dicom_options import PADDING
+from runtime.loading import load
+from runtime.process.console import print_note
+
+__all__ = [
+    "RANDOM_WEIGHTS",
+    "RESEARCH_ONLY",
+    "add_bundle",
+    "add_choice_options",
+    "add_columns",
+    "add_engine_options",
+    "add_force",
+    "as_text",
+    "columns",
+    "load_engine",
+    "positive",
+]
+
+RESEARCH_ONLY = "For research only, not for clinical use."
+RANDOM_WEIGHTS = "Random weights: this result means nothing."
+
+
+def add_bundle(parser: argparse.ArgumentParser) -> None:
+    """Add the argument `bundle`."""
+    parser.add_argument("bundle", help="folder written by python -m export")
+
+
+def add_choice_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose a precision: --precision and --min-fidelity."""
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        metavar="{auto,fp32,bf16,int8,…}",
+        help="what to compute in; auto takes the fastest that was measured to be faithful enough, else fp32 (auto)",
+    )
+    parser.add_argument(
+        "--min-fidelity",
+        type=float,
+        default=MIN_FIDELITY,
+        metavar="COSINE",
+        help=f"smallest mean cosine to PyTorch fp32, on held-out data, that auto accepts ({MIN_FIDELITY:g})",
+    )
+
+
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """Add all options that `load_engine` reads but the bundle."""
+    add_choice_options(parser)
+    parser.add_argument("--provider", default="auto", choices=["auto", *PROVIDERS], help="inference engine (auto)")
+    parser.add_argument("--threads", type=int, help="threads of the engine (all processors)")
+    parser.add_argument(
+        "--keep-monochrome1",
+        action="store_true",
+        help="leave MONOCHROME1 DICOM inverted, as the reference implementation does",
+    )
+    parser.add_argument(
+        "--frame",
+        type=positive,
+        metavar="N",
+        help="take this frame, from 1, of DICOM files that hold several, which are refused otherwise",
+    )
+    parser.add_argument(
+        "--voi-lut",
+        action="store_true",
+        help="apply the window or VOI LUT of DICOM files, as viewers do but the reference implementation does not",
+    )
+    parser.add_argument(
+        "--pixel-padding",
+        default=PADDING[0],
+        choices=PADDING,
+        help="pixel padding of DICOM files: leave it out where it would take most of the contrast (auto), always, or "
+        "never, as the reference implementation",
+    )
+    parser.add_argument(
+        "--fast-decode",
+        action="store_true",
+        help="decode large JPEG files at a fraction of their size: 2 to 5 times as fast, not the reference's pixels",
+    )
+    parser.add_argument(
+        "--share",
+        action="store_true",
+        help="other processes use the same processors: threads that wait do not spin",
+    )
+
+
+def add_columns(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name columns of tables: --column or --image-column, and --id-column; see `columns`."""
+    column = parser.add_mutually_exclusive_group()
+    column.add_argument("--column", default="text", help="text column of .csv, .jsonl and .parquet files (text)")
+    column.add_argument(
+        "--image-column", metavar="COLUMN", help="take images instead: column of paths, relative to the table's folder"
+    )
+    parser.add_argument(
+        "--id-column",
+        metavar="COLUMN",
+        help="id column of .csv, .jsonl and .parquet files (file:row; for images the path)",
+    )
+
+
+def add_force(parser: argparse.ArgumentParser) -> None:
+    """Add --force, which every command that writes has."""
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="replace what is there, whoever wrote it: files; a bundle, an index or a run of embed as a whole. Inputs "
+        "are never replaced",
+    )
+
+
+def columns(options: argparse.Namespace) -> Columns:
+    """The columns that the options of `add_columns` name."""
+    return Columns(options.column, options.image_column, options.id_column)
+
+
+def load_engine(options: argparse.Namespace, parts: Iterable[str] | None) -> Engine:
+    """Load the bundle with the options of `add_bundle` and `add_engine_options`; random weights are said on stderr.
+
+    Args:
+        options: as parsed.
+        parts: "text" and "image", or None for all that the bundle has.
+    """
+    engine = load(
+        options.bundle,
+        provider=options.provider,
+        precision=options.precision,
+        threads=options.threads,
+        min_fidelity=options.min_fidelity,
+        parts=parts,
+        invert_monochrome1=not options.keep_monochrome1,
+        dicom_frame=options.frame,
+        voi_lut=options.voi_lut,
+        pixel_padding=options.pixel_padding,
+        fast_decode=options.fast_decode,
+        share=options.share,
+    )
+    if engine.manifest.source.kind == "random":
+        print_note(RANDOM_WEIGHTS)
+    return engine
+
+
+def as_text(argument: str) -> str:
+    """The value of an argument that is a text: UTF-8 even where the locale's encoding is another and cannot hold it.
+
+    Names of files stay as Python gives them, since it would not find them otherwise.
+    """
+    try:
+        return argument.encode("ascii", "surrogateescape").decode("utf-8")
+    except UnicodeError:
+        return argument
+
+
+def positive(text: str) -> int:
+    """The value of an option that is an integer of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number

@@ -1,0 +1,1 @@
+"""Images: files, DICOM, pixels, and the encoder."""

@@ -1,0 +1,177 @@
+"""Files → stored pixel values, one small function per format.
+
+Source: hi-ml-multimodal, `image/data/io.py` (`load_image`), which reads PNG and JPEG through imageio's Pillow plugin,
+DICOM through pydicom (see `dicom.py`), and NIfTI through SimpleITK.
+"""
+
+from __future__ import annotations
+
+import gzip
+from contextlib import nullcontext
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from runtime.errors import DecodeError, MissingExtraError
+from runtime.files.formats import HEAD_BYTES, SUPPORTED_FORMATS, Source, opened, read_head, recognize
+from runtime.image.dicom import read_dicom
+from runtime.image.dicom_options import DicomOptions
+from runtime.process.notices import Notice
+
+__all__ = [
+    "DecodeError",
+    "Stored",
+    "look_at_file",
+    "read_array",
+    "read_stored",
+    "usual_mode",
+]
+
+_GZIP = b"\x1f\x8b"
+_NIFTI_2_SIZE = 540  # of the header, which begins with it
+_PIL_FORMATS = ("PNG", "JPEG")
+# By name, for files whose first bytes say nothing: their readers know best what is wrong with them.
+_READERS = {".dcm": "dicom", ".dicom": "dicom", ".nii": "nifti", ".nii.gz": "nifti"}
+_NO_HEADER = "begins as a PNG or a JPEG file does, but is broken or cut off before its first pixel"
+
+Values: TypeAlias = "Image.Image | NDArray[Any]"
+
+
+class Stored(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        values: a loaded Pillow image of mode L, LA, RGB, RGBA or of one deeper channel, or an array (H, W) or
+            (H, W, channels).
+        size: width and height in pixels of the image in the file, which `values` may be a reduction of; None where
+            `values` says it.
+        notices: what a user should know of the file.
+    """
+
+    values: Values
+    size: tuple[int, int] | None = None
+    notices: tuple[Notice, ...] = ()
+
+
+def read_stored(source: Source, dicom: DicomOptions, shorter_side: int | None = None) -> Stored:
+    """Read the stored pixel values of a file; the format is recognised by content, then by name.
+
+    Args:
+        source: path of a JPEG, PNG, DICOM or NIfTI file, or its bytes.
+        dicom: how a DICOM file is read.
+        shorter_side: decode a JPEG file to a half, a quarter or an eighth, as long as its shorter side keeps so many
+            pixels; other formats are not affected. None decodes all of it.
+
+    Raises:
+        DecodeError: no such file, unknown format, broken content.
+        MissingExtraError: the format needs an optional package.
+    """
+    reader = _reader(source)
+    try:
+        if reader == "dicom":
+            values, notices = read_dicom(source, dicom)
+            return Stored(values, notices=notices)
+        if reader == "nifti":
+            return Stored(_read_nifti(source))
+        with Image.open(opened(source), formats=_PIL_FORMATS) as image:
+            size = image.size
+            if shorter_side is not None:
+                image.draft(None, (shorter_side, shorter_side))
+            image.load()
+            return Stored(usual_mode(image), size if image.size != size else None)
+    except (DecodeError, MissingExtraError):
+        raise
+    except UnidentifiedImageError:
+        raise DecodeError(_NO_HEADER) from None
+    except Exception as error:  # decoders raise many unrelated types on broken content
+        raise DecodeError(f"cannot be decoded ({type(error).__name__}: {error})") from error
+
+
+def read_array(path: Path, dicom: DicomOptions) -> NDArray[Any]:
+    """Read the stored pixel values of a file as an array: (H, W) or (H, W, channels), any integer or float dtype.
+
+    Args:
+        path: see `read_stored`.
+        dicom: see `read_stored`.
+
+    Raises:
+        DecodeError: as for `read_stored`.
+        MissingExtraError: as for `read_stored`.
+    """
+    return np.asarray(read_stored(path, dicom).values)
+
+
+def look_at_file(source: Source) -> None:
+    """Raise what can be known of a file without decoding it: that it is not there, or not of a known format.
+
+    Raises:
+        DecodeError: no such file, unknown format.
+    """
+    if _reader(source) != "pillow":
+        return
+    try:
+        Image.open(opened(source), formats=_PIL_FORMATS).close()
+    except UnidentifiedImageError:
+        raise DecodeError(_NO_HEADER) from None
+    except Exception as error:
+        raise DecodeError(f"cannot be decoded ({type(error).__name__}: {error})") from error
+
+
+def _reader(source: Source) -> str:
+    """Which reader a file is for: by its first bytes, or where these say nothing by its name."""
+    try:
+        head = read_head(source) if isinstance(source, Path) else source[:HEAD_BYTES]
+    except FileNotFoundError:
+        raise DecodeError("there is no such file") from None
+    except (OSError, ValueError) as error:
+        raise DecodeError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    found = recognize(head)
+    if found is not None and found.reader is not None:
+        return found.reader
+    if head.startswith(_GZIP):
+        raise DecodeError("is compressed with gzip, which is read of NIfTI files only; decompress it first (gunzip)")
+    if found is not None:
+        raise DecodeError(f"is {found.name}, which is not read here; supported are {SUPPORTED_FORMATS}")
+    for suffix, reader in _READERS.items():
+        if isinstance(source, Path) and source.name.lower().endswith(suffix):
+            return reader
+    if not head:
+        raise DecodeError("is empty (0 bytes)")
+    hint = "" if isinstance(source, Path) else ". Bytes are what is in a file; its path is a str or a pathlib.Path"
+    raise DecodeError(f"not an image of a known format; supported are {SUPPORTED_FORMATS}{hint}")
+
+
+def usual_mode(image: Image.Image) -> Image.Image:
+    """A Pillow image in the mode in which imageio hands it to the reference.
+
+    Palettes are resolved, 16-bit greyscale stays 16-bit, alpha is kept as a channel (the reference's min-max remap sees
+    it), CMYK becomes RGB, and EXIF orientation is not applied.
+    """
+    if image.mode in ("P", "PA") and image.palette is not None:
+        return image.convert(image.palette.mode)
+    if image.mode in ("CMYK", "YCbCr", "LAB", "HSV", "RGBX"):
+        return image.convert("RGB")
+    return image.convert("L") if image.mode == "1" else image
+
+
+def _read_nifti(source: Source) -> NDArray[Any]:
+    try:
+        import nibabel
+    except ImportError:
+        what = f"Reading the NIfTI file {source}" if isinstance(source, Path) else "Reading NIfTI"
+        raise MissingExtraError(what, "nibabel", "nifti") from None
+    # By content: nibabel itself goes by the name, and refuses a compressed file called .nii or one without a suffix.
+    compressed = (read_head(source) if isinstance(source, Path) else source).startswith(_GZIP)
+    file = source.open("rb") if isinstance(source, Path) else BytesIO(source)
+    with file, gzip.open(file) if compressed else nullcontext(file) as stream:
+        size = stream.read(4)
+        stream.seek(0)
+        second = _NIFTI_2_SIZE in (int.from_bytes(size, "little"), int.from_bytes(size, "big"))
+        image = (nibabel.Nifti2Image if second else nibabel.Nifti1Image).from_stream(stream)
+        # nibabel's axes are (x, y, z); the reference's SimpleITK gives (z, y, x) and drops a first axis of length 1.
+        volume: NDArray[Any] = np.asarray(image.dataobj).T
+    return volume[0] if volume.ndim > 2 and volume.shape[0] == 1 else volume

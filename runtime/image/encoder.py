@@ -1,0 +1,302 @@
+"""Images → embeddings."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import chain, islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.bundle.manifest import ImagePart
+from runtime.engines.session import Reduced, Session, reduced_or_raise
+from runtime.engines.sessions import Sessions
+from runtime.errors import Fault, InputError
+from runtime.image.batches import Batch, Way, cut, repeated, shifted, split
+from runtime.image.dicom_options import DicomOptions
+from runtime.image.given_images import ImageLike, as_image_list, only_once, taken_images
+from runtime.image.images import Pixels, load_pixels, look_at
+from runtime.process.checks import array_of, callback, one_of
+from runtime.process.notices import Notices
+from runtime.process.workers import ordered_map
+
+__all__ = ["ImageEncoder"]
+
+# From so many images on a second session, with streams, is worth opening.
+_BULK_IMAGES = 16
+
+
+class ImageEncoder:
+    """The image half of an engine.
+
+    Many images are decoded and computed by one worker for each stream of the session, which decodes a few images on its
+    share of the threads and then computes them on it, so that no more than `threads` are ever busy, and none waits for
+    another kind of work. A few batches are held at a time, the originals only while they are decoded.
+
+    Attributes:
+        embedding_size: length of an embedding (128 for BioViL).
+        grid: patches per side (15 for BioViL).
+        resize: shorter side after resizing, in pixels (512 for BioViL).
+        crop: side of the centre crop that the graph reads, in pixels (480 for BioViL).
+        dicom: how DICOM files are read.
+        notices: what was unusual in the files read so far, counted.
+    """
+
+    def __init__(
+        self,
+        part: ImagePart,
+        sessions: Sessions,
+        dicom: DicomOptions | None = None,
+        *,
+        fast_decode: bool = False,
+        threads: int = 1,
+        batch: int,
+        reduced: Reduced | None = None,
+    ) -> None:
+        """Wrap the opened graph.
+
+        Args:
+            part: what the bundle says of its images.
+            sessions: of the graph.
+            dicom: how DICOM files are read; None as by default.
+            fast_decode: see `runtime.load`.
+            threads: threads that decode or compute at a time.
+            batch: images computed together, at least 1.
+            reduced: how it is pickled.
+        """
+        self.embedding_size = part.embedding_size
+        self.grid = part.grid
+        self.resize = part.resize
+        self.crop = part.crop
+        self._sessions = sessions
+        self.dicom = dicom or DicomOptions()
+        self.notices = Notices()
+        self._fast_decode = fast_decode
+        self._threads = threads
+        self._batch = batch
+        self._reduced = reduced
+
+    def __reduce__(self) -> Reduced:
+        return reduced_or_raise(self, self._reduced)
+
+    def encode(self, images: ImageLike | Iterable[ImageLike]) -> NDArray[np.float32]:
+        """Embed one image or many in the space shared with texts.
+
+        Each row is the spatial mean of the projected patches, normalized after the mean (reference:
+        `ImageInferenceEngine.get_projected_global_embedding`).
+
+        Args:
+            images: a path (JPEG, PNG, DICOM, NIfTI), the bytes of such a file or the file opened in mode "rb", a Pillow
+                image (of several frames the current one), an array (H, W) or (H, W, channels), or any number of those
+                in any order: a list, an iterator, a column of a table, an array (N, H, W), (N, 1, H, W) or (N, H, W,
+                channels). An array (2, H, W) to (4, H, W) is refused: it could be one image with its channels first.
+                Arrays are not written to, files are read from their beginning and left where they stood, lazily opened
+                Pillow images are loaded. The same file or Pillow image may come several times, and in several threads.
+
+        Returns:
+            float32 (N, 128), row i for image i, unit L2 norm.
+
+        Raises:
+            InputError: no images, something else (a dictionary, a table, a set), or images that are unreadable,
+                constant or of a wrong shape; each is named. After
+                the first, files that come later are only looked at: those that are missing or no images are named too.
+            MissingExtraError: a file's format needs an optional package.
+        """
+        return self._encode(images, "image_embeds", (self.embedding_size,))
+
+    def encode_patches(self, images: ImageLike | Iterable[ImageLike]) -> NDArray[np.float32]:
+        """Embed every patch of one image or many (reference: `get_projected_patch_embeddings`).
+
+        Args:
+            images: as for `encode`.
+
+        Returns:
+            float32 (N, 15, 15, 128): image, row from the top, column from the left, unit L2 norm along the last axis.
+
+        Raises:
+            InputError: as for `encode`.
+            MissingExtraError: as for `encode`.
+        """
+        return self._encode(images, "patch_embeds", (self.grid, self.grid, self.embedding_size))
+
+    def encode_iter(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        *,
+        on_fault: Callable[[Fault], None] | None = None,
+    ) -> Iterator[NDArray[np.float32] | None]:
+        """Embed any number of images, in order and in bounded memory.
+
+        Args:
+            images: as for `encode`, taken as embeddings are consumed, a few batches ahead.
+            on_fault: called with each image that cannot be used (`Fault.index` counts from the first image); its
+                embedding is None. Without it such an image raises InputError.
+
+        Yields:
+            float32 (128,) for each image, in the order given.
+
+        Raises:
+            InputError: as for `encode`, but an empty iterable yields nothing.
+            MissingExtraError: as for `encode`.
+        """
+        found, _ = taken_images(images)
+        return self._encode_iter(iter(found), callback("on_fault", on_fault))
+
+    def _encode_iter(
+        self, remaining: Iterator[ImageLike], on_fault: Callable[[Fault], None] | None
+    ) -> Iterator[NDArray[np.float32] | None]:
+        first = list(islice(remaining, _BULK_IMAGES))
+        way = self._way(len(first))
+        with closing(self._batches(chain(first, remaining), "image_embeds", way, on_fault is not None)) as batches:
+            for batch in batches:
+                for fault in batch.faults:
+                    if on_fault is None:
+                        raise InputError.from_faults("images", batch.faults, batch.start + batch.count)
+                    on_fault(fault)
+                bad = {fault.index for fault in batch.faults}
+                rows = iter(() if batch.embeddings is None else batch.embeddings)
+                for index in range(batch.start, batch.start + batch.count):
+                    yield None if index in bad else next(rows)
+
+    def load(self, images: ImageLike | Iterable[ImageLike]) -> tuple[list[Pixels], list[Fault]]:
+        """Decode, remap, resize and crop images without embedding them.
+
+        Args:
+            images: as for `encode`.
+
+        Returns:
+            The usable images (uint8 (480, 480) and the original size) in order, and a fault for each of the others.
+
+        Raises:
+            InputError: no images, or something else.
+            MissingExtraError: as for `encode`.
+        """
+        different, places = only_once(as_image_list(images))
+        loaded, faults = self._load(different, self._threads)
+        usable = iter(loaded)
+        bad = {fault.index for fault in faults}
+        found = [None if index in bad else next(usable) for index in range(len(different))]
+        return [pixels for place in places if (pixels := found[place]) is not None], repeated(faults, places)
+
+    def encode_pixels(self, pixels: NDArray[np.uint8], output: str = "image_embeds") -> NDArray[np.float32]:
+        """Embed prepared pixels.
+
+        Args:
+            pixels: uint8 (N, 480, 480), as `load` gives them.
+            output: "image_embeds" or "patch_embeds".
+
+        Returns:
+            As `encode` or `encode_patches`.
+
+        Raises:
+            InputError: a wrong dtype or shape.
+        """
+        return self._run_single(pixels, [one_of("output", output, ("image_embeds", "patch_embeds"))])[0]
+
+    def encode_pixels_and_patches(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What `encode` and `encode_patches` give for prepared pixels, from one run; else as `encode_pixels`."""
+        image_embeds, patch_embeds = self._run_single(pixels, ["image_embeds", "patch_embeds"])
+        return image_embeds, patch_embeds
+
+    def _run_single(self, pixels: NDArray[np.uint8], outputs: list[str]) -> list[NDArray[np.float32]]:
+        expected = f"uint8 (N, {self.crop}, {self.crop})"
+        pixels = array_of("pixel_values", pixels, expected)
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[1:] != (self.crop, self.crop):
+            raise InputError(
+                f"pixel_values is {pixels.dtype} {pixels.shape}; {expected} is expected. Pass images that are not "
+                "prepared to encode()."
+            )
+        apart = self._sessions.apart and len(pixels) > 1
+        return self._run(self._sessions.bulk() if apart else self._sessions.single, pixels, outputs)
+
+    def _run(self, session: Session, pixels: NDArray[np.uint8], outputs: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Batch by batch: more at a time are no faster and take more memory, which a GPU may not have. Where the
+        session for bulk work is apart, all its batches are of one size.
+        """
+        whole = self._sessions.apart and session is not self._sessions.single
+        found = []
+        for each in cut(pixels, self._batch) if len(pixels) else [pixels]:
+            given = each
+            if whole and len(each) < self._batch:
+                given = np.zeros((self._batch, *each.shape[1:]), each.dtype)
+                given[: len(each)] = each
+            found.append([array[: len(each)] for array in session.run(outputs, {"pixel_values": given})])
+        return found[0] if len(found) == 1 else [np.concatenate(parts) for parts in zip(*found, strict=True)]
+
+    def encode_pixels_in_bulk(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embed prepared pixels in batches side by side, however few they are: what `runtime.choice.tune` measures.
+
+        Args:
+            pixels: as for `encode_pixels`.
+
+        Returns:
+            float32 (N, 128), unit L2 norm.
+        """
+        session, streams = self._sessions.bulk(), self._sessions.streams
+
+        def run(each: NDArray[np.uint8]) -> NDArray[np.float32]:
+            return self._run(session, each, ["image_embeds"])[0]
+
+        return np.concatenate(list(ordered_map(run, cut(pixels, self._batch), streams if streams > 1 else 0)))
+
+    def _encode(
+        self, images: ImageLike | Iterable[ImageLike], output: str, shape: tuple[int, ...]
+    ) -> NDArray[np.float32]:
+        different, places = only_once(as_image_list(images))
+        embeddings = np.empty((len(different), *shape), dtype=np.float32)
+        faults: list[Fault] = []
+        with closing(self._batches(different, output, self._way(len(different)), skip_bad=False)) as batches:
+            for batch in batches:
+                faults += batch.faults
+                if batch.embeddings is not None:
+                    embeddings[batch.start : batch.start + batch.count] = batch.embeddings
+        if faults:
+            raise InputError.from_faults("images", repeated(faults, places), len(places))
+        return embeddings if len(different) == len(places) else embeddings[places]
+
+    def _way(self, count: int) -> Way:
+        """How so many images, or more, are computed."""
+        bulk = count >= _BULK_IMAGES or (self._sessions.apart and count > 1)
+        streams = self._sessions.streams if bulk else 1
+        decoders = max(1, self._threads // streams)
+        # Enough for one worker that each of its threads has one to decode.
+        size = self._batch * math.ceil(decoders / self._batch)
+        return Way(self._sessions.bulk() if bulk else self._sessions.single, streams, decoders, size)
+
+    def _batches(
+        self, images: Iterable[ImageLike], output: str, way: Way, skip_bad: bool
+    ) -> Generator[Batch, None, None]:
+        """Decode and compute images, batch by batch, in order.
+
+        Args:
+            images: taken a few batches ahead.
+            output: of the graph.
+            way: see `_way`.
+            skip_bad: compute the others all the same. Without it a batch with a bad image has no embeddings, and those
+                after it that were not yet begun are neither computed nor decoded: their files are only looked at.
+        """
+        first_bad = math.inf
+        lock = threading.Lock()
+
+        def work(batch: tuple[int, list[ImageLike]]) -> Batch:
+            nonlocal first_bad
+            start, items = batch
+            if start > first_bad:
+                return Batch(start, len(items), None, shifted(look_at(items), start))
+            loaded, faults = self._load(items, way.decoders)
+            if faults and not skip_bad:
+                with lock:
+                    first_bad = min(first_bad, start)
+            if not loaded or start >= first_bad:
+                return Batch(start, len(items), None, shifted(faults, start))
+            pixels = np.stack([item.pixels for item in loaded])
+            return Batch(start, len(items), self._run(way.session, pixels, [output])[0], shifted(faults, start))
+
+        yield from ordered_map(work, split(images, way.size), way.streams if way.streams > 1 else 0)
+
+    def _load(self, images: list[ImageLike], threads: int) -> tuple[list[Pixels], list[Fault]]:
+        resize, crop, fast, say = self.resize, self.crop, self._fast_decode, self.notices.add
+        return load_pixels(images, resize, crop, self.dicom, fast_decode=fast, threads=threads, on_notice=say)

@@ -1,0 +1,180 @@
+"""Files, Pillow images or arrays → the uint8 pixels that the image graph reads.
+
+Source: hi-ml-multimodal, `image/data/io.py` and `image/data/transforms.py`: remap to 0–255, convert to grey, resize the
+shorter side with Pillow's antialiased bilinear filter, crop the centre. The bytes are the reference's own, before its
+division by 255, which the graph does; only `fast_decode` changes them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from runtime.errors import DecodeError, Fault, MissingExtraError
+from runtime.image.decoders import Stored, look_at_file, read_stored, usual_mode
+from runtime.image.dicom_options import DicomOptions
+from runtime.image.given_images import CHANNELS, EXPECTED, ImageLike, image_name, is_array_like, load_image, read_file
+from runtime.image.pixels import remap_image, remap_to_uint8, resize_and_crop
+from runtime.process.checks import is_file, missing
+from runtime.process.notices import Notice
+from runtime.process.workers import ordered_map
+
+__all__ = [
+    "Pixels",
+    "load_pixels",
+    "look_at",
+    "read_grey",
+    "remap_to_uint8",
+    "resize_and_crop",
+]
+
+_AS_USUAL = DicomOptions()
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """One image, ready for the graph.
+
+    Attributes:
+        pixels: uint8 (crop, crop).
+        size: width and height of the original image in pixels.
+    """
+
+    pixels: NDArray[np.uint8]
+    size: tuple[int, int]
+
+
+def read_grey(image: ImageLike, dicom: DicomOptions = _AS_USUAL) -> Image.Image:
+    """Read an image at its full size as 8-bit grey.
+
+    Args:
+        image: path of a JPEG, PNG, DICOM or NIfTI file, its bytes, or the file opened in mode "rb"; a Pillow image; or
+            an array (H, W), (1, H, W) or (H, W, channels) of any integer or float dtype, with the channels grey,
+            grey+alpha, RGB or RGBA.
+        dicom: how DICOM files are read; an engine's are `engine.image.dicom`.
+
+    Returns:
+        A Pillow image of mode "L"; the given one itself, if it is one and spans 0–255.
+
+    Raises:
+        DecodeError: the image cannot be used; the message is the reason.
+        MissingExtraError: the format needs an optional package.
+    """
+    return _grey(_stored(image, dicom, None).values)
+
+
+def _stored(image: ImageLike, dicom: DicomOptions, shorter_side: int | None) -> Stored:
+    if isinstance(image, (str, os.PathLike)):
+        return read_stored(_path(image), dicom, shorter_side)
+    if isinstance(image, Image.Image):
+        return Stored(usual_mode(load_image(image)))
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return read_stored(bytes(image), dicom, shorter_side)
+    if is_file(image):
+        return read_stored(read_file(image), dicom, shorter_side)
+    if not is_array_like(image):
+        raise DecodeError(f"is {missing(image)}; {EXPECTED} is expected")
+    try:
+        return Stored(np.asarray(image))  # also of a masked array, a matrix or a tensor
+    except Exception as error:  # of a tensor on a GPU, say; foreign code raises any kind
+        raise DecodeError(f"is a {type(image).__name__} of which no array can be made ({error})") from error
+
+
+def _path(image: str | os.PathLike[Any]) -> Path:
+    return Path(os.fsdecode(image))
+
+
+def _grey(values: Image.Image | NDArray[Any]) -> Image.Image:
+    if isinstance(values, Image.Image) and values.mode in ("L", "LA", "RGB", "RGBA"):
+        if 0 in values.size:
+            raise DecodeError(f"is empty ({values.width} × {values.height} pixels)")
+        return _as_grey(remap_image(values))
+    array = np.asarray(values)
+    if array.dtype.kind not in "iufb":
+        raise DecodeError(f"has dtype {array.dtype}; integers or floats are expected")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    elif array.ndim == 3 and array.shape[0] == 1 and array.shape[2] not in CHANNELS:
+        array = array[0]
+    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in CHANNELS)):
+        raise DecodeError(f"has shape {array.shape}; (H, W), or (H, W, channels) with 1 to 4 channels, is expected")
+    if array.size == 0:
+        raise DecodeError(f"is empty (shape {array.shape})")
+    return _as_grey(Image.fromarray(remap_to_uint8(array)))
+
+
+def _as_grey(image: Image.Image) -> Image.Image:
+    return image if image.mode == "L" else image.convert("L")  # which would copy
+
+
+def load_pixels(
+    images: Sequence[ImageLike],
+    resize: int,
+    crop: int,
+    dicom: DicomOptions = _AS_USUAL,
+    *,
+    fast_decode: bool = False,
+    threads: int = 1,
+    on_notice: Callable[[str, Sequence[Notice]], None] | None = None,
+) -> tuple[list[Pixels], list[Fault]]:
+    """Prepare several images for the graph; bad ones are reported, not raised.
+
+    Args:
+        images: see `read_grey`.
+        resize: see `resize_and_crop`.
+        crop: see `resize_and_crop`.
+        dicom: see `read_grey`.
+        fast_decode: see `runtime.load`.
+        threads: images prepared side by side.
+        on_notice: called with the name of a file in which something was unusual, and what.
+
+    Returns:
+        The usable images in order, and one fault for each of the others, whatever went wrong with it.
+
+    Raises:
+        MissingExtraError: a format needs an optional package.
+    """
+
+    def prepare(item: tuple[int, ImageLike]) -> Pixels | Fault:
+        index, image = item
+        try:
+            values, size, notices = _stored(image, dicom, resize if fast_decode else None)
+            grey = _grey(values)
+            pixels = Pixels(resize_and_crop(grey, resize, crop, size), size or grey.size)
+            if notices and on_notice:
+                on_notice(image_name(image), notices)
+            return pixels
+        except MissingExtraError:
+            raise
+        except Exception as error:  # any kind: one image that exhausts the memory must not hide which it was
+            return _fault(index, image, error)
+
+    workers = min(threads, len(images))
+    found = list(ordered_map(prepare, enumerate(images), workers) if workers > 1 else map(prepare, enumerate(images)))
+    return [item for item in found if isinstance(item, Pixels)], [item for item in found if isinstance(item, Fault)]
+
+
+def look_at(images: Sequence[ImageLike]) -> list[Fault]:
+    """Name the files that are missing or of an unknown format, without decoding any."""
+    faults = []
+    for index, image in enumerate(images):
+        try:
+            if isinstance(image, (str, os.PathLike)):
+                look_at_file(_path(image))
+            elif isinstance(image, (bytes, bytearray, memoryview)):
+                look_at_file(bytes(image))
+        except DecodeError as error:
+            faults.append(_fault(index, image, error))
+    return faults
+
+
+def _fault(index: int, image: ImageLike, error: Exception) -> Fault:
+    reason = str(error) if isinstance(error, DecodeError) else f"cannot be prepared ({type(error).__name__}: {error})"
+    return Fault(index, image_name(image), reason)

@@ -1,0 +1,1 @@
+"""What belongs to the whole process: streams, signals, threads, forks, its cache folder, and what it may send."""

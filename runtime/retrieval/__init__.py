@@ -1,0 +1,1 @@
+"""Finding: indexes of embeddings, nearest neighbours, and pages of results."""

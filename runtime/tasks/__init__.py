@@ -1,0 +1,1 @@
+"""What the embeddings are for: zero-shot classification, grounding, and how well they do."""

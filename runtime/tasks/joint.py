@@ -1,0 +1,160 @@
+"""Image and text together: similarity scores and similarity maps.
+
+Source: hi-ml-multimodal, `vlp/inference_engine.py` (`ImageTextInferenceEngine`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import floor
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import InputError
+from runtime.tasks.grounding import Box, Grounding
+
+if TYPE_CHECKING:  # Pillow is imported with the first image part
+    from runtime.image.encoder import ImageEncoder
+    from runtime.image.given_images import ImageLike
+    from runtime.text.encoder import TextEncoder
+
+__all__ = ["average_prompts", "gaussian_smooth", "ground_phrases", "map_to_image", "patch_similarity", "seen_box"]
+
+_SIGMA = 1.5
+_TRUNCATE = 4.0
+_EPSILON = np.float32(1e-12)
+
+
+def ground_phrases(text: TextEncoder, image: ImageEncoder, film: ImageLike, phrases: Sequence[str]) -> list[Grounding]:
+    """Score and map of each phrase in one image, from one run of the image network; see `Engine.ground_phrases`.
+
+    Raises:
+        InputError: the image or a phrase cannot be used.
+    """
+    text_embeds = text.encode(phrases)
+    loaded, faults = image.load([film])
+    if faults:
+        raise InputError.from_faults("images", faults, 1)
+    size = loaded[0].size
+    if _side(size, image.resize, image.crop) < 1:
+        raise InputError(f"The image has {size[0]} × {size[1]} pixels: too few for a map.")
+    image_embeds, patch_embeds = image.encode_pixels_and_patches(loaded[0].pixels[None])
+    crop = seen_box(size, image.resize, image.crop)
+    found = []
+    for text_embed in text_embeds:
+        patches = patch_similarity(patch_embeds[0], text_embed)
+        score = float(np.clip(image_embeds[0] @ text_embed, -1.0, 1.0))
+        found.append(Grounding(map_to_image(patches, size, image.resize, image.crop), score, crop, patches))
+    return found
+
+
+def average_prompts(projections: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Merge several prompts into one embedding: the mean of their unnormalized embeddings, then normalized.
+
+    Args:
+        projections: float32 (prompts, D), not normalized.
+
+    Returns:
+        float32 (D,), unit L2 norm.
+    """
+    mean = projections.mean(axis=0, dtype=np.float32)
+    return np.asarray(mean / np.maximum(np.linalg.norm(mean), _EPSILON), dtype=np.float32)
+
+
+def patch_similarity(patch_embeds: NDArray[np.float32], text_embed: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cosine of every patch with a text, smoothed with a Gaussian of σ = 1.5 patches.
+
+    Args:
+        patch_embeds: float32 (rows, columns, D), unit norm.
+        text_embed: float32 (D,), unit norm.
+
+    Returns:
+        float32 (rows, columns).
+    """
+    return gaussian_smooth(patch_embeds @ text_embed, _SIGMA)
+
+
+def gaussian_smooth(values: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """Gaussian filter with reflected borders, equal to `scipy.ndimage.gaussian_filter(values, sigma)`.
+
+    A patch grid is so small that the filter is two products with a matrix; SciPy would double the install.
+
+    Args:
+        values: (rows, columns).
+        sigma: standard deviation in cells.
+
+    Returns:
+        float32 (rows, columns).
+    """
+    rows, columns = values.shape
+    smoothed = _smoothing_matrix(rows, sigma) @ values.astype(np.float64) @ _smoothing_matrix(columns, sigma).T
+    return np.asarray(smoothed, dtype=np.float32)
+
+
+def _smoothing_matrix(size: int, sigma: float) -> NDArray[np.float64]:
+    radius = int(_TRUNCATE * sigma + 0.5)
+    offsets = np.arange(-radius, radius + 1)
+    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
+    weights /= weights.sum()
+    # Positions beyond the border fold back: (d c b a | a b c d | d c b a).
+    folded = (np.arange(size)[:, None] + offsets) % (2 * size)
+    folded = np.where(folded < size, folded, 2 * size - 1 - folded)
+    matrix = np.zeros((size, size))
+    np.add.at(matrix, (np.arange(size)[:, None], folded), weights)
+    return matrix
+
+
+def map_to_image(similarity: NDArray[np.float32], size: tuple[int, int], resize: int, crop: int) -> NDArray[np.float32]:
+    """Enlarge a patch map to the original image: nearest neighbour inside the crop, NaN outside.
+
+    Args:
+        similarity: float32 (rows, columns).
+        size: width and height of the original image in pixels.
+        resize: length of the shorter side after resizing.
+        crop: side of the crop.
+
+    Returns:
+        float32 (height, width).
+    """
+    side = _side(size, resize, crop)
+    left, top = _corner(size, side)
+    full = np.full((size[1], size[0]), np.nan, dtype=np.float32)
+    rows, columns = (_nearest(side, count) for count in similarity.shape)
+    full[top : top + side, left : left + side] = similarity[np.ix_(rows, columns)]
+    return full
+
+
+def seen_box(size: tuple[int, int], resize: int, crop: int) -> Box:
+    """The square of the original image that the model sees: where `map_to_image` puts the map.
+
+    Args:
+        size: width and height of the original image in pixels.
+        resize: length of the shorter side after resizing.
+        crop: side of the crop.
+
+    Raises:
+        InputError: it has less than a pixel.
+    """
+    side = _side(size, resize, crop)
+    left, top = _corner(size, side)
+    return Box(left, top, side, side)
+
+
+def _side(size: tuple[int, int], resize: int, crop: int) -> int:
+    return int(crop * min(size) / resize)
+
+
+def _corner(size: tuple[int, int], side: int) -> tuple[int, int]:
+    # Odd margins: the smaller half goes left and on top.
+    return floor((size[0] - side) / 2), floor((size[1] - side) / 2)
+
+
+def _nearest(target: int, source: int) -> NDArray[np.intp]:
+    """Source index of each target position, with the float32 arithmetic of torch's `interpolate(mode="nearest")`."""
+    if target == 0:
+        return np.empty(0, dtype=np.intp)
+    scale = np.float32(source) / np.float32(target)
+    positions = np.floor(np.arange(target, dtype=np.float32) * scale).astype(np.intp)
+    return np.asarray(np.minimum(positions, source - 1))

@@ -1,0 +1,1 @@
+"""Texts: tokens, packing and windows, the encoder, and words for masks."""

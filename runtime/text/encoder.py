@@ -1,0 +1,229 @@
+"""Texts → embeddings, and words for masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.bundle.manifest import TextPart
+from runtime.engines.session import Reduced, reduced_or_raise
+from runtime.engines.sessions import Sessions
+from runtime.errors import BundleError, Fault, InputError
+from runtime.process.checks import TEXTS, callback, flag, taken, texts_of
+from runtime.text.fill_mask import MaskFiller
+from runtime.text.masked_accuracy import MaskedAccuracy
+from runtime.text.similarity import text_similarity
+from runtime.text.tokenization import Tokenizer
+from runtime.text.windows import TextWindows
+
+__all__ = ["TextEncoder"]
+
+
+class TextEncoder:
+    """The text half of an engine.
+
+    Attributes:
+        tokenizer: the bundle's tokenizer.
+        embedding_size: length of an embedding (128 for CXR-BERT).
+    """
+
+    def __init__(
+        self,
+        part: TextPart,
+        sessions: Sessions,
+        tokenizer: Tokenizer,
+        packed: bool = False,
+        *,
+        masks: MaskFiller | None = None,
+        token_budget: int,
+        reduced: Reduced | None = None,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            part: the manifest's.
+            sessions: of the graph.
+            tokenizer: the bundle's.
+            packed: whether the graph takes several texts a row.
+            masks: what fills masks.
+            token_budget: tokens in one batch, padding counted, at least 1; a longer text has a batch of its own.
+            reduced: how it is pickled.
+        """
+        self.tokenizer = tokenizer
+        self.embedding_size = part.embedding_size
+        self._windows = TextWindows(tokenizer, sessions, packed, token_budget, part.embedding_size)
+        self._masks = masks
+        self._reduced = reduced
+
+    def __reduce__(self) -> Reduced:
+        return reduced_or_raise(self, self._reduced)
+
+    def encode(self, texts: str | Iterable[str], *, normalize: bool = True) -> NDArray[np.float32]:
+        """Embed one text or many in the space shared with images.
+
+        Each row is the projected [CLS] embedding of one text (Boecking et al., ECCV 2022, section 2; reference:
+        `TextInferenceEngine.get_embeddings_from_prompt`). Trailing "!?." are ignored, as there. Equal texts are
+        computed once.
+
+        Args:
+            texts: a string, or any number of strings in any order. An empty string is a text of no words.
+            normalize: divide each row by its L2 norm. Average several prompts before normalizing: pass False.
+
+        Returns:
+            float32 (N, 128), row i for text i; unit L2 norm unless `normalize` is False.
+
+        Raises:
+            InputError: no texts, items that are no strings, special tokens other than [MASK] in a text, texts of more
+                than 512 tokens. All bad texts are listed together.
+        """
+        listed, normalize = texts_of(texts), flag("normalize", normalize)
+        faults: list[Fault] = []
+        embeddings = np.empty((len(listed), self.embedding_size), dtype=np.float32)
+        for window in self._windows.windows(listed, normalize, skip_bad=False):
+            faults += window.faults
+            if not faults:
+                embeddings[window.start : window.start + len(window.row_of)] = window.embeddings[window.row_of]
+        if faults:
+            raise InputError.from_faults("texts", faults, len(listed))
+        return embeddings
+
+    def similarity(self, a: str | Iterable[str], b: str | Iterable[str]) -> NDArray[np.float32]:
+        """Cosine similarity of text i of `a` with text i of `b` (reference: `get_pairwise_similarities`).
+
+        Args:
+            a: a string, or N strings.
+            b: as many. (Where the numbers differ the reference cuts the longer list.)
+
+        Returns:
+            float32 (N,) in [-1, 1]; N is 1 for two strings.
+
+        Raises:
+            InputError: the numbers differ, no texts, or texts that `encode` refuses; all of them are listed together.
+        """
+        return text_similarity(self.encode, a, b)
+
+    def encode_iter(
+        self,
+        texts: Iterable[str],
+        *,
+        normalize: bool = True,
+        on_fault: Callable[[Fault], None] | None = None,
+    ) -> Iterator[NDArray[np.float32] | None]:
+        """Embed any number of texts, in order and in bounded memory.
+
+        Args:
+            texts: strings, taken as embeddings are consumed, some thousands ahead; nothing is taken before the first is
+                asked for.
+            normalize: as for `encode`.
+            on_fault: called with each text that cannot be used (`Fault.index` counts from the first text); its
+                embedding is None. Without it such a text raises InputError.
+
+        Yields:
+            float32 (128,) for each text, in the order given.
+
+        Raises:
+            InputError: as for `encode`, but an empty iterable yields nothing.
+        """
+        return self._encode_iter(
+            taken(texts, "texts", TEXTS), flag("normalize", normalize), callback("on_fault", on_fault)
+        )
+
+    def _encode_iter(
+        self, texts: Iterable[str], normalize: bool, on_fault: Callable[[Fault], None] | None
+    ) -> Iterator[NDArray[np.float32] | None]:
+        for window in self._windows.windows(texts, normalize, skip_bad=on_fault is not None):
+            if window.faults and on_fault is None:
+                raise InputError.from_faults("texts", window.faults, window.start + len(window.row_of))
+            if on_fault is not None:
+                for fault in window.faults:
+                    on_fault(fault)
+            for row in window.row_of:
+                # A view would keep the whole window alive.
+                yield window.embeddings[row].copy() if row >= 0 else None
+
+    def encode_tokens(self, rows: Sequence[list[int]]) -> NDArray[np.float32]:
+        """Embed tokenized texts, as bulk work however few they are: what `runtime.choice.tune` measures.
+
+        Args:
+            rows: token ids, [CLS] and [SEP] among them, at most 512 each; equal rows are computed again.
+
+        Returns:
+            float32 (N, 128), unit L2 norm.
+        """
+        return self._windows.encode_tokens(rows)
+
+    def fill_mask(
+        self, texts: str | Sequence[str], top_k: int = 5, targets: str | Sequence[str] | None = None
+    ) -> list[Any]:
+        """The likeliest words at each [MASK], as transformers' `fill-mask` pipeline gives them.
+
+        The text is read as it stands, its last full stop included. The graph for it is opened at the first call.
+
+        Args:
+            texts: a text with at least one [MASK], or several in any order.
+            top_k: words per mask, at most as many as there are targets.
+            targets: words that alone are asked about; of a word that is no token of the vocabulary its first piece,
+                with a warning of the logger "runtime". Their scores are still those among all words.
+
+        Returns:
+            For a text with one mask (also if it is the only one in a list) a list of `runtime.Filled`: dictionaries
+            with score, token, token_str and sequence, the best first. With several masks a list of those, one for
+            each mask, filled independently. For several texts a list of what each alone would give.
+
+        Raises:
+            InputError: no [MASK] in a text, more than 512 tokens, other special tokens (all bad texts are listed
+                together); top_k below 1 or beyond the vocabulary; no target has a token.
+            BundleError: the bundle has no graph for it, in this precision on this provider.
+        """
+        return self._filler().fill_mask(texts, top_k, targets)
+
+    def predict_masked_tokens(self, prompts: str | Sequence[str]) -> list[list[str]]:
+        """The likeliest token at each [MASK] (reference: `TextInferenceEngine.predict_masked_tokens`).
+
+        Unlike for `fill_mask`, trailing "!?." are ignored, as there, and a prompt may have no mask.
+
+        Returns:
+            For each prompt the tokens of its masks, in order, as the vocabulary has them ("##s").
+
+        Raises:
+            InputError, BundleError: as for `fill_mask`.
+        """
+        return self._filler().predict_masked_tokens(prompts)
+
+    def masked_token_accuracy(
+        self,
+        texts: Iterable[str],
+        *,
+        share: float = 0.15,
+        one_at_a_time: bool = False,
+        seed: int = 0,
+        on_fault: Callable[[Fault], None] | None = None,
+    ) -> MaskedAccuracy:
+        """Mask prediction accuracy: how often the model puts the token that was masked first.
+
+        Args:
+            texts: whole texts, without [MASK]; nothing is stripped.
+            share: of each text's tokens that are masked at once, at least one, chosen at random; see
+                `runtime.text.masked_accuracy` for how this differs from training.
+            one_at_a_time: mask every token in turn instead, which costs a pass for each.
+            seed: of the choice; a text's masks depend on it and on the text's position alone.
+            on_fault: called with each text that cannot be used, which is then left out; without it they raise.
+
+        Returns:
+            `MaskedAccuracy`: accuracy, correct, masked, texts and the settings.
+
+        Raises:
+            InputError: texts over 512 tokens, with special tokens, or without a token to mask; share outside (0, 1].
+            BundleError: as for `fill_mask`.
+        """
+        return self._filler().masked_token_accuracy(
+            texts, share=share, one_at_a_time=one_at_a_time, seed=seed, on_fault=on_fault
+        )
+
+    def _filler(self) -> MaskFiller:
+        if self._masks is None:
+            raise BundleError("This text encoder was put together without what fills masks; use runtime.load().")
+        return self._masks

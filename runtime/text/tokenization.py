@@ -1,0 +1,148 @@
+"""Text → input_ids, as the reference tokenizes its prompts.
+
+Source: hi-ml-multimodal, `TextInput.tokenize_input_prompts`: trailing "!?." are stripped, special tokens other than
+[MASK] raise, nothing is truncated.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer as RustTokenizer
+
+from runtime.errors import BundleError, Fault, InputError
+from runtime.process.checks import missing, shown
+from runtime.process.forks import in_children
+
+__all__ = ["TOKENIZER_FILES", "Tokenizer"]
+
+# What `Tokenizer` reads in its folder.
+TOKENIZER_FILES = ("tokenizer.json", "special_tokens_map.json")
+_STRIPPED = "!?."
+
+
+def _alone_in_children() -> None:
+    """A forked child lacks the tokenizers' threads. They do without, unless this variable tells them not to."""
+    if "TOKENIZERS_PARALLELISM" in os.environ:
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+in_children(_alone_in_children)
+
+
+class Tokenizer:
+    """A WordPiece tokenizer read from a bundle's text folder."""
+
+    def __init__(self, folder: Path, max_length: int) -> None:
+        """Read `tokenizer.json` and `special_tokens_map.json`.
+
+        Args:
+            folder: the bundle's text folder.
+            max_length: longest sequence in tokens, [CLS] and [SEP] included.
+
+        Raises:
+            BundleError: the files are not valid.
+        """
+        try:
+            self._tokenizer = RustTokenizer.from_file(str(folder / "tokenizer.json"))
+            special = json.loads((folder / "special_tokens_map.json").read_text(encoding="utf-8"))
+            pad_token_id = self._tokenizer.token_to_id(special["pad_token"])
+            mask_token_id = self._tokenizer.token_to_id(special["mask_token"])
+            self._forbidden = tuple(sorted(set(special.values()) - {special["mask_token"]}))
+        except Exception as error:  # the Rust tokenizer raises plain Exception
+            raise BundleError(f"The tokenizer in {folder} cannot be read: {error}. Export the bundle again.") from None
+        if pad_token_id is None or mask_token_id is None:
+            raise BundleError(f"The tokenizer in {folder} lacks [PAD] or [MASK]. Export the bundle again.")
+        self.pad_token_id: int = pad_token_id
+        self.mask_token_id: int = mask_token_id
+        ids = (self._tokenizer.token_to_id(token) for token in special.values())
+        self.special_ids: frozenset[int] = frozenset(index for index in ids if index is not None)
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self.max_length = max_length
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of token ids."""
+        size: int = self._tokenizer.get_vocab_size()
+        return size
+
+    def find(self, token: str) -> int | None:
+        """The id of a token of the vocabulary, written as there ("##s" for the piece of a word), or None."""
+        index: int | None = self._tokenizer.token_to_id(token)
+        return index
+
+    def token(self, index: int) -> str:
+        """The token with an id, as the vocabulary has it: "##s" for the piece of a word."""
+        return str(self._tokenizer.id_to_token(index))
+
+    def pieces(self, word: str) -> list[int]:
+        """Token ids of a word, without [CLS] and [SEP]."""
+        ids: list[int] = self._tokenizer.encode(word, add_special_tokens=False).ids
+        return ids
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
+        """The text of some tokens, in lower case if the model reads that, spaces before punctuation removed."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens))
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, with [CLS] and [SEP], unpadded.
+
+        Args:
+            texts: any number of strings; [MASK] may occur in them, other special tokens may not.
+
+        Returns:
+            One list of 2 … max_length ids per text, in the order given.
+
+        Raises:
+            InputError: no texts, items that are no strings, special tokens in a text, texts over max_length tokens. All
+                bad texts are listed together.
+        """
+        if len(texts) == 0:
+            raise InputError("The list of texts is empty; at least one text is expected.")
+        encoded, faults = self.try_encode(texts)
+        if faults:
+            raise InputError.from_faults("texts", faults, len(texts))
+        return encoded
+
+    def try_encode(self, texts: Sequence[str], *, strip: bool = True) -> tuple[list[list[int]], list[Fault]]:
+        """Token ids as `encode` gives them, and a fault for each text that cannot be used; its ids mean nothing.
+
+        Args:
+            texts: as for `encode`.
+            strip: leave trailing "!?." out, as the reference does.
+        """
+        faults: dict[int, str] = {}
+        for index, text in enumerate(texts):
+            if not isinstance(text, str):
+                faults[index] = f"{missing(text)} came where a str is expected"
+            elif found := [token for token in self._forbidden if token in text]:
+                faults[index] = (
+                    f"contains the special token {found[0]}; only [MASK] may be written in a text. Remove it"
+                )
+            elif not _is_unicode(text):
+                faults[index] = "contains half of a surrogate pair, which is not valid Unicode. Decode the file again"
+        usable = [text for index, text in enumerate(texts) if index not in faults]
+        prompts = [text.rstrip(_STRIPPED) for text in usable] if strip else usable
+        ids = iter([encoding.ids for encoding in self._tokenizer.encode_batch_fast(prompts)])
+        encoded: list[list[int]] = []
+        for index in range(len(texts)):
+            row = [] if index in faults else next(ids)
+            encoded.append(row)
+            if len(row) > self.max_length:
+                faults[index] = (
+                    f"{len(row)} tokens, but the model reads at most {self.max_length} and texts are never cut "
+                    "silently. Split or shorten it"
+                )
+        return encoded, [Fault(index, shown(texts[index]), faults[index]) for index in sorted(faults)]
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,158 @@
+"""Texts, window by window, to their embeddings: what is planned, batched and computed while the caller waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.engines.session import Session
+from runtime.engines.sessions import Sessions
+from runtime.errors import Fault
+from runtime.process.workers import ordered_map
+from runtime.text.batching import pad_batch, plan_batches
+from runtime.text.packing import Row, pack_batch, plan_packed
+from runtime.text.tokenization import Tokenizer
+
+__all__ = ["BULK_TOKENS", "TextWindows", "Window"]
+
+# Texts that are tokenized and planned together: enough to fill rows and batches, few enough to hold.
+_WINDOW = 1024
+# From so many tokens on a second session, with streams, is worth opening.
+BULK_TOKENS = 8192
+
+
+@dataclass
+class Window:
+    """Some consecutive texts.
+
+    Attributes:
+        start: number of the first one.
+        rows: token ids of the different ones.
+        row_of: of each text, or -1 for one that cannot be used.
+        faults: those that cannot, counted from the first text of all.
+        embeddings: float32 (different texts, D), filled batch by batch.
+    """
+
+    start: int
+    rows: list[list[int]]
+    row_of: NDArray[np.intp]
+    faults: list[Fault]
+    embeddings: NDArray[np.float32] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A batch of a window: inputs of the graph, whose results stand at `found` and belong to the rows `rows`."""
+
+    window: Window
+    inputs: dict[str, NDArray[np.int64]]
+    found: tuple[NDArray[np.intp], ...]
+    rows: NDArray[np.intp]
+
+
+class TextWindows:
+    """Computes embeddings of any number of texts, in order and in bounded memory."""
+
+    def __init__(
+        self, tokenizer: Tokenizer, sessions: Sessions, packed: bool, token_budget: int, embedding_size: int
+    ) -> None:
+        """Put the parts together; see `TextEncoder`."""
+        self._tokenizer = tokenizer
+        self._sessions = sessions
+        self._packed = packed
+        self._token_budget = token_budget
+        self._embedding_size = embedding_size
+
+    def encode_tokens(self, rows: Sequence[list[int]]) -> NDArray[np.float32]:
+        """See `TextEncoder.encode_tokens`."""
+        shape = (len(rows), self._embedding_size)
+        window = Window(0, list(rows), np.arange(len(rows)), [], np.empty(shape, np.float32))
+        run = partial(_run, self._sessions.bulk(), "text_embeds")
+        workers = self._sessions.streams if self._sessions.streams > 1 else 0
+        for _ in ordered_map(run, self._plan(window, skip_bad=False), workers):
+            pass
+        return window.embeddings
+
+    def windows(self, texts: Iterable[str], normalize: bool, skip_bad: bool) -> Iterator[Window]:
+        """Texts, window by window, with their embeddings; after a bad text nothing is computed unless `skip_bad`.
+
+        Texts are tokenized and planned on this thread while the engine computes earlier ones on others.
+        """
+        output = "text_embeds" if normalize else "cls_projected_embedding"
+        remaining = iter(texts)
+        first = self._read(remaining, 0)
+        if first is None:
+            return
+        session, workers = self._sessions.single, 1
+        jobs = self._plan(first, skip_bad)
+        more = len(first.row_of) == _WINDOW
+        if first.faults and not skip_bad:
+            workers = 0  # nothing will be computed
+        elif more or sum(map(len, first.rows)) >= BULK_TOKENS:
+            session, workers = self._sessions.bulk(), self._sessions.streams
+        elif len(jobs) == 1:
+            workers = 0
+
+        def upcoming() -> Iterator[_Job]:
+            yield from jobs
+            last, compute = first, True
+            while (window := self._read(remaining, last.start + len(last.row_of))) is not None:
+                compute = compute and (skip_bad or not last.faults)
+                yield from self._plan(window, skip_bad, compute)
+                last = window
+
+        current = first
+        for job in ordered_map(partial(_run, session, output), upcoming(), workers):
+            if job.window is not current:
+                yield current
+                current = job.window
+        yield current
+
+    def _read(self, texts: Iterator[str], start: int) -> Window | None:
+        """Tokenize the next window; equal rows of tokens are kept once."""
+        taken = list(islice(texts, _WINDOW))
+        if not taken:
+            return None
+        rows, faults = self._tokenizer.try_encode(taken)
+        bad = {fault.index for fault in faults}
+        different: dict[tuple[int, ...], int] = {}
+        row_of = [
+            -1 if index in bad else different.setdefault(tuple(row), len(different)) for index, row in enumerate(rows)
+        ]
+        return Window(
+            start,
+            [list(row) for row in different],
+            np.array(row_of, dtype=np.intp),
+            [Fault(start + fault.index, fault.name, fault.reason) for fault in faults],
+            np.empty((len(different), self._embedding_size), dtype=np.float32),
+        )
+
+    def _plan(self, window: Window, skip_bad: bool, compute: bool = True) -> list[_Job]:
+        """The batches of a window; an empty one where there is nothing to compute."""
+        if not window.rows or not compute or (window.faults and not skip_bad):
+            return [_Job(window, {}, (), np.empty(0, np.intp))]
+        lengths = [len(row) for row in window.rows]
+        if self._packed:
+            batches = plan_packed(lengths, self._token_budget, self._tokenizer.max_length)
+            return [self._packed_job(window, batch) for batch in batches]
+        return [self._padded_job(window, batch) for batch in plan_batches(lengths, self._token_budget)]
+
+    def _packed_job(self, window: Window, batch: Sequence[Row]) -> _Job:
+        packed = pack_batch(batch, window.rows, self._tokenizer.pad_token_id)
+        return _Job(window, packed.inputs, (packed.row, packed.place), packed.texts)
+
+    def _padded_job(self, window: Window, batch: NDArray[np.intp]) -> _Job:
+        input_ids, attention_mask = pad_batch([window.rows[index] for index in batch], self._tokenizer.pad_token_id)
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        return _Job(window, inputs, (np.arange(len(batch)),), batch)
+
+
+def _run(session: Session, output: str, job: _Job) -> _Job:
+    if len(job.rows):
+        job.window.embeddings[job.rows] = session.run([output], job.inputs)[0][job.found]
+    return job

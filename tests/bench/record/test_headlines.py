@@ -1,0 +1,115 @@
+"""The first table: who is held against whom."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.record.headlines import QUESTIONS, fastest, headlines
+from bench.record.report import FAILED, MEASURED, SKIPPED, WRONG, Case, Contestant, Report, Row
+from bench.record.statistics import seconds, speedup
+from tests.bench.a_report import a_report
+
+_CONTESTANTS = [
+    Contestant("reference", "", "reference"),
+    Contestant("peer-slow", "", "peer"),
+    Contestant("peer-fast", "", "peer", precision="bf16"),
+    Contestant("engine-fp32", "", "engine"),
+    Contestant("engine-fp32-slow", "", "engine"),
+    Contestant("engine-int8", "", "engine", precision="int8"),
+]
+_SECONDS = {
+    "reference": 12.0,
+    "peer-slow": 8.0,
+    "peer-fast": 3.0,
+    "engine-fp32": 4.0,
+    "engine-fp32-slow": 6.0,
+    "engine-int8": 1.0,
+}
+
+
+def report(name: str = "texts", **statuses: str) -> Report:
+    """Statuses of contestants by name, with _ for -; samples stay, so that only the status keeps a row out."""
+    rows = [
+        Row(contestant, statuses.get(contestant.replace("-", "_"), MEASURED), samples=[[value], [value]])
+        for contestant, value in _SECONDS.items()
+    ]
+    case = Case("texts", name, "made up", "texts", 8, 0.0, "reference", rows=rows)
+    return Report("2026-01-01T00:00:00+00:00", "python -m bench", contestants=_CONTESTANTS, cases=[case])
+
+
+def picks(found: Report) -> list[tuple[str, str, str, float]]:
+    return [(each.ours, each.theirs, each.against, each.ratio.value) for each in headlines(found)]
+
+
+def test_the_fastest_of_all_and_of_fp32_against_the_reference_and_the_fastest_other() -> None:
+    assert picks(report()) == [
+        ("engine-int8", "reference", "the reference", 12.0),
+        ("engine-int8", "peer-fast", "the fastest other", 3.0),
+        ("engine-fp32", "reference", "the reference", 3.0),
+        ("engine-fp32", "peer-slow", "the fastest other", 2.0),
+    ]
+
+
+def test_a_loss_is_shown() -> None:
+    assert picks(report(engine_int8=WRONG))[1] == ("engine-fp32", "peer-fast", "the fastest other", 0.75)
+
+
+@pytest.mark.parametrize("status", [WRONG, FAILED, SKIPPED])
+def test_what_was_not_measured_is_never_chosen(status: str) -> None:
+    assert picks(report(engine_int8=status, peer_fast=status)) == [
+        ("engine-fp32", "reference", "the reference", 3.0),
+        ("engine-fp32", "peer-slow", "the fastest other", 2.0),
+    ]
+    assert picks(report(reference=status, engine_fp32=status, engine_fp32_slow=status)) == [
+        ("engine-int8", "peer-fast", "the fastest other", 3.0)
+    ]
+    assert picks(report(engine_int8=status, engine_fp32=status, engine_fp32_slow=status)) == []
+    assert picks(report(reference=status, peer_slow=status, peer_fast=status)) == []
+
+
+def test_the_reference_alone_is_named_once() -> None:
+    assert [against for _, _, against, _ in picks(report(peer_fast=FAILED, peer_slow=FAILED))] == ["the reference"] * 2
+
+
+def test_fp32_is_named_once_where_it_is_the_fastest() -> None:
+    assert [ours for ours, *_ in picks(report(engine_int8=WRONG))] == ["engine-fp32"] * 2
+
+
+def test_cases_nobody_asks_for_first_and_missing_ones() -> None:
+    assert headlines(report("shapes-8x64")) == []
+    assert headlines(Report("", "")) == []
+
+
+def test_fastest_of_nobody() -> None:
+    found = report()
+    assert fastest(found, found.cases[0], ("engine",), "bf16") is None
+    assert fastest(found, found.cases[0], ()) is None
+
+
+def test_a_row_without_samples_is_not_chosen() -> None:
+    """The workload that looks at memory alone takes no time."""
+    found = report()
+    found.cases[0].row("engine-int8").samples = []
+    assert {ours for ours, *_ in picks(found)} == {"engine-fp32"}
+
+
+def test_figures_are_the_statistics() -> None:
+    found = a_report()
+    for each in headlines(found):
+        case = found.case(each.case)
+        ours, theirs = case.row(each.ours), case.row(each.theirs)
+        assert each.ratio == speedup(ours, theirs)
+        assert (each.our_seconds, each.their_seconds) == (seconds(ours), seconds(theirs))
+        assert each.memory == pytest.approx(ours.peak_bytes[0] / theirs.peak_bytes[0])
+
+
+def test_memory_is_unknown_where_either_is() -> None:
+    found = report()
+    assert {each.memory for each in headlines(found)} == {None}
+    found.cases[0].row("engine-int8").peak_bytes = [1, 2, 30]
+    found.cases[0].row("reference").peak_bytes = [8]
+    assert [each.memory for each in headlines(found)] == [0.25, None, None, None]
+
+
+def test_every_question_is_asked_of_a_whole_report_in_order() -> None:
+    assert list(dict.fromkeys(each.case for each in headlines(a_report()))) == [each.case for each in QUESTIONS]
