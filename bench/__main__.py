@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from bench import compare, manners
 from bench import run as bench_run
+from bench.errors import PeerError
 from bench.loadgen import command as loadgen
 from bench.pages import command as report
-from bench.processes.measure import PeerError
 from bench.quality import QUALITY
 from runtime.commands import Command
 from runtime.commands.command_line import run_command_line

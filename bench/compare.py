@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.record.changes import ALL_CASES, Comparison, SpeedChange, compare_reports
-from bench.record.report import Report, read_report
+from bench.record.reading import read_report
+from bench.record.report import Report
 from runtime.process.console import print_json, print_result
 
 __all__ = ["NAME", "SUMMARY", "add_options", "print_comparison", "run"]

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import runtime
+from bench.errors import PeerError
 from bench.peers.openers import MASKS, OPENERS, Opener
-from bench.processes.measure import PeerError
 from bench.record.report import Manner
 from runtime.bundle.folder import EMBEDDING, FILL_MASK, open_bundle
 from runtime.process.console import print_json, print_note, print_result

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from bench.errors import PeerError
 from bench.loadgen import short_runs
 from bench.manners import check_manners
 from bench.measuring.clock import Clock
@@ -16,7 +17,6 @@ from bench.measuring.entry import Entry, peers_python
 from bench.measuring.turns import Limits, Plan, Turns
 from bench.peers.rates import GPU_RATES
 from bench.processes.machine import describe_machine, load_average, versions, versions_elsewhere
-from bench.processes.measure import PeerError
 from bench.record.headlines import fastest, headlines
 from bench.record.report import MEASURED, SKIPPED, LoadGenRun, Manner, Report, write_json
 from bench.workloads.cold_start import cold_start_case, measure_cold_starts

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from export.checkpoints import Checkpoint, open_checkpoint
+from export.checkpoints.models import load_models
 from export.checkpoints.tokenizer import write_tokenizer
 from export.families import Family, ImageModel
 from export.parts.image import export_image
@@ -22,7 +23,6 @@ from export.precision.lower import Lowering
 from export.progress import Steps
 from export.proof.input_parity import pixel_parity, token_parity
 from export.proof.parity import Progress, check_gates
-from export.reference.models import load_models
 from export.samples.calibration import (
     IMAGE_HELD_OUT,
     IMAGE_ITEMS,
@@ -33,7 +33,6 @@ from export.samples.calibration import (
     text_data,
 )
 from export.staging import staged
-from runtime.bundle.folder import sha256_file
 from runtime.bundle.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
@@ -43,6 +42,7 @@ from runtime.bundle.manifest import (
 )
 from runtime.engines.providers import PROVIDERS, Provider, choose_provider
 from runtime.files.destinations import check_folder_destination, files_below
+from runtime.files.digest import sha256_file
 from runtime.text.tokenization import Tokenizer
 
 __all__ = ["CalibrationSources", "export_bundle"]

@@ -5,13 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from runtime.process.console import note_stream
 
-__all__ = ["Steps"]
+__all__ = ["Steps", "report_console"]
+
+# Where the output goes to a file.
+_WIDTH = 132
 
 
 class Steps:
@@ -56,3 +60,11 @@ class Steps:
     def note(self, text: str) -> None:
         """Print a line, however long."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def report_console(stream: TextIO) -> Console:
+    """For `report_stream` or `result_stream`: wide enough for the tables where it is no terminal."""
+    console = Console(file=stream)
+    if not console.is_terminal:
+        console.width = _WIDTH
+    return console

@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TextIO
 
-from rich.console import Console
 from rich.table import Table
 
+from export.progress import report_console
 from runtime.bundle.manifest import Artifact, Manifest, ParityRecord
 from runtime.process.console import report_stream
 
-__all__ = ["print_summary", "report_console"]
-
-# Where the output goes to a file.
-_WIDTH = 132
-
-
-def report_console(stream: TextIO) -> Console:
-    """For `report_stream` or `result_stream`: wide enough for the tables where it is no terminal."""
-    console = Console(file=stream)
-    if not console.is_terminal:
-        console.width = _WIDTH
-    return console
+__all__ = ["print_summary"]
 
 
 def print_summary(manifest: Manifest, out: Path, seconds: float) -> None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from runtime.engine import Engine
 from runtime.errors import BundleError, CxrEngineError, Fault, InputError, MissingExtraError, ProviderError
 from runtime.loading import load
+from runtime.process.version import __version__
 from runtime.text.encoder import TextEncoder
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from runtime.tasks.grounding import Box, Grounding, GroundingScores, score_grounding
     from runtime.text.fill_mask import Filled
     from runtime.text.masked_accuracy import MaskedAccuracy
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Box",

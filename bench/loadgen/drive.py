@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.errors import PeerError
 from bench.loadgen.systems import Encode
 from bench.loadgen.under_test import SystemUnderTest
-from bench.processes.measure import PeerError
 
 __all__ = ["drive"]
 

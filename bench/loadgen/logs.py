@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.processes.measure import PeerError
+from bench.errors import PeerError
 from runtime.errors import InputError
 from runtime.files.destinations import check_folder_destination, files_below
 

@@ -14,10 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+from bench.errors import PeerError
 from bench.loadgen.scenarios import ACCURACY, MODES, PERFORMANCE, SCENARIOS
 from bench.loadgen.spec import Spec
 from bench.loadgen.systems import SYSTEMS
-from bench.processes.measure import PeerError
 from bench.record.report import Contestant, Fidelity, LoadGenRun
 from runtime.bundle.folder import open_bundle
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from bench.processes.measure import PeerError
+from bench.errors import PeerError
 
 __all__ = [
     "ACCURACY",

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from bench.errors import PeerError
 from bench.loadgen.systems import Encode
-from bench.processes.measure import PeerError
 
 __all__ = ["SystemUnderTest"]
 

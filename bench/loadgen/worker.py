@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.errors import PeerError
 from bench.loadgen.bout import Bout
 from bench.loadgen.scenarios import Asked
 from bench.loadgen.spec import Spec
 from bench.loadgen.systems import SYSTEMS
-from bench.processes.measure import PeerError
 from bench.record.report import LoadGenRun
 from runtime.errors import CxrEngineError
 from runtime.process.console import print_note

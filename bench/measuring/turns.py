@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from bench.errors import PeerError
 from bench.measuring.entry import Entry, peers_python
 from bench.measuring.participant import Participant, product
 from bench.peers.rates import RATE_OPERATIONS
 from bench.processes.child import Child
-from bench.processes.measure import PeerError
 from bench.record.gates import judge
 from bench.record.report import FAILED, MEASURED, SKIPPED, WRONG, Case, Fidelity, Rate, Row
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench.errors import PeerError
 from bench.pages.content import content
 from bench.pages.headline_table import headline_table
 from bench.pages.html import html
 from bench.pages.markdown import markdown, markdown_table
 from bench.pages.plots import PLOTS, draw_plots
 from bench.pages.theme import svg_file
-from bench.processes.measure import PeerError
 from bench.record.report import Report
 from runtime.files.replaceable import wrote
 from runtime.files.whole_file import whole_file

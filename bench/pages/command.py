@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from bench.pages import page_files, write_pages
-from bench.record.report import read_report
+from bench.record.reading import read_report
 from runtime.commands.arguments import add_force
 from runtime.files.destinations import check_destinations
 from runtime.process.console import report_written

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.errors import PeerError
 from bench.peers.contract import STRIPPED, TOP, Case, Open, Prepare, Run, Spec, in_batches, masks_answer, sorted_batches
 from bench.peers.openers import fastembed_model, openvino_options
 from bench.peers.optimum_export import HEAD
-from bench.processes.measure import PeerError
 
 __all__ = ["FOREIGN"]
 

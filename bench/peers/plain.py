@@ -10,9 +10,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from bench.errors import PeerError
 from bench.peers.contract import BATCH, STRIPPED, Case, Open, Prepare, Run, Spec, sorted_batches
 from bench.peers.torch_images import in_files_or_pixels
-from bench.processes.measure import PeerError
 from runtime.engines.gpu import load_libraries
 from runtime.text.batching import pad_batch
 

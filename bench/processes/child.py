@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from bench.processes.measure import PeerError
+from bench.errors import PeerError
 
 __all__ = ["Child"]
 

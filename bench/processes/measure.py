@@ -7,14 +7,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["PROLOGUE", "PeerError", "ProcessSample", "peak_bytes", "run_process"]
+from bench.errors import PeerError
+from bench.processes.child import Child
+
+__all__ = ["PROLOGUE", "ProcessSample", "peak_bytes", "run_process"]
 
 
 _END_SECONDS = 30.0
-
-
-class PeerError(RuntimeError):
-    """A measured process failed; the message holds the end of what it said."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,6 @@ def run_process(
     Raises:
         PeerError: the process failed, reported nothing or took too long.
     """
-    from bench.processes.child import Child
-
     child = Child([python, "-c", PROLOGUE + script, *arguments])
     try:
         when, reported = child.receive(seconds)

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.families import FAMILIES, Family
-from runtime.bundle.folder import sha256_file
 from runtime.engine import Engine
 from runtime.errors import InputError
+from runtime.files.digest import sha256_file
 
 __all__ = ["check_weights", "family_of", "load_image_network", "torch_images"]
 

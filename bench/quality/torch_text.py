@@ -97,7 +97,7 @@ def _load(engine: Engine, checkpoint: Path, threads: int) -> Any:
     from transformers.utils import logging
 
     from export.checkpoints import open_checkpoint
-    from export.reference.models import load_models
+    from export.checkpoints.models import load_models
 
     check_weights(engine, checkpoint)
     logging.disable_progress_bar()

@@ -8,9 +8,10 @@ from types import MappingProxyType
 
 import numpy as np
 
+from bench.errors import PeerError
 from bench.measuring.entry import Entry
 from bench.peers.contract import PROCESSOR
-from bench.processes.measure import PeerError, ProcessSample, run_process
+from bench.processes.measure import ProcessSample, run_process
 from bench.record.gates import judge
 from bench.record.report import FAILED, MEASURED, SKIPPED, WRONG, Case, Row
 from bench.workloads.contestants import REFERENCE

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from bench.errors import PeerError
 from bench.measuring.entry import Entry
 from bench.peers.contract import BATCH
-from bench.processes.measure import PeerError
 from bench.record.contestant import CPU, GPU, Contestant, on_device
 from runtime.bundle.folder import FILL_MASK, Bundle
 from runtime.choice.precision import choose_precision

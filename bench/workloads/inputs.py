@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.processes.measure import PeerError
+from bench.errors import PeerError
 from runtime.archive.items import TEXT_SUFFIXES, find_items
 from runtime.errors import InputError
 from runtime.files.replaceable import GENERATOR

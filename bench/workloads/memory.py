@@ -6,9 +6,9 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 
+from bench.errors import PeerError
 from bench.measuring.entry import Entry
 from bench.processes.child import Child
-from bench.processes.measure import PeerError
 from bench.record.report import FAILED, MEASURED, Case, Row
 from runtime.bundle.folder import Bundle
 

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.processes.measure import PeerError
+from bench.errors import PeerError
 from runtime import __version__
-from runtime.bundle.folder import MANIFEST_NAME, Bundle, open_bundle, sha256_file
+from runtime.bundle.folder import MANIFEST_NAME, Bundle, open_bundle
+from runtime.files.digest import sha256_file
 
 __all__ = ["Model", "prepare"]
 

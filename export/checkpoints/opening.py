@@ -18,8 +18,8 @@ from export.checkpoints.vocabulary import TOKENIZER_FILES
 from export.checkpoints.weights import INDEX, read_shards, read_tensors, shard_names
 from export.errors import CheckpointError
 from export.families import Family
-from runtime.bundle.folder import sha256_file
 from runtime.bundle.manifest import Source
+from runtime.files.digest import sha256_file
 
 __all__ = ["RANDOM_MARKER", "TEXT_WEIGHTS", "Checkpoint", "open_checkpoint"]
 

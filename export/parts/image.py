@@ -14,17 +14,17 @@ from export.graphs.graph import GraphInfo, GraphSpec, export_graph
 from export.graphs.rewrites import ImageEmbeddingGraph
 from export.precision.floats import float_artifacts
 from export.precision.int8_image import image_layers, quantize_image
-from export.precision.lower import Candidate, Judge, Lowering, artifact, search, without_fp32, working_engines
+from export.precision.lower import Candidate, Lowering, artifact, search, without_fp32
 from export.progress import Steps
-from export.proof.fidelity import embed_images, image_figures, image_milliseconds
+from export.proof.judge import Judge, image_judge, working_engines
 from export.proof.parity import Progress, check_gates, image_parity
 from export.reference.models import BioViLImageModel
 from export.samples.calibration import CalibrationData
 from runtime.bundle.manifest import Artifact, ImagePart
 from runtime.engines.providers import PROVIDERS, Provider, default_threads
-from runtime.engines.session import Session, SessionOptions
+from runtime.engines.session import SessionOptions
 
-__all__ = ["export_image", "image_judge"]
+__all__ = ["export_image"]
 
 _PATCH_PIXELS = 32
 _BATCH = 4
@@ -101,30 +101,6 @@ def export_image(
         if "int8" in lowering.precisions:
             artifacts += _int8_artifacts(source, graph, judge, data, lowering, steps)
     return ImagePart(spec.resize, spec.crop, grid, size, without_fp32(artifacts, lowering, folder.parent))
-
-
-def image_judge(
-    expected: tuple[NDArray[np.float32], NDArray[np.float32]],
-    pixels: NDArray[np.uint8],
-    digest: str,
-    engines: tuple[Provider, ...],
-) -> Judge:
-    """A judge by embeddings that are right.
-
-    Args:
-        expected: global and patch embeddings of the held-out `pixels`.
-        pixels: uint8 (N, crop, crop).
-        digest: sha256 of the held-out pixels.
-        engines: those that measure.
-    """
-
-    def figures(session: Session) -> dict[str, float]:
-        return image_figures(embed_images(session, pixels), expected)
-
-    def milliseconds(session: Session) -> float:
-        return image_milliseconds(session, pixels)
-
-    return Judge(figures, milliseconds, len(pixels), digest, engines)
 
 
 def _embed_with_pytorch(

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from export.graphs.fill_mask import export_head, fill_mask_artifact
 from export.graphs.graph import GraphSpec, export_graph
@@ -15,11 +14,11 @@ from export.graphs.other_tools import every_token_graph, write_sentence_transfor
 from export.graphs.packing import exported_spec, pack_artifact, packed_spec, plain_graph, plain_spec
 from export.graphs.rewrites import PackedTextGraph, TextEmbeddingGraph
 from export.precision.floats import float_artifacts
-from export.precision.lower import Judge, Lowering, artifact, without_fp32, working_engines
+from export.precision.lower import Lowering, artifact, without_fp32
 from export.precision.text_recipes import int8_artifacts, token_feeds
 from export.progress import Steps
-from export.proof.fidelity import embed_texts, text_figures, text_milliseconds
 from export.proof.fill_mask_parity import MaskedCases, fill_mask_parity, masked_cases, pytorch_answers
+from export.proof.judge import Judge, text_judge, working_engines
 from export.proof.parity import Progress, check_gates, packed_parity, text_parity
 from export.reference.models import CXRBertModel
 from export.samples.calibration import CalibrationData
@@ -27,11 +26,11 @@ from export.samples.sentences import TRIPLETS
 from runtime.bundle.folder import PACKED
 from runtime.bundle.manifest import Artifact, TextPart
 from runtime.engines.providers import PROVIDERS, Provider, default_threads
-from runtime.engines.session import Session, SessionOptions
+from runtime.engines.session import SessionOptions
 from runtime.text.batching import pad_batch, plan_batches
 from runtime.text.tokenization import Tokenizer
 
-__all__ = ["export_text", "text_judge"]
+__all__ = ["export_text"]
 
 _TOKEN_BUDGET = 512
 # Calibration texts with which fp16 looks for activations beyond its range.
@@ -163,37 +162,6 @@ def _compare_masks(filling: Artifact, bundle: Path, engines: tuple[Provider, ...
     ]
     check_gates(f"text {filling.precision}, masks", records)
     return replace(filling, parity=tuple(records))
-
-
-def text_judge(
-    expected: NDArray[np.float32],
-    expected_triplets: NDArray[np.float32],
-    rows: list[list[int]],
-    tokenizer: Tokenizer,
-    vocab_size: int,
-    digest: str,
-    engines: tuple[Provider, ...],
-) -> Judge:
-    """A judge by embeddings that are right.
-
-    Args:
-        expected: float32 (N, D) of the held-out `rows`.
-        expected_triplets: float32 (3 · T, D) of the published triplets.
-        rows: token ids.
-        vocab_size: ids of the timed batch are below it.
-        digest: sha256 of the held-out texts.
-        engines: those that measure.
-    """
-    triplets = tokenizer.encode([text for triplet in TRIPLETS for text in triplet])
-
-    def figures(session: Session) -> dict[str, float]:
-        found = embed_texts(session, [*rows, *triplets], tokenizer.pad_token_id)
-        return text_figures(found[: len(rows)], expected, (found[len(rows) :], expected_triplets))
-
-    def milliseconds(session: Session) -> float:
-        return text_milliseconds(session, vocab_size, tokenizer.max_length)
-
-    return Judge(figures, milliseconds, len(rows), digest, engines)
 
 
 def _judge_by_pytorch(

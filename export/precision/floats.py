@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from export.errors import GateError
 from export.graphs.graph import GraphSpec
 from export.precision.half import convert_half, find_overflowing
-from export.precision.lower import Judge, Lowering, artifact
+from export.precision.lower import Lowering, artifact
 from export.progress import Steps
 from export.proof.fidelity import HALF_GATES, missed_gates
+from export.proof.judge import Judge
 from export.proof.parity import check_gates
 from runtime.bundle.manifest import Artifact, FidelityRecord, ParityRecord
 from runtime.engines.providers import PROVIDERS, default_threads

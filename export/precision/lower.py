@@ -1,9 +1,8 @@
-"""Lower precisions of one part: measure them, gate them, search for the int8 recipe that holds its tier."""
+"""Lower precisions of one part: gate them, search for the int8 recipe that holds its tier."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -11,17 +10,12 @@ from export.errors import GateError
 from export.graphs.graph import GraphInfo
 from export.progress import Steps
 from export.proof.fidelity import TIERS, missed_gates
+from export.proof.judge import Judge
 from runtime.bundle.manifest import Artifact, FidelityRecord, ParityRecord, Recipe, Trial
-from runtime.engines.providers import PROVIDERS, Provider, default_threads
-from runtime.engines.session import Session, SessionOptions
-from runtime.errors import ProviderError
 
-__all__ = ["PRECISIONS", "Candidate", "Judge", "Lowering", "artifact", "search", "without_fp32", "working_engines"]
+__all__ = ["PRECISIONS", "Candidate", "Lowering", "artifact", "search", "without_fp32"]
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int8-dynamic")
-
-# A graph meant for engines that are not here is still judged, by the first of these that is.
-_STAND_IN = ("cpu", "openvino")
 
 
 @dataclass(frozen=True)
@@ -42,58 +36,6 @@ class Lowering:
 
 
 @dataclass(frozen=True)
-class Judge:
-    """Measures graphs of one part on held-out data.
-
-    Attributes:
-        figures: an opened graph → figures, see `export.proof.fidelity`.
-        milliseconds: an opened graph → median time of one batch.
-        items: number of held-out items; data is the sha256 of their contents.
-        engines: those that measure; they open the part's fp32 graph.
-    """
-
-    figures: Callable[[Session], dict[str, float]]
-    milliseconds: Callable[[Session], float]
-    items: int
-    data: str
-    engines: tuple[Provider, ...]
-
-    def engines_for(self, providers: Iterable[str]) -> tuple[Provider, ...]:
-        """The engines that measure a graph meant for `providers`: those of them that are here, or a stand-in."""
-        wanted = set(providers)
-        meant = tuple(engine for engine in self.engines if engine.name in wanted)
-        return meant or tuple(engine for name in _STAND_IN for engine in self.engines if engine.name == name)[:1]
-
-    def record(
-        self, engine: Provider, model: Path, precision: str, gates: Mapping[str, float], computed: str | None = None
-    ) -> FidelityRecord:
-        """Open a graph, measure it, close it.
-
-        Args:
-            engine: what runs it.
-            model: the .onnx file.
-            precision: what is recorded; computed is what the session is opened with, if that differs.
-            gates: smallest values allowed.
-
-        Raises:
-            ProviderError: the engine cannot open the graph.
-        """
-        options = SessionOptions(threads=default_threads(), precision=computed or precision)
-        session = engine.open(model, options)
-        figures = self.figures(session)
-        return FidelityRecord(
-            provider=engine.name,
-            precision=precision,
-            processor=engine.processor(),
-            items=self.items,
-            data=self.data,
-            figures=figures,
-            gates={name: bound for name, bound in gates.items() if name in figures},
-            milliseconds=self.milliseconds(session),
-        )
-
-
-@dataclass(frozen=True)
 class Candidate:
     """One recipe of a search: its name, what repeats it, how it is written, and the engines it is meant for."""
 
@@ -101,20 +43,6 @@ class Candidate:
     settings: Mapping[str, str]
     write: Callable[[Path], GraphInfo]
     providers: tuple[str, ...]
-
-
-def working_engines(model: Path, names: Iterable[str] = tuple(PROVIDERS)) -> tuple[Provider, ...]:
-    """Those of the named engines that are installed and open an fp32 graph.
-
-    An engine may be installed and still not run, for want of a GPU; one that opens fp32 has no excuse for the rest.
-    """
-    found = []
-    for name in names:
-        if PROVIDERS[name].missing() is None:
-            with contextlib.suppress(ProviderError):
-                PROVIDERS[name].open(model, SessionOptions(threads=default_threads(), precision="fp32"))
-                found.append(PROVIDERS[name])
-    return tuple(found)
 
 
 def artifact(

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from export.graphs.graph import GraphInfo, GraphSpec
 from export.precision.int8 import Group, GroupPlan, TextQuantizer, find_groups
-from export.precision.lower import Candidate, Judge, Lowering, artifact, search
+from export.precision.lower import Candidate, Lowering, artifact, search
 from export.precision.statistics import collect_statistics
 from export.progress import Steps
 from export.proof.fidelity import embed_texts
+from export.proof.judge import Judge
 from export.samples.calibration import CalibrationData
 from runtime.bundle.manifest import Artifact
 from runtime.engines.providers import Provider, default_threads

@@ -11,16 +11,13 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from export.parts.image import image_judge
-from export.parts.text import text_judge
-from export.precision.lower import Judge, working_engines
-from export.progress import Steps
+from export.progress import Steps, report_console
 from export.proof.fidelity import embed_images, embed_texts, missed_gates
 from export.proof.fill_mask_parity import MaskedCases, fill_mask_parity, masked_cases, session_answers
+from export.proof.judge import Judge, image_judge, text_judge, working_engines
 from export.proof.parity import exceeded, packed_parity
 from export.samples.calibration import image_data, text_data
 from export.samples.sentences import TRIPLETS
-from export.summary import report_console
 from runtime.bundle.folder import FILL_MASK, PACKED, Bundle, open_bundle
 from runtime.bundle.manifest import Artifact, FidelityRecord, ParityRecord
 from runtime.commands.parsing import CommandParser

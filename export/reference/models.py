@@ -6,7 +6,7 @@ Sources: hi-ml-multimodal, `text/model/modelling_cxrbert.py` (CXRBertModel, Bert
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,10 +15,9 @@ from torch import nn
 from torchvision.models.resnet import Bottleneck, ResNet
 from transformers import BertConfig, BertForMaskedLM
 
-from export.checkpoints import Checkpoint, ExpectedTensors, fit_tensors
-from export.families import Family, ImageModel, TextModel
+from export.families import ImageModel, TextModel
 
-__all__ = ["BioViLImageModel", "CXRBertModel", "bert_config", "load_models", "pool"]
+__all__ = ["BioViLImageModel", "CXRBertModel", "bert_config", "pool"]
 
 _CONFIG_KEYS = (
     "vocab_size",
@@ -143,41 +142,3 @@ class BioViLImageModel(nn.Module):
         image_embeds = F.normalize(projected.mean(dim=(2, 3)), dim=-1)
         patch_embeds = F.normalize(projected, dim=1).permute(0, 2, 3, 1)
         return image_embeds, patch_embeds
-
-
-def load_models(
-    family: Family, checkpoint: Checkpoint, note: Callable[[str], None] = lambda _: None
-) -> dict[str, nn.Module]:
-    """The models of all parts with the checkpoint's weights, in evaluation mode.
-
-    Args:
-        family: the system.
-        checkpoint: of its weights.
-        note: see `fit_tensors`.
-
-    Raises:
-        CheckpointError: the weights do not fit; the faults of all parts are raised together.
-    """
-    expected: dict[str, ExpectedTensors] = {}
-    with torch.device("meta"):  # names and shapes alone
-        shapes = {part: model.state_dict() for part, model in _untrained(family, checkpoint).items()}
-    if family.text:
-        text = family.text
-        expected["text"] = ExpectedTensors(shapes["text"], text.harmless, dict(text.tied), dict(text.hints))
-    if family.image:
-        expected["image"] = ExpectedTensors(shapes["image"], family.image.harmless)
-    fitted = fit_tensors(checkpoint.tensors, expected, note)
-    models = _untrained(family, checkpoint)
-    for part, tensors in fitted.items():
-        models[part].load_state_dict(tensors, strict=False)
-        models[part].eval()
-    return models
-
-
-def _untrained(family: Family, checkpoint: Checkpoint) -> dict[str, nn.Module]:
-    models: dict[str, nn.Module] = {}
-    if family.text:
-        models["text"] = CXRBertModel(bert_config(checkpoint.config), family.text)
-    if family.image:
-        models["image"] = BioViLImageModel(family.image)
-    return models

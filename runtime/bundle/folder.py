@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -36,17 +35,7 @@ PACKED = "packed_embedding"
 FILL_MASK = "fill_mask"
 _MAKE_ONE = "Make one with: python -m export biovil --checkpoint SOURCE --out DIR"
 
-__all__ = ["EMBEDDING", "FILL_MASK", "PACKED", "Bundle", "open_bundle", "sha256_file"]
-
-
-def sha256_file(path: Path) -> str:
-    """SHA-256 of a file as lower-case hex, read in blocks of 1 MiB."""
-    digest = hashlib.sha256()
-    block = memoryview(bytearray(1 << 20))
-    with path.open("rb", buffering=0) as stream:
-        while count := stream.readinto(block):
-            digest.update(block[:count])
-    return digest.hexdigest()
+__all__ = ["EMBEDDING", "FILL_MASK", "PACKED", "Bundle", "open_bundle"]
 
 
 @dataclass(frozen=True)

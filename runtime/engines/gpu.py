@@ -179,7 +179,7 @@ def model_digest(model: Path) -> str:
 
     The external files are those beside the graph whose names occur in it.
     """
-    from runtime.bundle.folder import sha256_file
+    from runtime.files.digest import sha256_file
 
     graph = model.read_bytes()
     digest = hashlib.sha256(graph)

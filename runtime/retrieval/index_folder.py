@@ -20,13 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.archive.output import clean_id
-from runtime.bundle.folder import sha256_file
 from runtime.bundle.manifest import FileEntry
 from runtime.errors import InputError
 from runtime.files.decode import decode
+from runtime.files.digest import sha256_file
 from runtime.files.json_text import read_json
 from runtime.files.replaceable import real_path
 from runtime.files.whole_file import PARTIAL, put_folder, sync
+from runtime.process.version import __version__
 from runtime.retrieval.nearest import (
     EXACT_BELOW,
     GRAPH_SETTINGS,
@@ -185,14 +186,13 @@ def write_folder(
         MissingExtraError: no faiss.
         OSError: a full disk, say.
     """
-    import runtime
 
     check_new_folder(out, force)
     norms = np.linalg.norm(vectors, axis=1)
     if not (np.abs(norms - 1) <= _UNIT).all():  # NaN is not within anything either
         row = int(np.flatnonzero(~(np.abs(norms - 1) <= _UNIT))[0])
         raise InputError(f"Embedding {row} has the norm {norms[row]:.4g}; 1 is expected. Embed the items again.")
-    versions = {"cxr-engine": runtime.__version__, "faiss": faiss_version()}
+    versions = {"cxr-engine": __version__, "faiss": faiss_version()}
     stage = out.with_name(f".{out.name}{PARTIAL}{os.getpid()}")
     _remove_leftovers(out)
     stage.mkdir()

@@ -13,7 +13,8 @@ import pytest
 
 from bench import session
 from bench.__main__ import main
-from bench.record.report import FAILED, MEASURED, SKIPPED, Report, read_report
+from bench.record.reading import read_report
+from bench.record.report import FAILED, MEASURED, SKIPPED, Report
 from bench.workloads.table import WORKLOADS, Size
 from tests.conftest import ROOT, System
 

@@ -13,8 +13,8 @@ import pytest
 
 import runtime
 from bench import manners
+from bench.errors import PeerError
 from bench.peers.openers import EMBEDDINGS, MASKS, OPENERS
-from bench.processes.measure import PeerError
 from runtime.errors import BundleError
 from tests.conftest import System, edit_json
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.errors import PeerError
 from bench.loadgen import bout as bout_module
 from bench.loadgen import worker
 from bench.loadgen.bout import Bout
@@ -18,7 +19,6 @@ from bench.loadgen.logs import read_answers, read_detail
 from bench.loadgen.scenarios import SCENARIOS, Asked, Pace, loadgen_settings
 from bench.loadgen.spec import Spec
 from bench.loadgen.systems import SYSTEMS
-from bench.processes.measure import PeerError
 from tests.conftest import System
 
 pytest.importorskip("mlperf_loadgen", reason="mlcommons-loadgen is not installed: pip install 'cxr-engine[bench]'")

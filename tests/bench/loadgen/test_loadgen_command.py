@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from bench import loadgen
+from bench.errors import PeerError
 from bench.loadgen import command, processes
 from bench.loadgen.processes import follow
 from bench.loadgen.systems import SYSTEMS
-from bench.processes.measure import PeerError
-from bench.record.report import Contestant, Fidelity, LoadGenRun, Report, read_report, write_json
+from bench.record.reading import read_report
+from bench.record.report import Contestant, Fidelity, LoadGenRun, Report, write_json
 from runtime.errors import BundleError
 from tests.conftest import System
 

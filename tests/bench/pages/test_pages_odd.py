@@ -9,9 +9,9 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
+from bench.errors import PeerError
 from bench.pages import command, write_pages
 from bench.pages.plots import PLOTS
-from bench.processes.measure import PeerError
 from bench.record.report import MEASURED, Fidelity, Report, Row, write_json
 from runtime.files.replaceable import COMMENT
 from tests.bench.a_page import NUMBER, Page

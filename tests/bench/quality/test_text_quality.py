@@ -14,7 +14,7 @@ import runtime
 from bench.__main__ import main
 from bench.quality.radnli import best_threshold
 from export.samples.sentences import SENTENCES, TRIPLETS
-from runtime.bundle.folder import sha256_file
+from runtime.files.digest import sha256_file
 from tests.conftest import System, edit_json
 
 OPTIONS = ("--provider", "cpu", "--precision", "fp32")

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from bench.processes.measure import PeerError
-from bench.record.report import SCHEMA_VERSION, read_report, write_json
+from bench.errors import PeerError
+from bench.record.reading import read_report
+from bench.record.report import SCHEMA_VERSION, write_json
 from tests.bench.a_report import a_report
 
 

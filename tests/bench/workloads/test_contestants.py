@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.errors import PeerError
 from bench.measuring.entry import Entry
 from bench.peers import PEERS
 from bench.peers.contract import TOP, in_batches, sorted_batches
-from bench.processes.measure import PeerError
 from bench.record.gates import judge
 from bench.workloads.contestants import REFERENCE, choose, engines, peers
 from bench.workloads.corpus import masked_texts, report_texts

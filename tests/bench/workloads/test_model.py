@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.processes.measure import PeerError
+from bench.errors import PeerError
 from bench.workloads import model as model_module
 from bench.workloads.model import prepare
 from tests.conftest import System, tiny_config

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import nn
 
+from bench.errors import PeerError
 from bench.peers.rates import RATE_OPERATIONS
-from bench.processes.measure import PeerError
 from bench.record.report import MEASURED, Case, Rate, Row
 from bench.record.statistics import share_of_rate
 from bench.workloads.contestants import REFERENCE, engines, peers

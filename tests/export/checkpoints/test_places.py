@@ -178,7 +178,7 @@ def test_configs_that_cannot_be_exported(
 
 def test_a_large_config_takes_no_memory(folder: Path, tmp_path: Path) -> None:
     """Names and shapes are compared before a model is built."""
-    from export.reference.models import load_models
+    from export.checkpoints.models import load_models
 
     edit_json(folder / "config.json", lambda c: c.update(hidden_size=4_000_000, intermediate_size=9_000_000))
     family = tiny_family("cxr-bert-specialized")

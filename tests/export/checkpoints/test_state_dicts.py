@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 
 from export.__main__ import main
 from export.checkpoints import ExpectedTensors, fit_tensors, open_checkpoint, read_tensors
+from export.checkpoints.models import load_models
 from export.checkpoints.weights import read_shards
 from export.errors import CheckpointError
-from export.reference.models import load_models
 from runtime import load
 from tests.conftest import System, edit_json, tiny_family
 

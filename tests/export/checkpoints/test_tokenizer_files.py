@@ -14,10 +14,10 @@ from transformers import BertTokenizer, BertTokenizerFast
 
 from export.__main__ import main
 from export.checkpoints import open_checkpoint
+from export.checkpoints.models import load_models
 from export.checkpoints.tokenizer import write_tokenizer
 from export.errors import CheckpointError
 from export.proof.input_parity import token_parity
-from export.reference.models import load_models
 from export.samples.sentences import SENTENCES
 from runtime import load
 from runtime.text.tokenization import Tokenizer

@@ -21,10 +21,11 @@ from export.precision.lower import PRECISIONS, Lowering
 from export.proof.verify import main as verify_main
 from export.proof.verify import verify_bundle
 from export.samples.phantom import chest_phantom
-from runtime.bundle.folder import EMBEDDING, sha256_file
+from runtime.bundle.folder import EMBEDDING
 from runtime.bundle.manifest import Manifest
 from runtime.engines.providers import PROVIDERS
 from runtime.errors import ProviderError
+from runtime.files.digest import sha256_file
 from tests.conftest import edit_json, run_module, tiny_family
 
 SMALL = CalibrationSources(texts=64, texts_held_out=32, images_count=16, images_held_out=8)

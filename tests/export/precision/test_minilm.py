@@ -12,10 +12,10 @@ import pytest
 import runtime
 from export.build import CalibrationSources, export_bundle
 from export.graphs.packing import plain_spec
-from export.parts.text import text_judge
-from export.precision.lower import Lowering, working_engines
+from export.precision.lower import Lowering
 from export.progress import Steps
 from export.proof.fidelity import embed_texts
+from export.proof.judge import text_judge, working_engines
 from export.samples.calibration import text_data
 from export.samples.sentences import TRIPLETS
 from runtime.engines.providers import PROVIDERS, default_threads

@@ -9,8 +9,9 @@ from rich.console import Console
 
 from export.errors import GateError
 from export.graphs.graph import GraphInfo
-from export.precision.lower import Candidate, Judge, Lowering, search, working_engines
+from export.precision.lower import Candidate, Lowering, search
 from export.progress import Steps
+from export.proof.judge import Judge, working_engines
 from runtime.bundle.manifest import FidelityRecord
 from runtime.engines.providers import PROVIDERS, Provider
 from runtime.errors import ProviderError
