@@ -9,10 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bench.record import Report, read_report
 from bench.record.changes import ALL_CASES, Comparison, SpeedChange, compare_reports
-from bench.record.reading import read_report
-from bench.record.report import Report
-from runtime.process.console import print_json, print_result
+from runtime.process import print_json, print_result
 
 __all__ = ["NAME", "SUMMARY", "add_options", "print_comparison", "run"]
 

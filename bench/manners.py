@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 import runtime
 from bench.errors import PeerError
 from bench.peers.openers import MASKS, OPENERS, Opener
-from bench.record.report import Manner
-from runtime.bundle.folder import EMBEDDING, FILL_MASK, open_bundle
-from runtime.process.console import print_json, print_note, print_result
+from bench.record import Manner
+from runtime.bundle import EMBEDDING, FILL_MASK, open_bundle
+from runtime.process import print_json, print_note, print_result
 
 __all__ = ["NAME", "SUMMARY", "add_options", "check_manners", "print_manners", "run"]
 

@@ -11,16 +11,16 @@ from pathlib import Path
 
 from bench.arguments import count, names, positive
 from bench.pages import page_files, write_pages
+from bench.record import MEASURED, Report
 from bench.record.headlines import headlines
-from bench.record.report import MEASURED, Report
 from bench.session import Request, measure
 from bench.workloads.contestants import peers
 from bench.workloads.table import WORKLOADS
 from runtime.commands.arguments import add_force
 from runtime.commands.command_line import INTERRUPTED
-from runtime.engines.cores import default_threads
-from runtime.files.destinations import check_destinations, files_below
-from runtime.process.console import print_note, report_written
+from runtime.engines import default_threads
+from runtime.files import check_destinations, files_below
+from runtime.process import print_note, report_written
 
 __all__ = ["NAME", "SUMMARY", "add_options", "run"]
 

@@ -12,20 +12,21 @@ from pathlib import Path
 from bench.errors import PeerError
 from bench.loadgen import short_runs
 from bench.manners import check_manners
+from bench.measuring import Entry, Plan
 from bench.measuring.clock import Clock
-from bench.measuring.entry import Entry, peers_python
-from bench.measuring.turns import Limits, Plan, Turns
+from bench.measuring.entry import peers_python
+from bench.measuring.turns import Limits, Turns
 from bench.peers.rates import GPU_RATES
 from bench.processes.machine import describe_machine, load_average, versions, versions_elsewhere
+from bench.record import MEASURED, SKIPPED, LoadGenRun, Manner, Report, write_json
 from bench.record.headlines import fastest, headlines
-from bench.record.report import MEASURED, SKIPPED, LoadGenRun, Manner, Report, write_json
 from bench.workloads.cold_start import cold_start_case, measure_cold_starts
 from bench.workloads.contestants import PARTS, choose, engines, peers
 from bench.workloads.inputs import read_texts, sample
 from bench.workloads.memory import measure_memory, memory_case
 from bench.workloads.model import Model, prepare
 from bench.workloads.table import QUICK, WHOLE, WORKLOADS, Setting
-from runtime.bundle.folder import Bundle
+from runtime.bundle import Bundle
 from runtime.errors import CxrEngineError
 from runtime.process.termination import Terminated, terminable
 

@@ -14,9 +14,9 @@ from export.families import FAMILIES
 from runtime.commands.arguments import add_force
 from runtime.commands.command_line import run_command_line
 from runtime.commands.parsing import CommandParser
-from runtime.engines.providers import PROVIDERS
+from runtime.engines import PROVIDERS
 from runtime.errors import MissingExtraError
-from runtime.process.console import print_json, print_result
+from runtime.process import print_json, print_result
 
 # export.precision.lower.PRECISIONS, which needs torch to import; a test compares them.
 _PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int8-dynamic")
@@ -49,7 +49,7 @@ def _export(arguments: list[str]) -> None:
     started = time.monotonic()
     try:
         from export.build import CalibrationSources, export_bundle
-        from export.precision.lower import Lowering
+        from export.precision import Lowering
     except ImportError as error:
         raise MissingExtraError("Exporting", error.name or str(error), "export") from error
     manifest = export_bundle(

@@ -17,33 +17,20 @@ from export.checkpoints import Checkpoint, open_checkpoint
 from export.checkpoints.models import load_models
 from export.checkpoints.tokenizer import write_tokenizer
 from export.families import Family, ImageModel
-from export.parts.image import export_image
-from export.parts.text import export_text
-from export.precision.lower import Lowering
+from export.parts import export_image, export_text
+from export.precision import Lowering
 from export.progress import Steps
+from export.proof import check_gates
 from export.proof.input_parity import pixel_parity, token_parity
-from export.proof.parity import Progress, check_gates
-from export.samples.calibration import (
-    IMAGE_HELD_OUT,
-    IMAGE_ITEMS,
-    TEXT_HELD_OUT,
-    TEXT_ITEMS,
-    CalibrationData,
-    image_data,
-    text_data,
-)
+from export.proof.parity import Progress
+from export.samples import CalibrationData, image_data, text_data
+from export.samples.calibration import IMAGE_HELD_OUT, IMAGE_ITEMS, TEXT_HELD_OUT, TEXT_ITEMS
 from export.staging import staged
-from runtime.bundle.manifest import (
-    MANIFEST_NAME,
-    SCHEMA_VERSION,
-    FileEntry,
-    Manifest,
-    ParityRecord,
-)
-from runtime.engines.providers import PROVIDERS, Provider, choose_provider
-from runtime.files.destinations import check_folder_destination, files_below
-from runtime.files.digest import sha256_file
-from runtime.text.tokenization import Tokenizer
+from runtime.bundle import MANIFEST_NAME, Manifest, ParityRecord
+from runtime.bundle.manifest import SCHEMA_VERSION, FileEntry
+from runtime.engines import PROVIDERS, Provider, choose_provider
+from runtime.files import check_folder_destination, files_below, sha256_file
+from runtime.text import Tokenizer
 
 __all__ = ["CalibrationSources", "export_bundle"]
 

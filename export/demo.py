@@ -17,16 +17,17 @@ from PIL.PngImagePlugin import PngInfo
 
 from export.checkpoints.random_checkpoint import RANDOM_MARKER, write_random_checkpoint
 from export.families import FAMILIES
-from export.samples.phantom import chest_phantom
-from runtime.bundle.manifest import MANIFEST_NAME, Manifest
+from export.samples import chest_phantom
+from runtime.bundle import MANIFEST_NAME, Manifest
 from runtime.commands.arguments import add_force
 from runtime.commands.command_line import run_command_line
 from runtime.commands.parsing import CommandParser
 from runtime.errors import InputError
-from runtime.files.destinations import check_destinations, files_below
+from runtime.files import check_destinations, files_below
 from runtime.files.replaceable import GENERATOR
 from runtime.files.whole_file import PARTIAL, whole_file
-from runtime.process.console import report_written, result_descriptor
+from runtime.process import report_written
+from runtime.process.console import result_descriptor
 
 _PHRASE = "Patchy opacity in the right lower lung zone"
 _SENTENCES = (

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from export.errors import DestinationError
-from runtime.bundle.manifest import MANIFEST_NAME
+from runtime.bundle import MANIFEST_NAME
 from runtime.files.whole_file import put_folder
 
 __all__ = ["staged"]

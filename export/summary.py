@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.table import Table
 
 from export.progress import report_console
-from runtime.bundle.manifest import Artifact, Manifest, ParityRecord
+from runtime.bundle import Artifact, Manifest, ParityRecord
 from runtime.process.console import report_stream
 
 __all__ = ["print_summary"]

@@ -21,17 +21,15 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from runtime.bundle.folder import Bundle, open_bundle
-from runtime.choice.precision import choose_precision
+from runtime.bundle import Bundle, open_bundle
+from runtime.choice import choose_precision
 from runtime.commands.parsing import CommandParser
-from runtime.engines.cores import default_threads
+from runtime.engines import PROVIDERS, SessionOptions, default_threads, unavailable_reason
 from runtime.engines.gpu import Shapes
-from runtime.engines.providers import PROVIDERS, unavailable_reason
-from runtime.engines.session import SessionOptions
 from runtime.engines.tensorrt_session import model_folder, save_shapes
 from runtime.errors import InputError, ProviderError
+from runtime.process import print_json, print_note, report_written
 from runtime.process.cache import CACHE_VARIABLE, cache_folder
-from runtime.process.console import print_json, print_note, report_written
 
 __all__ = ["Built", "build_engines", "main", "plan_shapes"]
 

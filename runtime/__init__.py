@@ -23,7 +23,7 @@ from runtime.engine import Engine
 from runtime.errors import BundleError, CxrEngineError, Fault, InputError, MissingExtraError, ProviderError
 from runtime.loading import load
 from runtime.process.version import __version__
-from runtime.text.encoder import TextEncoder
+from runtime.text import TextEncoder
 
 if TYPE_CHECKING:
     from runtime.image.encoder import ImageEncoder

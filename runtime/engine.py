@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.bundle.folder import Bundle
-from runtime.bundle.manifest import FidelityRecord, Manifest
-from runtime.choice.precision import Choice
+from runtime.bundle import Bundle, FidelityRecord, Manifest
+from runtime.choice import Choice
 from runtime.engines.session import Reduced
 from runtime.errors import BundleError, InputError
-from runtime.text.encoder import TextEncoder
+from runtime.text import TextEncoder
 
 # A first text is embedded sooner without Pillow and without the tasks; each is imported when it is asked for.
 if TYPE_CHECKING:

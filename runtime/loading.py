@@ -7,21 +7,21 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from runtime.bundle.folder import open_bundle
+from runtime.bundle import open_bundle
+from runtime.choice import MIN_FIDELITY
 from runtime.choice.decision import Plan, decide
 from runtime.choice.opening import default_streams, open_sessions, open_text
-from runtime.choice.precision import MIN_FIDELITY, check_min_fidelity
+from runtime.choice.precision import check_min_fidelity
 from runtime.choice.settings import EngineSettings, PartSettings
 from runtime.choice.tuned import read_tuning
 from runtime.engine import Engine
+from runtime.engines import Provider, SessionOptions, choose_provider
 from runtime.engines.cores import check_threads
-from runtime.engines.providers import Provider, choose_provider
-from runtime.engines.session import SessionOptions
 from runtime.errors import BundleError, CxrEngineError, InputError, ProviderError
 from runtime.image.dicom_options import DicomOptions
+from runtime.process import flag, items_of, shown
 from runtime.process.cache import cache_root
-from runtime.process.checks import flag, items_of, shown
-from runtime.text.encoder import TextEncoder
+from runtime.text import TextEncoder
 
 if TYPE_CHECKING:
     from runtime.image.encoder import ImageEncoder

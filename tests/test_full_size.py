@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 import runtime
-from export.samples.phantom import chest_phantom
-from runtime.bundle.folder import PACKED
-from runtime.engines.providers import PROVIDERS
+from export.samples import chest_phantom
+from runtime.bundle import PACKED
+from runtime.engines import PROVIDERS
 from runtime.text.packing import plan_packed
 from tests.conftest import System
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from runtime.engines import first_gpu
 from runtime.engines.gpu import Bucket, GraphInput, cuda_options, tensorrt_options
-from runtime.engines.processor import first_gpu
 from tests.conftest import ROOT
 from tests.runtime.handmade import fp32, write_bundle
 

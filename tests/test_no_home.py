@@ -39,7 +39,7 @@ print("done")
 
 
 def installed() -> list[str]:
-    from runtime.engines.providers import PROVIDERS as KNOWN
+    from runtime.engines import PROVIDERS as KNOWN
 
     return [name for name in PROVIDERS if KNOWN[name].missing() is None]
 

@@ -30,7 +30,7 @@ _EXPORT = """
 import sys
 from pathlib import Path
 from export.build import CalibrationSources, export_bundle
-from export.precision.lower import Lowering
+from export.precision import Lowering
 from export.proof.verify import main
 from tests.conftest import tiny_family
 checkpoint, out = sys.argv[1], Path(sys.argv[2])

@@ -16,7 +16,7 @@ import export.__main__ as export_cli
 import export.proof.verify as export_verify
 import export.tensorrt as export_tensorrt
 import runtime
-from export.samples.phantom import chest_phantom
+from export.samples import chest_phantom
 from tests.conftest import ROOT, System
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from export.samples.phantom import chest_phantom
+from export.samples import chest_phantom
 from tests.bench.a_report import a_report
 from tests.conftest import ROOT, System
 
@@ -56,7 +56,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from bench.record.report import write_json
+    from bench.record import write_json
 
     file = tmp_path_factory.mktemp("report") / "report.json"
     write_json(a_report(), file)
@@ -242,7 +242,7 @@ def test_json_is_alone_on_standard_output_whatever_libraries_print(close: Sequen
     code = """
 import ctypes, subprocess, sys, warnings
 from runtime.commands.command_line import run_command_line
-from runtime.process.console import print_json, print_note
+from runtime.process import print_json, print_note
 def run():
     print("banner of a library")
     sys.stdout.flush()

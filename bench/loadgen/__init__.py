@@ -1,6 +1,8 @@
 """MLPerf LoadGen as the driver: SingleStream, MultiStream, Offline and Server, performance and accuracy.
 
 The system under test is what users have: `runtime.load(…)` and its `encode`.
+
+Imports `record`, `peers` and `workloads`.
 """
 
 from __future__ import annotations

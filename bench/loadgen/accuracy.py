@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.record import gates
-from bench.record.report import Fidelity
+from bench.record import Fidelity, gates
 
 __all__ = ["Verdict", "judge"]
 

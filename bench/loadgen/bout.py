@@ -18,7 +18,7 @@ from bench.loadgen.logs import Detail, read_answers, read_detail, read_latencies
 from bench.loadgen.scenarios import ACCURACY, OFFLINE, PERFORMANCE, SCENARIOS, SERVER, Asked, Pace, loadgen_settings
 from bench.loadgen.systems import Encode, System
 from bench.peers.settled import settled
-from bench.record.report import LoadGenRun
+from bench.record import LoadGenRun
 
 __all__ = ["Bout", "measure_pace"]
 

@@ -13,11 +13,11 @@ from bench.loadgen.processes import check_installed, loadgen_runs
 from bench.loadgen.scenarios import ACCURACY, MODES, SCENARIOS, chosen
 from bench.loadgen.spec import Spec
 from bench.loadgen.systems import SYSTEMS
-from bench.record.report import LoadGenRun
-from runtime.bundle.folder import open_bundle
+from bench.record import LoadGenRun
+from runtime.bundle import open_bundle
 from runtime.commands.arguments import add_force
-from runtime.engines.cores import default_threads
-from runtime.process.console import print_json, print_note, print_result
+from runtime.engines import default_threads
+from runtime.process import print_json, print_note, print_result
 
 __all__ = ["NAME", "SUMMARY", "add_options", "run"]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bench.errors import PeerError
 from runtime.errors import InputError
-from runtime.files.destinations import check_folder_destination, files_below
+from runtime.files import check_folder_destination, files_below
 
 __all__ = ["Detail", "check_logs", "read_answers", "read_detail", "read_latencies"]
 

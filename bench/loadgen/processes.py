@@ -18,8 +18,9 @@ from bench.errors import PeerError
 from bench.loadgen.scenarios import ACCURACY, MODES, PERFORMANCE, SCENARIOS
 from bench.loadgen.spec import Spec
 from bench.loadgen.systems import SYSTEMS
-from bench.record.report import Contestant, Fidelity, LoadGenRun
-from runtime.bundle.folder import open_bundle
+from bench.record import Fidelity, LoadGenRun
+from bench.record.report import Contestant
+from runtime.bundle import open_bundle
 
 __all__ = ["HANG_SECONDS", "check_installed", "loadgen_runs", "run_loadgen", "short_runs"]
 

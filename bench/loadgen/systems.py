@@ -66,7 +66,7 @@ def _texts(engine: Engine, count: int, seed: int) -> list[str]:
 
 def _images(engine: Engine, count: int, seed: int) -> list[NDArray[np.uint8]]:
     """uint8 (1024, 1024) each: parts of a few phantoms, enlarged, with noise."""
-    from export.samples.phantom import chest_phantom
+    from export.samples import chest_phantom
 
     rng = np.random.default_rng(seed)
     phantoms = [chest_phantom(_PHANTOM_SIDE, _PHANTOM_SIDE, seed + number) for number in range(_PHANTOMS)]

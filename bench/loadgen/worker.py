@@ -21,9 +21,9 @@ from bench.loadgen.bout import Bout
 from bench.loadgen.scenarios import Asked
 from bench.loadgen.spec import Spec
 from bench.loadgen.systems import SYSTEMS
-from bench.record.report import LoadGenRun
+from bench.record import LoadGenRun
 from runtime.errors import CxrEngineError
-from runtime.process.console import print_note
+from runtime.process import print_note
 
 __all__ = ["bout", "main", "runs"]
 

@@ -1,1 +1,9 @@
-"""Contestants run in turn, each in a process of its own."""
+"""Contestants run in turn, each in a process of its own.
+
+Imports `record`, `processes` and `peers`.
+"""
+
+from bench.measuring.entry import Entry
+from bench.measuring.turns import Plan
+
+__all__ = ["Entry", "Plan"]

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.record.contestant import GPU, Contestant
-from runtime.engines.processor import first_gpu
-from runtime.engines.providers import PROVIDERS, unavailable_reason
+from bench.record import GPU, Contestant
+from runtime.engines import PROVIDERS, first_gpu, unavailable_reason
 
 __all__ = ["Entry", "peers_python"]
 

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from bench.measuring.entry import Entry
 from bench.peers.rates import GPU_RATES
-from bench.processes.child import Child
-from bench.record.contestant import CPU, GPU, Contestant
-from bench.record.report import FAILED, MEASURED, WRONG
+from bench.processes import Child
+from bench.record import CPU, FAILED, GPU, MEASURED, WRONG, Contestant
 
 __all__ = ["Participant", "product"]
 

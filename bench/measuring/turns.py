@@ -20,9 +20,9 @@ from bench.errors import PeerError
 from bench.measuring.entry import Entry, peers_python
 from bench.measuring.participant import Participant, product
 from bench.peers.rates import RATE_OPERATIONS
-from bench.processes.child import Child
+from bench.processes import Child
+from bench.record import FAILED, MEASURED, SKIPPED, WRONG, Case, Fidelity, Rate, Row
 from bench.record.gates import judge
-from bench.record.report import FAILED, MEASURED, SKIPPED, WRONG, Case, Fidelity, Rate, Row
 
 __all__ = ["Limits", "Plan", "Turns"]
 

@@ -3,4 +3,5 @@
     python -m pytest bench/micro --benchmark-only --benchmark-group-by=group
 
 Every one asserts the result first. No bundle is needed and no model runs; `make test` leaves them out.
+Imports `workloads` and the two other packages.
 """

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bench.workloads.corpus import report_texts
 from export.checkpoints.random_checkpoint import CXR_BERT_CONFIG, random_vocabulary
 from export.checkpoints.tokenizer import write_tokenizer
-from runtime.text.tokenization import Tokenizer
+from runtime.text import Tokenizer
 
 # A radiograph's height and width.
 SHAPE = (2500, 2048)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from runtime.engine import Engine
 from runtime.tasks.prompt_sets import prompt_set
 from runtime.tasks.zero_shot import ZeroShotClassifier, build_classifier, resolve
-from runtime.text.tokenization import Tokenizer
+from runtime.text import Tokenizer
 
 
 class _TextEncoder:

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.text.batching import pad_batch, plan_batches
+from runtime.text import Tokenizer, pad_batch, plan_batches
 from runtime.text.packing import PackedBatch, pack_batch, plan_packed
-from runtime.text.tokenization import Tokenizer
 
 _BUDGET = 2048
 _LONGEST = 512

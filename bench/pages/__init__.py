@@ -1,4 +1,7 @@
-"""The report for people: a page that needs nothing else, the same in Markdown, and the plots as files."""
+"""The report for people: a page that needs nothing else, the same in Markdown, and the plots as files.
+
+Imports `record` and `errors`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from bench.pages.html import html
 from bench.pages.markdown import markdown, markdown_table
 from bench.pages.plots import PLOTS, draw_plots
 from bench.pages.theme import svg_file
-from bench.record.report import Report
+from bench.record import Report
 from runtime.files.replaceable import wrote
 from runtime.files.whole_file import whole_file
 

@@ -10,7 +10,7 @@ from bench.pages.bars import Bar, Spread, bars, spreads
 from bench.pages.entries import Entry, cases_of, timed
 from bench.pages.formats import bytes_text, number_text, percent_text, seconds_text
 from bench.pages.sheet import Panel, sheet
-from bench.record.report import Case, LoadGenRun, Report
+from bench.record import Case, LoadGenRun, Report
 from bench.record.statistics import share_of_rate
 
 if TYPE_CHECKING:

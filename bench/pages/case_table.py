@@ -21,7 +21,7 @@ from bench.pages.formats import (
     shortened,
 )
 from bench.pages.table import Cell, Column, Line, Table
-from bench.record.report import FAILED, MEASURED, WRONG, Case, Report
+from bench.record import FAILED, MEASURED, WRONG, Case, Report
 from bench.record.statistics import seconds_quantile, share_of_rate, speedup
 
 __all__ = ["case_table"]

@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 
 from bench.pages import page_files, write_pages
-from bench.record.reading import read_report
+from bench.record import read_report
 from runtime.commands.arguments import add_force
-from runtime.files.destinations import check_destinations
-from runtime.process.console import report_written
+from runtime.files import check_destinations
+from runtime.process import report_written
 
 __all__ = ["NAME", "SUMMARY", "add_options", "run"]
 

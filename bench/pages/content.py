@@ -12,9 +12,8 @@ from bench.pages.headline_table import headline_table
 from bench.pages.other_tables import contestants_table, fact_tables, loadgen_table, manners_table
 from bench.pages.plots import Plotted
 from bench.pages.table import Table
-from bench.record.contestant import GPU
+from bench.record import GPU, Report
 from bench.record.headlines import QUESTIONS
-from bench.record.report import Report
 
 __all__ = ["Content", "content"]
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from bench.record.report import MEASURED, Case, Contestant, Report, Row
+from bench.record import MEASURED, Case, Report, Row
+from bench.record.report import Contestant
 from bench.record.statistics import Interval, items_per_second, seconds
 
 __all__ = ["Entry", "by_parameter", "cases_of", "entries", "leaders", "timed", "untimed"]

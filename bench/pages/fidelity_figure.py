@@ -11,7 +11,7 @@ from bench.pages.entries import timed
 from bench.pages.formats import shortened
 from bench.pages.sheet import Panel, log_ticks, sheet
 from bench.pages.theme import marker, name_colour
-from bench.record.report import Report
+from bench.record import Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

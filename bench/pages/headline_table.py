@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from bench.pages.formats import NOTHING, interval_text, percent_text, plain, ratio_text, seconds_interval, seconds_text
 from bench.pages.table import Cell, Column, Line, Table
+from bench.record import Report
 from bench.record.headlines import Headline, headlines
-from bench.record.report import Report
 
 __all__ = ["headline_table"]
 

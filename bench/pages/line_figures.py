@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bench.pages.entries import by_parameter, cases_of, entries, leaders, timed
 from bench.pages.lines import Line, lines
 from bench.pages.sheet import Panel, sheet
-from bench.record.report import Case, Report
+from bench.record import Case, Report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

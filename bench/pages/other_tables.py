@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.pages.formats import NOTHING, cosine_text, difference_text, number_text, plain, seconds_text, shortened
 from bench.pages.table import Cell, Column, Line, Table
-from bench.record.report import LoadGenRun, Manner, Report
+from bench.record import LoadGenRun, Manner, Report
 
 __all__ = ["contestants_table", "fact_tables", "loadgen_table", "manners_table"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench.pages import bar_figures, fidelity_figure, line_figures
 from bench.pages.theme import drawing, inline_svg
-from bench.record.report import Report
+from bench.record import Report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

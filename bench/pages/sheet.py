@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.pages.formats import shortened
 from bench.pages.theme import marker
-from runtime.process.privacy import import_private
+from runtime.process import import_private
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

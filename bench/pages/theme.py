@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from runtime.files.replaceable import COMMENT
-from runtime.process.privacy import import_private
+from runtime.process import import_private
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

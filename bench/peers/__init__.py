@@ -1,4 +1,7 @@
-"""Everything that runs a workload, by the name of its contestant and by system: what `bench.measuring.worker` opens."""
+"""Everything that runs a workload, by the name of its contestant and by system: what `bench.measuring.worker` opens.
+
+Imports `record`, `processes` and `errors`.
+"""
 
 from __future__ import annotations
 

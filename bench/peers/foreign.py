@@ -164,7 +164,7 @@ def _folder(spec: Spec) -> Path:
 
 def _graph(spec: Spec, provider: str, precision: str) -> str:
     """The embedding graph's file in the text folder."""
-    from runtime.bundle.folder import open_bundle
+    from runtime.bundle import open_bundle
 
     file = open_bundle(spec["bundle"]).artifact("text", precision, provider=provider).file
     return file.removeprefix("text/")

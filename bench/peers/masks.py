@@ -29,12 +29,10 @@ class _EveryToken:
 
 def open_every_token(spec: Spec) -> Prepare:
     """The same graph on the same engine, asked for the words at every token; all else as in this engine."""
-    from runtime.bundle.folder import FILL_MASK, open_bundle
-    from runtime.engines.providers import PROVIDERS
-    from runtime.engines.session import SessionOptions
-    from runtime.engines.sessions import Sessions
+    from runtime.bundle import FILL_MASK, open_bundle
+    from runtime.engines import PROVIDERS, SessionOptions, Sessions
+    from runtime.text import Tokenizer
     from runtime.text.fill_mask import MaskFiller
-    from runtime.text.tokenization import Tokenizer
 
     bundle, provider = open_bundle(spec["bundle"]), PROVIDERS[spec["provider"]]
     source = "fp32" if spec["precision"] in provider.from_fp32 else spec["precision"]

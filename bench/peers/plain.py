@@ -14,7 +14,7 @@ from bench.errors import PeerError
 from bench.peers.contract import BATCH, STRIPPED, Case, Open, Prepare, Run, Spec, sorted_batches
 from bench.peers.torch_images import in_files_or_pixels
 from runtime.engines.gpu import load_libraries
-from runtime.text.batching import pad_batch
+from runtime.text import pad_batch
 
 __all__ = ["PLAIN", "open_plain_text"]
 
@@ -73,7 +73,7 @@ def open_plain_text(spec: Spec, graph: str, engine: Engine) -> Prepare:
     """Texts through a graph with the inputs input_ids and attention_mask, sorted, in batches."""
     from tokenizers import Tokenizer
 
-    from runtime.bundle.folder import open_bundle
+    from runtime.bundle import open_bundle
 
     tokenizer = Tokenizer.from_file(str(open_bundle(spec["bundle"]).path("text/tokenizer.json")))
     tokenizer.no_padding()
@@ -106,7 +106,7 @@ def _images(engine: Engine, precision: str, provider: str) -> Open:
 
 
 def _graph(spec: Spec, part: str, precision: str, provider: str) -> str:
-    from runtime.bundle.folder import open_bundle
+    from runtime.bundle import open_bundle
 
     bundle = open_bundle(spec["bundle"])
     return str(bundle.path(bundle.artifact(part, precision, provider=provider).file))

@@ -81,7 +81,7 @@ def _tuned(dtype: str, compiled: bool = False) -> Open:
 def _projection(spec: Spec, dtype: str, compiled: bool) -> Callable[..., Any]:
     import torch
 
-    from export.reference.models import CXRBertModel, bert_config
+    from export.reference import CXRBertModel, bert_config
 
     torch.set_num_threads(spec["threads"])
     folder = Path(spec["checkpoint"])

@@ -10,8 +10,9 @@ import time
 from importlib import metadata
 from pathlib import Path
 
+from runtime.engines import first_gpu, processor_name
 from runtime.engines.cores import find_cores, memory_limit
-from runtime.engines.processor import first_gpu, processor_features, processor_name
+from runtime.engines.processor import processor_features
 
 __all__ = ["describe_machine", "load_average", "versions", "versions_elsewhere"]
 

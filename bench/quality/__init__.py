@@ -1,5 +1,6 @@
-"""The papers' tasks with the papers' metrics: `python -m bench quality WHAT …`, one module each, like the runtime's
-commands.
+"""The papers' tasks with the papers' metrics: `python -m bench quality WHAT …`.
+
+One module each, like the runtime's commands. Imports no other wing of `bench`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bench.quality.torch_text import torch_texts
 from runtime.commands.arguments import add_bundle, add_engine_options, load_engine
 from runtime.engine import Engine
-from runtime.engines.cores import default_threads
+from runtime.engines import default_threads
 
 __all__ = ["PYTORCH", "Encode", "add_encoder_options", "engine_name", "load_text_engine", "text_encoders"]
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from bench.quality.encoders import PYTORCH, add_encoder_options, engine_name, load_text_engine
 from bench.quality.torch_text import torch_masked_accuracy
-from runtime.archive.items import collect_items
-from runtime.engines.cores import default_threads
+from runtime.archive import collect_items
+from runtime.engines import default_threads
 from runtime.errors import Fault, InputError
-from runtime.process.console import print_json, print_result
+from runtime.process import print_json, print_result
 
 __all__ = ["NAME", "SUMMARY", "add_options", "run"]
 

@@ -20,9 +20,9 @@ from bench.quality.ms_cxr_scores import Averages, Evaluation, Maps, average, ave
 from bench.quality.ms_cxr_torch import torch_maps
 from runtime.commands.arguments import load_engine, positive
 from runtime.engine import Engine
-from runtime.engines.cores import default_threads
+from runtime.engines import default_threads
 from runtime.errors import InputError
-from runtime.process.console import print_json, print_note, print_result
+from runtime.process import print_json, print_note, print_result
 from runtime.process.progress import Progress
 from runtime.tasks.grounding import THRESHOLDS
 

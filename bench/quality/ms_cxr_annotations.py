@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import Fault, InputError
-from runtime.files.json_text import read_json
-from runtime.files.tables import TABLES, Unusable, parse_number, read_rows
+from runtime.files import Unusable, read_json
+from runtime.files.tables import TABLES, parse_number, read_rows
 from runtime.files.text_files import text_fault
 from runtime.tasks.grounding import Box
 

@@ -25,7 +25,7 @@ from bench.quality.encoders import Encode, add_encoder_options, load_text_engine
 from bench.quality.text_tables import Sentences, read_sentences, settle
 from runtime.engine import Engine
 from runtime.errors import InputError
-from runtime.process.console import print_json, print_result
+from runtime.process import print_json, print_result
 from runtime.tasks.metrics import accuracy, roc_auc
 from runtime.text.similarity import pairwise_similarity
 

@@ -19,10 +19,10 @@ from bench.quality.text_tables import Sentences, read_sentences, settle
 from bench.quality.torch_image import torch_images
 from runtime.commands.arguments import load_engine
 from runtime.engine import Engine
-from runtime.engines.cores import default_threads
+from runtime.engines import default_threads
 from runtime.errors import Fault
 from runtime.image.images import look_at
-from runtime.process.console import print_json, print_result
+from runtime.process import print_json, print_result
 from runtime.retrieval.recall import RECALL_AT, partner_ranks, recall_of
 
 __all__ = ["NAME", "SUMMARY", "add_options", "run"]

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import Fault, InputError
-from runtime.files.tables import TABLES, Unusable, read_rows
-from runtime.process.console import print_note
-from runtime.text.tokenization import Tokenizer
+from runtime.files import Unusable
+from runtime.files.tables import TABLES, read_rows
+from runtime.process import print_note
+from runtime.text import Tokenizer
 
 __all__ = ["Sentences", "read_sentences", "settle"]
 

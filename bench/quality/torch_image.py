@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from export.families import FAMILIES, Family
 from runtime.engine import Engine
 from runtime.errors import InputError
-from runtime.files.digest import sha256_file
+from runtime.files import sha256_file
 
 __all__ = ["check_weights", "family_of", "load_image_network", "torch_images"]
 
@@ -53,7 +53,7 @@ def load_image_network(engine: Engine, checkpoint: Path) -> Any:
     """
     from export.checkpoints import ExpectedTensors, fit_tensors, read_tensors
     from export.errors import CheckpointError
-    from export.reference.models import BioViLImageModel
+    from export.reference import BioViLImageModel
 
     image = family_of(engine).image
     assert image is not None, "an engine with an image part"

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from bench.quality.encoders import Encode, add_encoder_options, load_text_engine, text_encoders
 from bench.quality.text_tables import Sentences, read_sentences, settle
-from export.samples.sentences import TRIPLETS
-from runtime.process.console import print_json, print_result
+from export.samples import TRIPLETS
+from runtime.process import print_json, print_result
 from runtime.text.similarity import pairwise_similarity
 
 __all__ = ["NAME", "SUMMARY", "add_options", "run"]

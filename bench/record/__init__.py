@@ -1,1 +1,40 @@
-"""What a run leaves behind, and what follows from it."""
+"""What a run leaves behind, and what follows from it: gates, statistics, headlines, changes between two runs.
+
+Imports `errors`.
+"""
+
+from bench.record.contestant import CPU, GPU, Contestant
+from bench.record.reading import read_report
+from bench.record.report import (
+    FAILED,
+    MEASURED,
+    SKIPPED,
+    WRONG,
+    Case,
+    Fidelity,
+    LoadGenRun,
+    Manner,
+    Rate,
+    Report,
+    Row,
+    write_json,
+)
+
+__all__ = [
+    "CPU",
+    "FAILED",
+    "GPU",
+    "MEASURED",
+    "SKIPPED",
+    "WRONG",
+    "Case",
+    "Contestant",
+    "Fidelity",
+    "LoadGenRun",
+    "Manner",
+    "Rate",
+    "Report",
+    "Row",
+    "read_report",
+    "write_json",
+]

@@ -9,11 +9,12 @@ from types import MappingProxyType
 import numpy as np
 
 from bench.errors import PeerError
-from bench.measuring.entry import Entry
+from bench.measuring import Entry
 from bench.peers.contract import PROCESSOR
-from bench.processes.measure import ProcessSample, run_process
+from bench.processes import run_process
+from bench.processes.measure import ProcessSample
+from bench.record import FAILED, MEASURED, SKIPPED, WRONG, Case, Row
 from bench.record.gates import judge
-from bench.record.report import FAILED, MEASURED, SKIPPED, WRONG, Case, Row
 from bench.workloads.contestants import REFERENCE
 from bench.workloads.model import Model
 
@@ -36,7 +37,7 @@ from pathlib import Path
 import torch
 from transformers import BertTokenizer
 from transformers.utils import logging
-from export.reference.models import CXRBertModel, bert_config
+from export.reference import CXRBertModel, bert_config
 logging.set_verbosity_error()
 logging.disable_progress_bar()
 folder = Path(sys.argv[2])

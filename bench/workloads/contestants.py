@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from bench.errors import PeerError
-from bench.measuring.entry import Entry
+from bench.measuring import Entry
 from bench.peers.contract import BATCH
-from bench.record.contestant import CPU, GPU, Contestant, on_device
-from runtime.bundle.folder import FILL_MASK, Bundle
-from runtime.choice.precision import choose_precision
-from runtime.engines.processor import first_gpu
-from runtime.engines.providers import PROVIDERS, unavailable_reason
+from bench.record import CPU, GPU, Contestant
+from bench.record.contestant import on_device
+from runtime.bundle import FILL_MASK, Bundle
+from runtime.choice import choose_precision
+from runtime.engines import PROVIDERS, first_gpu, unavailable_reason
 from runtime.errors import CxrEngineError
 
 __all__ = ["PARTS", "REFERENCE", "choose", "engines", "peers"]

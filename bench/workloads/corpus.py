@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 
 from export.samples import report_sentences
-from runtime.text.tokenization import Tokenizer
+from runtime.text import Tokenizer
 
 __all__ = ["masked_texts", "report_texts", "texts_of_length"]
 

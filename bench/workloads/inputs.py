@@ -8,12 +8,13 @@ import numpy as np
 from PIL import Image
 
 from bench.errors import PeerError
-from runtime.archive.items import TEXT_SUFFIXES, find_items
+from runtime.archive import find_items
+from runtime.archive.items import TEXT_SUFFIXES
 from runtime.errors import InputError
+from runtime.files import Columns, Unusable
 from runtime.files.replaceable import GENERATOR
-from runtime.files.tables import Columns, Unusable
 from runtime.files.whole_file import whole_file
-from runtime.text.tokenization import Tokenizer
+from runtime.text import Tokenizer
 
 __all__ = ["cut", "read_texts", "sample", "write_jpegs"]
 
@@ -68,7 +69,7 @@ def write_jpegs(folder: Path, count: int, seed: int) -> list[str]:
     Raises:
         InputError: a file of that name is there that this program did not write.
     """
-    from export.samples.phantom import chest_phantom
+    from export.samples import chest_phantom
 
     rng = np.random.default_rng(seed)
     base = [Image.fromarray(chest_phantom(512, 625, seed + index)) for index in range(4)]

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable, Sequence
 
 from bench.errors import PeerError
-from bench.measuring.entry import Entry
-from bench.processes.child import Child
-from bench.record.report import FAILED, MEASURED, Case, Row
-from runtime.bundle.folder import Bundle
+from bench.measuring import Entry
+from bench.processes import Child
+from bench.record import FAILED, MEASURED, Case, Row
+from runtime.bundle import Bundle
 
 __all__ = ["measure_memory", "memory_case"]
 

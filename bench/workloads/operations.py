@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from runtime.bundle.folder import Bundle
+from runtime.bundle import Bundle
 
 __all__ = ["image_operations", "resnet_operations", "token_operations"]
 

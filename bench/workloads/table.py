@@ -14,17 +14,16 @@ from types import MappingProxyType
 
 import numpy as np
 
-from bench.measuring.entry import Entry
-from bench.measuring.turns import Plan
-from bench.record.report import Case
+from bench.measuring import Entry, Plan
+from bench.record import Case
 from bench.workloads.contestants import REFERENCE
 from bench.workloads.corpus import masked_texts, report_texts, texts_of_length
 from bench.workloads.inputs import cut, write_jpegs
 from bench.workloads.operations import image_operations, token_operations
-from export.samples.phantom import chest_phantom
-from runtime.bundle.folder import Bundle
+from export.samples import chest_phantom
+from runtime.bundle import Bundle
 from runtime.tasks.prompt_sets import prompt_set
-from runtime.text.tokenization import Tokenizer
+from runtime.text import Tokenizer
 
 __all__ = ["QUICK", "WHOLE", "WORKLOADS", "Setting", "Size", "Workload"]
 

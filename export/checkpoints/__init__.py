@@ -1,6 +1,7 @@
 """From a source to tensors: find a checkpoint's files, look at what they are, check their digests, read them.
 
-Code from a checkpoint is never run. May import `export.families`, `export.errors` and `runtime`.
+Code from a checkpoint is never run. Imports `families`, `reference`, `samples`, `errors` and
+`runtime`.
 """
 
 from export.checkpoints.fit import ExpectedTensors, fit_tensors

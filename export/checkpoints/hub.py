@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from export.errors import CheckpointError
-from runtime.files.digest import sha256_file
+from runtime.files import sha256_file
 
 __all__ = ["download", "looks_like_hub_id"]
 

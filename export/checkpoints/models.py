@@ -9,7 +9,7 @@ from torch import nn
 
 from export.checkpoints import Checkpoint, ExpectedTensors, fit_tensors
 from export.families import Family
-from export.reference.models import BioViLImageModel, CXRBertModel, bert_config
+from export.reference import BioViLImageModel, CXRBertModel, bert_config
 
 __all__ = ["load_models"]
 

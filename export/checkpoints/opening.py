@@ -19,7 +19,7 @@ from export.checkpoints.weights import INDEX, read_shards, read_tensors, shard_n
 from export.errors import CheckpointError
 from export.families import Family
 from runtime.bundle.manifest import Source
-from runtime.files.digest import sha256_file
+from runtime.files import sha256_file
 
 __all__ = ["RANDOM_MARKER", "TEXT_WEIGHTS", "Checkpoint", "open_checkpoint"]
 

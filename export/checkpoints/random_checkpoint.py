@@ -19,8 +19,7 @@ from PIL import Image
 from export.checkpoints import RANDOM_MARKER
 from export.checkpoints.vocabulary import SPECIAL_TOKENS
 from export.families import Family
-from export.samples.phantom import chest_phantom
-from export.samples.sentences import SENTENCES
+from export.samples import SENTENCES, chest_phantom
 
 __all__ = ["CXR_BERT_CONFIG", "RANDOM_MARKER", "random_vocabulary", "write_random_checkpoint"]
 
@@ -93,7 +92,7 @@ def write_random_checkpoint(
     Returns:
         The folder.
     """
-    from export.reference.models import BioViLImageModel, CXRBertModel, bert_config
+    from export.reference import BioViLImageModel, CXRBertModel, bert_config
 
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / RANDOM_MARKER, {"seed": seed})

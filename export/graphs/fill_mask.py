@@ -19,9 +19,8 @@ from onnx.external_data_helper import ExternalDataInfo, set_external_data, uses_
 
 from export.graphs.graph import GraphSpec, save_weights_apart
 from export.graphs.packing import LAST_HIDDEN_STATE, PACKED_INPUTS, keep_needed, rename, write_face
-from export.reference.models import CXRBertModel
-from runtime.bundle.folder import FILL_MASK
-from runtime.bundle.manifest import Artifact
+from export.reference import CXRBertModel
+from runtime.bundle import FILL_MASK, Artifact
 
 __all__ = ["Head", "export_head", "fill_mask_artifact"]
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from export.errors import GraphError
 from export.graphs.quiet import quiet
-from runtime.bundle.manifest import TensorSpec
+from runtime.bundle.artifacts import TensorSpec
 
 __all__ = ["OPSET", "GraphInfo", "GraphSpec", "check_graph", "export_graph", "save_weights_apart"]
 

@@ -19,9 +19,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from export.graphs.graph import GraphInfo, GraphSpec, check_graph
-from runtime.bundle.folder import PACKED
-from runtime.bundle.manifest import Artifact
-from runtime.engines.providers import PROVIDERS
+from runtime.bundle import PACKED, Artifact
+from runtime.engines import PROVIDERS
 
 __all__ = [
     "LAST_HIDDEN_STATE",

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from export.reference.models import BioViLImageModel, CXRBertModel
+from export.reference import BioViLImageModel, CXRBertModel
 
 __all__ = ["ImageEmbeddingGraph", "PackedTextGraph", "TextEmbeddingGraph"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import onnx
 
-from runtime.engines.providers import Provider, default_threads
-from runtime.engines.session import Session, SessionOptions
+from runtime.engines import Provider, Session, SessionOptions
+from runtime.engines.providers import default_threads
 
 __all__ = ["opened_beside"]
 

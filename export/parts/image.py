@@ -10,19 +10,22 @@ import torch
 from numpy.typing import NDArray
 
 from export.families import ImageModel
-from export.graphs.graph import GraphInfo, GraphSpec, export_graph
+from export.graphs import GraphInfo, GraphSpec, export_graph
 from export.graphs.rewrites import ImageEmbeddingGraph
+from export.precision import Lowering
 from export.precision.floats import float_artifacts
 from export.precision.int8_image import image_layers, quantize_image
-from export.precision.lower import Candidate, Lowering, artifact, search, without_fp32
+from export.precision.lower import Candidate, artifact, search, without_fp32
 from export.progress import Steps
-from export.proof.judge import Judge, image_judge, working_engines
-from export.proof.parity import Progress, check_gates, image_parity
-from export.reference.models import BioViLImageModel
-from export.samples.calibration import CalibrationData
-from runtime.bundle.manifest import Artifact, ImagePart
-from runtime.engines.providers import PROVIDERS, Provider, default_threads
-from runtime.engines.session import SessionOptions
+from export.proof import Judge, check_gates, working_engines
+from export.proof.judge import image_judge
+from export.proof.parity import Progress, image_parity
+from export.reference import BioViLImageModel
+from export.samples import CalibrationData
+from runtime.bundle import Artifact
+from runtime.bundle.parts import ImagePart
+from runtime.engines import PROVIDERS, Provider, SessionOptions
+from runtime.engines.providers import default_threads
 
 __all__ = ["export_image"]
 

@@ -8,27 +8,27 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from export.graphs import GraphSpec, export_graph
 from export.graphs.fill_mask import export_head, fill_mask_artifact
-from export.graphs.graph import GraphSpec, export_graph
 from export.graphs.other_tools import every_token_graph, write_sentence_transformers
 from export.graphs.packing import exported_spec, pack_artifact, packed_spec, plain_graph, plain_spec
 from export.graphs.rewrites import PackedTextGraph, TextEmbeddingGraph
+from export.precision import Lowering
 from export.precision.floats import float_artifacts
-from export.precision.lower import Lowering, artifact, without_fp32
+from export.precision.lower import artifact, without_fp32
 from export.precision.text_recipes import int8_artifacts, token_feeds
 from export.progress import Steps
+from export.proof import Judge, check_gates, working_engines
 from export.proof.fill_mask_parity import MaskedCases, fill_mask_parity, masked_cases, pytorch_answers
-from export.proof.judge import Judge, text_judge, working_engines
-from export.proof.parity import Progress, check_gates, packed_parity, text_parity
-from export.reference.models import CXRBertModel
-from export.samples.calibration import CalibrationData
-from export.samples.sentences import TRIPLETS
-from runtime.bundle.folder import PACKED
-from runtime.bundle.manifest import Artifact, TextPart
-from runtime.engines.providers import PROVIDERS, Provider, default_threads
-from runtime.engines.session import SessionOptions
-from runtime.text.batching import pad_batch, plan_batches
-from runtime.text.tokenization import Tokenizer
+from export.proof.judge import text_judge
+from export.proof.parity import Progress, packed_parity, text_parity
+from export.reference import CXRBertModel
+from export.samples import TRIPLETS, CalibrationData
+from runtime.bundle import PACKED, Artifact
+from runtime.bundle.parts import TextPart
+from runtime.engines import PROVIDERS, Provider, SessionOptions
+from runtime.engines.providers import default_threads
+from runtime.text import Tokenizer, pad_batch, plan_batches
 
 __all__ = ["export_text"]
 

@@ -10,16 +10,15 @@ from typing import Any
 from numpy.typing import NDArray
 
 from export.errors import GateError
-from export.graphs.graph import GraphSpec
+from export.graphs import GraphSpec
 from export.precision.half import convert_half, find_overflowing
 from export.precision.lower import Lowering, artifact
 from export.progress import Steps
-from export.proof.fidelity import HALF_GATES, missed_gates
-from export.proof.judge import Judge
-from export.proof.parity import check_gates
-from runtime.bundle.manifest import Artifact, FidelityRecord, ParityRecord
-from runtime.engines.providers import PROVIDERS, default_threads
-from runtime.engines.session import Session, SessionOptions
+from export.proof import Judge, check_gates, missed_gates
+from export.proof.fidelity import HALF_GATES
+from runtime.bundle import Artifact, FidelityRecord, ParityRecord
+from runtime.engines import PROVIDERS, Session, SessionOptions
+from runtime.engines.providers import default_threads
 
 __all__ = ["float_artifacts"]
 

@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 from onnx_ir.passes.common import LiftConstantsToInitializersPass, ShapeInferencePass
 
 from export.errors import GraphError
-from export.graphs.graph import GraphInfo, GraphSpec, check_graph
+from export.graphs import GraphInfo, GraphSpec, check_graph
 from export.graphs.watch import opened_beside
-from runtime.engines.providers import Provider
+from runtime.engines import Provider
 
 __all__ = ["FP16_LIMIT", "HALF_PRECISIONS", "convert_half", "find_overflowing"]
 

@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from export.errors import GraphError
-from export.graphs.graph import GraphInfo, GraphSpec, check_graph, save_weights_apart
+from export.graphs import GraphInfo, GraphSpec, check_graph
+from export.graphs.graph import save_weights_apart
 from export.precision.qdq import FORMS, QdqWriter, RoundedGroup
 from export.precision.rounding import int8_scales, round_rows, round_weights
 from export.precision.statistics import TensorStatistics

@@ -30,12 +30,12 @@ from numpy.typing import NDArray
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass, RemoveUnusedNodesPass
 
 from export.errors import GraphError
-from export.graphs.graph import GraphInfo, GraphSpec, check_graph
+from export.graphs import GraphInfo, GraphSpec, check_graph
 from export.graphs.quiet import quiet
 from export.graphs.watch import opened_beside
-from runtime.engines.providers import choose_provider
+from runtime.engines import choose_provider
 from runtime.errors import MissingExtraError
-from runtime.process.privacy import import_private
+from runtime.process import import_private
 
 __all__ = ["image_layers", "quantize_image"]
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from export.errors import GateError
-from export.graphs.graph import GraphInfo
+from export.graphs import GraphInfo
 from export.progress import Steps
-from export.proof.fidelity import TIERS, missed_gates
-from export.proof.judge import Judge
-from runtime.bundle.manifest import Artifact, FidelityRecord, ParityRecord, Recipe, Trial
+from export.proof import Judge, missed_gates
+from export.proof.fidelity import TIERS
+from runtime.bundle import Artifact, FidelityRecord, ParityRecord
+from runtime.bundle.artifacts import Recipe, Trial
 
 __all__ = ["PRECISIONS", "Candidate", "Lowering", "artifact", "search", "without_fp32"]
 

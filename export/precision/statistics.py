@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from export.graphs.watch import opened_beside
-from runtime.engines.providers import Provider
+from runtime.engines import Provider
 
 __all__ = ["TensorStatistics", "collect_statistics"]
 

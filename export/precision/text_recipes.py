@@ -10,19 +10,18 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from export.graphs.graph import GraphInfo, GraphSpec
+from export.graphs import GraphInfo, GraphSpec
 from export.precision.int8 import Group, GroupPlan, TextQuantizer, find_groups
 from export.precision.lower import Candidate, Lowering, artifact, search
 from export.precision.statistics import collect_statistics
 from export.progress import Steps
+from export.proof import Judge
 from export.proof.fidelity import embed_texts
-from export.proof.judge import Judge
-from export.samples.calibration import CalibrationData
-from runtime.bundle.manifest import Artifact
-from runtime.engines.providers import Provider, default_threads
-from runtime.engines.session import Session, SessionOptions
-from runtime.text.batching import pad_batch, plan_batches
-from runtime.text.tokenization import Tokenizer
+from export.samples import CalibrationData
+from runtime.bundle import Artifact
+from runtime.engines import Provider, Session, SessionOptions
+from runtime.engines.providers import default_threads
+from runtime.text import Tokenizer, pad_batch, plan_batches
 
 __all__ = ["int8_artifacts", "token_feeds"]
 

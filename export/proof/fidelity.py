@@ -18,9 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from export.samples.sentences import TRIPLETS
-from runtime.engines.session import Session
-from runtime.text.batching import pad_batch, plan_batches
+from export.samples import TRIPLETS
+from runtime.engines import Session
+from runtime.text import pad_batch, plan_batches
 
 __all__ = [
     "HALF_GATES",

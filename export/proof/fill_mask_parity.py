@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from export.proof.parity import GATES
-from export.reference.models import CXRBertModel
-from export.samples.sentences import SENTENCES
-from runtime.bundle.manifest import ParityRecord
-from runtime.engines.session import Session
+from export.reference import CXRBertModel
+from export.samples import SENTENCES
+from runtime.bundle import ParityRecord
+from runtime.engines import Session
+from runtime.text import Tokenizer
 from runtime.text.packing import Row, pack_masks, plan_packed
-from runtime.text.tokenization import Tokenizer
 
 __all__ = ["TOP", "Answers", "MaskedCases", "fill_mask_parity", "masked_cases", "pytorch_answers", "session_answers"]
 

@@ -11,11 +11,10 @@ from PIL import Image
 from torchvision.transforms import CenterCrop, Compose, Resize
 
 from export.families import ImageModel
-from export.samples.phantom import chest_phantom
-from export.samples.sentences import SENTENCES
-from runtime.bundle.manifest import ParityRecord
+from export.samples import SENTENCES, chest_phantom
+from runtime.bundle import ParityRecord
 from runtime.image.images import load_pixels
-from runtime.text.tokenization import Tokenizer
+from runtime.text import Tokenizer
 
 __all__ = ["pixel_parity", "token_parity"]
 

@@ -18,12 +18,12 @@ from export.proof.fidelity import (
     text_figures,
     text_milliseconds,
 )
-from export.samples.sentences import TRIPLETS
-from runtime.bundle.manifest import FidelityRecord
-from runtime.engines.providers import PROVIDERS, Provider, default_threads
-from runtime.engines.session import Session, SessionOptions
+from export.samples import TRIPLETS
+from runtime.bundle import FidelityRecord
+from runtime.engines import PROVIDERS, Provider, Session, SessionOptions
+from runtime.engines.providers import default_threads
 from runtime.errors import ProviderError
-from runtime.text.tokenization import Tokenizer
+from runtime.text import Tokenizer
 
 __all__ = ["Judge", "image_judge", "text_judge", "working_engines"]
 

@@ -9,14 +9,12 @@ import torch
 from numpy.typing import NDArray
 
 from export.errors import GateError
-from export.reference.models import BioViLImageModel, CXRBertModel
-from export.samples.phantom import chest_phantom
-from export.samples.sentences import SENTENCES, TRIPLETS
-from runtime.bundle.manifest import ParityRecord
-from runtime.engines.session import Session
-from runtime.text.batching import pad_batch
+from export.reference import BioViLImageModel, CXRBertModel
+from export.samples import SENTENCES, TRIPLETS, chest_phantom
+from runtime.bundle import ParityRecord
+from runtime.engines import Session
+from runtime.text import Tokenizer, pad_batch
 from runtime.text.packing import pack_batch, plan_packed
-from runtime.text.tokenization import Tokenizer
 
 __all__ = [
     "GATES",

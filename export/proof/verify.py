@@ -16,16 +16,15 @@ from export.proof.fidelity import embed_images, embed_texts, missed_gates
 from export.proof.fill_mask_parity import MaskedCases, fill_mask_parity, masked_cases, session_answers
 from export.proof.judge import Judge, image_judge, text_judge, working_engines
 from export.proof.parity import exceeded, packed_parity
-from export.samples.calibration import image_data, text_data
-from export.samples.sentences import TRIPLETS
-from runtime.bundle.folder import FILL_MASK, PACKED, Bundle, open_bundle
-from runtime.bundle.manifest import Artifact, FidelityRecord, ParityRecord
+from export.samples import TRIPLETS, image_data, text_data
+from runtime.bundle import FILL_MASK, PACKED, Artifact, Bundle, FidelityRecord, ParityRecord, open_bundle
 from runtime.commands.parsing import CommandParser
-from runtime.engines.providers import PROVIDERS, Provider, choose_provider, default_threads
-from runtime.engines.session import Session, SessionOptions
+from runtime.engines import PROVIDERS, Provider, Session, SessionOptions, choose_provider
+from runtime.engines.providers import default_threads
 from runtime.errors import BundleError
-from runtime.process.console import print_json, print_result, result_stream
-from runtime.text.tokenization import Tokenizer
+from runtime.process import print_json, print_result
+from runtime.process.console import result_stream
+from runtime.text import Tokenizer
 
 __all__ = ["Verified", "verify_bundle"]
 

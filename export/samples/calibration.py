@@ -19,7 +19,7 @@ from export.errors import CalibrationError
 from export.samples.candidates import Candidate, built_in_images, built_in_texts, images_of_folder, texts_of_file
 from runtime.bundle.manifest import CalibrationSet
 from runtime.errors import Fault
-from runtime.text.tokenization import Tokenizer
+from runtime.text import Tokenizer
 
 __all__ = [
     "IMAGE_HELD_OUT",

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from export.errors import CalibrationError
 from export.samples.films import varied_films
 from export.samples.report_sentences import report_texts
-from runtime.archive.items import TEXT_SUFFIXES, collect_items
+from runtime.archive import collect_items
+from runtime.archive.items import TEXT_SUFFIXES
 from runtime.errors import Fault, InputError
 from runtime.files.folders import describe_passed_over, search_folder
 from runtime.files.formats import SUPPORTED_FORMATS
 from runtime.image.given_images import ImageLike
 from runtime.image.images import load_pixels
-from runtime.text.tokenization import Tokenizer
+from runtime.text import Tokenizer
 
 __all__ = ["Candidate", "built_in_images", "built_in_texts", "images_of_folder", "texts_of_file"]
 

@@ -15,10 +15,10 @@ from runtime.archive.items import Stream
 from runtime.archive.records import Reject, reject_line
 from runtime.engine import Engine
 from runtime.errors import Fault, InputError, MissingExtraError
+from runtime.files import Item, Unusable
 from runtime.files.replaceable import real_path, wrote
-from runtime.files.tables import Item, Unusable
 from runtime.files.whole_file import whole_file
-from runtime.process.console import print_note
+from runtime.process import print_note
 from runtime.process.progress import Progress
 
 __all__ = ["Chunk", "Embedded", "embed_items", "embed_stream", "settle_rejects"]

@@ -7,10 +7,9 @@ from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
-from runtime.bundle.folder import EMBEDDING
-from runtime.bundle.manifest import Artifact, Manifest
+from runtime.bundle import EMBEDDING, Artifact, Manifest
 from runtime.engine import Engine
-from runtime.files.tables import Item
+from runtime.files import Item
 from runtime.text.tokenization import TOKENIZER_FILES
 
 __all__ = ["image_stamps", "items_digest", "model_digest", "part_digests"]

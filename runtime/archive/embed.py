@@ -19,8 +19,8 @@ from runtime.archive.output import write_embeddings
 from runtime.archive.records import Reject
 from runtime.engine import Engine
 from runtime.errors import InputError
-from runtime.files.tables import Item
-from runtime.process.console import print_note, report_written
+from runtime.files import Item
+from runtime.process import print_note, report_written
 from runtime.process.progress import Progress
 
 __all__ = ["PART_ROWS", "embed_to_file", "embed_to_folder"]

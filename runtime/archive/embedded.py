@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from runtime.archive.folder import JOB
 from runtime.errors import Fault, InputError
+from runtime.files import parse_json, read_json
 from runtime.files.decode import decode
-from runtime.files.json_text import parse_json, read_json
 from runtime.files.parquet_rows import pyarrow_for
 
 __all__ = ["Embedded", "are_embeddings", "read_embedded"]

@@ -39,8 +39,8 @@ from runtime.archive.job import read_job, write_job
 from runtime.archive.output import clean_id, embedding_column
 from runtime.archive.records import Part, Reject, part_metadata, read_part, reject_line
 from runtime.errors import InputError, MissingExtraError
+from runtime.files import parse_json
 from runtime.files.decode import decode
-from runtime.files.json_text import parse_json
 from runtime.files.replaceable import real_path
 from runtime.files.text_files import decode_text
 from runtime.files.whole_file import PARTIAL, whole_file

@@ -6,7 +6,7 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from runtime.errors import InputError
-from runtime.process.console import print_note
+from runtime.process import print_note
 
 __all__ = ["LOCK", "lock_folder"]
 

@@ -17,13 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import Fault, InputError
+from runtime.files import Columns, Item, Unusable
 from runtime.files.folders import PassedOver, describe_passed_over, search_folder, search_pattern
 from runtime.files.formats import is_supported_name
 from runtime.files.tables import (
     TABLES,
-    Columns,
-    Item,
-    Unusable,
     check_columns,
     count_lines,
     read_lines,

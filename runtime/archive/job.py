@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import InputError
-from runtime.files.json_text import read_json
+from runtime.files import read_json
 from runtime.files.whole_file import whole_file
 
 __all__ = ["read_job", "write_job"]

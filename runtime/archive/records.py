@@ -8,8 +8,8 @@ from pathlib import Path
 
 from runtime.archive.output import clean_id
 from runtime.errors import InputError
+from runtime.files import parse_json
 from runtime.files.decode import decode
-from runtime.files.json_text import parse_json
 from runtime.files.text_files import decode_text
 
 __all__ = ["Part", "Reject", "part_metadata", "read_part", "reject_line"]

@@ -1,1 +1,21 @@
-"""A bundle: the manifest, the folder, and files that are what their digests say."""
+"""A bundle: its manifest, its folder, and files that are what their digests say.
+
+Imports `process`, `files` and `engines`.
+"""
+
+from runtime.bundle.artifacts import Artifact, FidelityRecord, ParityRecord
+from runtime.bundle.folder import EMBEDDING, FILL_MASK, PACKED, Bundle, open_bundle
+from runtime.bundle.manifest import MANIFEST_NAME, Manifest
+
+__all__ = [
+    "EMBEDDING",
+    "FILL_MASK",
+    "MANIFEST_NAME",
+    "PACKED",
+    "Artifact",
+    "Bundle",
+    "FidelityRecord",
+    "Manifest",
+    "ParityRecord",
+    "open_bundle",
+]

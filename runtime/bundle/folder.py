@@ -9,7 +9,9 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
-from runtime.bundle.manifest import MANIFEST_NAME, Artifact, ImagePart, Manifest, TextPart
+from runtime.bundle.artifacts import Artifact
+from runtime.bundle.manifest import MANIFEST_NAME, Manifest
+from runtime.bundle.parts import ImagePart, TextPart
 from runtime.bundle.verified import VerifiedFiles
 from runtime.errors import BundleError
 from runtime.process.checks import path_of

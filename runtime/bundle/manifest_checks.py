@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from runtime.bundle.manifest import Artifact, ImagePart, TextPart
+    from runtime.bundle.artifacts import Artifact
+    from runtime.bundle.parts import ImagePart, TextPart
 
 __all__ = ["part_faults"]
 

@@ -27,7 +27,7 @@ from numpy import float32
 from numpy.typing import NDArray
 
 from runtime.bundle.manifest import MANIFEST_NAME, FileEntry
-from runtime.engines.session import Session
+from runtime.engines import Session
 from runtime.errors import BundleError, CxrEngineError
 from runtime.process.forks import opening
 

@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from runtime.bundle.folder import Bundle
+from runtime.bundle import Bundle
 from runtime.choice.precision import Choice, choose_precision, is_faithful
 from runtime.choice.tuned import Row, Tuning
-from runtime.engines.processor import processor_name
-from runtime.engines.providers import AUTO_ORDER, Provider, choose_provider
+from runtime.engines import Provider, choose_provider, processor_name
+from runtime.engines.providers import AUTO_ORDER
 from runtime.errors import BundleError, CxrEngineError, ProviderError
 
 __all__ = ["Plan", "decide"]

@@ -11,17 +11,18 @@ from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
-from runtime.bundle.folder import open_bundle
+from runtime.bundle import open_bundle
 from runtime.choice.decision import decide
 from runtime.choice.precision import MIN_FIDELITY
 from runtime.choice.tuned import Row, read_tuning
+from runtime.engines import PROVIDERS, Provider, first_gpu, processor_name, unavailable_reason
 from runtime.engines.cores import find_cores, memory_limit
 from runtime.engines.gpu import tensorrt_version
 from runtime.engines.probe import probe_apart
-from runtime.engines.processor import first_gpu, processor_features, processor_name
-from runtime.engines.providers import PROVIDERS, AutoStep, Provider, default_threads, explain_auto, unavailable_reason
+from runtime.engines.processor import processor_features
+from runtime.engines.providers import AutoStep, default_threads, explain_auto
 from runtime.errors import CxrEngineError
-from runtime.process.console import print_result
+from runtime.process import print_result
 
 __all__ = ["examine", "find_conflicts", "print_report", "works"]
 

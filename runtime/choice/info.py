@@ -9,11 +9,11 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from runtime.bundle.folder import FILL_MASK, PACKED, Bundle, open_bundle
+from runtime.bundle import FILL_MASK, PACKED, Bundle, open_bundle
 from runtime.choice.precision import MEAN_COSINE, MIN_FIDELITY, choose_precision, format_cosine
-from runtime.engines.providers import PROVIDERS, Provider, unavailable_reason
+from runtime.engines import PROVIDERS, Provider, unavailable_reason
 from runtime.errors import BundleError, ProviderError
-from runtime.process.console import print_result
+from runtime.process import print_result
 
 __all__ = ["describe_bundle", "print_description"]
 

@@ -6,17 +6,15 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 
-from runtime.bundle.folder import FILL_MASK, PACKED, Bundle
-from runtime.bundle.manifest import Artifact
+from runtime.bundle import FILL_MASK, PACKED, Artifact, Bundle
 from runtime.bundle.verified import WatchedSession
 from runtime.choice.precision import Choice
-from runtime.engines.providers import Provider
-from runtime.engines.session import Reduced, Session, SessionOptions
-from runtime.engines.sessions import Sessions
+from runtime.engines import Provider, Session, SessionOptions, Sessions
+from runtime.engines.session import Reduced
 from runtime.errors import BundleError
-from runtime.text.encoder import TextEncoder
+from runtime.text import TextEncoder, Tokenizer
 from runtime.text.fill_mask import MaskFiller
-from runtime.text.tokenization import TOKENIZER_FILES, Tokenizer
+from runtime.text.tokenization import TOKENIZER_FILES
 
 __all__ = ["default_streams", "open_graph", "open_sessions", "open_text"]
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from runtime.bundle.folder import Bundle
-from runtime.bundle.manifest import Artifact, FidelityRecord
-from runtime.engines.providers import Provider
+from runtime.bundle import Artifact, Bundle, FidelityRecord
+from runtime.engines import Provider
 from runtime.errors import BundleError, ProviderError
 from runtime.process.checks import number
 

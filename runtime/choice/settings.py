@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from runtime.bundle.folder import Bundle
+from runtime.bundle import Bundle
 from runtime.choice.precision import Choice
 from runtime.image.dicom_options import DicomOptions
 

@@ -8,15 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from runtime.bundle.folder import Bundle, open_bundle
+from runtime.bundle import Bundle, open_bundle
 from runtime.choice.decision import decide
 from runtime.choice.opening import default_streams
 from runtime.choice.precision import MIN_FIDELITY, Choice, choose_precision, format_cosine, is_faithful, mean_cosine
 from runtime.choice.rounds import PassedOver, Search, recorded_milliseconds
 from runtime.choice.tuned import GOALS, Row, Tuning, new_tuning
 from runtime.choice.workload import Setting, Workbench
-from runtime.engines.cores import check_threads, default_threads
-from runtime.engines.providers import AUTO_ORDER, Provider, choose_provider
+from runtime.engines import Provider, choose_provider, default_threads
+from runtime.engines.cores import check_threads
+from runtime.engines.providers import AUTO_ORDER
 from runtime.errors import BundleError, InputError, ProviderError
 
 __all__ = ["BUDGET", "Report", "tune"]

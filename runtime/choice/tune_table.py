@@ -8,7 +8,7 @@ from typing import Any
 from runtime.choice.precision import format_cosine
 from runtime.choice.tune import Report
 from runtime.choice.tuned import Row
-from runtime.process.console import report_written
+from runtime.process import report_written
 
 __all__ = ["describe_report", "print_report"]
 

@@ -15,13 +15,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from runtime.bundle.folder import Bundle
+from runtime.bundle import Bundle
+from runtime.engines import PROVIDERS, first_gpu, processor_name
 from runtime.engines.cores import find_cores
-from runtime.engines.processor import first_gpu, processor_name
-from runtime.engines.providers import PROVIDERS
 from runtime.errors import CxrEngineError
+from runtime.files import read_json
 from runtime.files.decode import decode
-from runtime.files.json_text import read_json
 from runtime.files.whole_file import whole_file
 from runtime.process.cache import CACHE_VARIABLE, cache_folder, cache_path
 

@@ -10,14 +10,12 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.bundle.folder import Bundle
+from runtime.bundle import Bundle
 from runtime.choice.opening import open_graph, open_sessions, open_text
 from runtime.choice.precision import Choice
-from runtime.engines.providers import Provider
-from runtime.engines.session import Session, SessionOptions
-from runtime.engines.sessions import Sessions
+from runtime.engines import Provider, Session, SessionOptions, Sessions
 from runtime.image.encoder import ImageEncoder
-from runtime.text.tokenization import Tokenizer
+from runtime.text import Tokenizer
 
 __all__ = ["Setting", "Workbench", "random_pixels", "random_texts"]
 

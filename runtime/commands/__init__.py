@@ -1,6 +1,7 @@
 """The commands of `python -m runtime`, one module each: a new command is one more module in `COMMANDS`.
 
-A module says its NAME and its SUMMARY, adds its options to a parser, and runs them.
+A module says its NAME and its SUMMARY, adds its options to a parser, and runs them. Imports every other wing;
+none imports this one.
 """
 
 from __future__ import annotations

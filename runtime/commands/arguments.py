@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 
-from runtime.choice.precision import MIN_FIDELITY
+from runtime.choice import MIN_FIDELITY
 from runtime.engine import Engine
-from runtime.engines.providers import PROVIDERS
-from runtime.files.tables import Columns
+from runtime.engines import PROVIDERS
+from runtime.files import Columns
 from runtime.image.dicom_options import PADDING
 from runtime.loading import load
-from runtime.process.console import print_note
+from runtime.process import print_note
 
 __all__ = [
     "RANDOM_WEIGHTS",

@@ -12,18 +12,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.archive import Stream, check_output, find_items
 from runtime.archive.chunks import embed_stream, settle_rejects
-from runtime.archive.items import TEXT_SUFFIXES, Stream, find_items
-from runtime.archive.output import check_output, clean_id
+from runtime.archive.items import TEXT_SUFFIXES
+from runtime.archive.output import clean_id
 from runtime.archive.records import Reject
 from runtime.commands.arguments import add_bundle, add_engine_options, add_force, load_engine
 from runtime.engine import Engine
 from runtime.errors import InputError
-from runtime.files.destinations import check_destinations
+from runtime.files import Columns, check_destinations
 from runtime.files.replaceable import csv_header
-from runtime.files.tables import Columns
 from runtime.files.whole_file import whole_file
-from runtime.process.console import print_json, print_note, report_written
+from runtime.process import print_json, print_note, report_written
 from runtime.tasks.evaluation import Evaluation, evaluate
 from runtime.tasks.evaluation_report import counted, describe_evaluation, print_evaluation, some
 from runtime.tasks.prompt_sets import PROMPT_SETS

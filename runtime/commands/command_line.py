@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from runtime.errors import CxrEngineError
-from runtime.process.console import ReaderLeft, print_note, standard_streams
+from runtime.process import print_note
+from runtime.process.console import ReaderLeft, standard_streams
 from runtime.process.termination import Terminated, terminable
 
 __all__ = ["DONE", "FAILED", "INTERRUPTED", "TERMINATED", "WRONG_USAGE", "run_command_line"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from runtime.errors import ProviderError
-from runtime.process.console import print_json
+from runtime.process import print_json
 
 NAME = "doctor"
 SUMMARY = (

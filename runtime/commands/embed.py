@@ -6,10 +6,10 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
+from runtime.archive import check_output, find_items
 from runtime.archive.embed import PART_ROWS, embed_to_file, embed_to_folder
 from runtime.archive.folder import REJECTS, check_folder
-from runtime.archive.items import find_items
-from runtime.archive.output import check_output, ids_file, is_folder_output
+from runtime.archive.output import ids_file, is_folder_output
 from runtime.commands.arguments import (
     add_bundle,
     add_columns,
@@ -21,8 +21,8 @@ from runtime.commands.arguments import (
     positive,
 )
 from runtime.errors import InputError
-from runtime.files.destinations import check_destinations, check_folder_destination
-from runtime.process.console import print_note
+from runtime.files import check_destinations, check_folder_destination
+from runtime.process import print_note
 
 NAME = "embed"
 SUMMARY = "Embed images or texts into one file or a folder of Parquet parts."

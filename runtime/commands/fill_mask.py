@@ -9,8 +9,8 @@ from typing import Any
 
 from runtime.commands.arguments import add_bundle, add_engine_options, as_text, load_engine, positive
 from runtime.errors import InputError
-from runtime.files.json_text import read_json
-from runtime.process.console import print_json, print_result
+from runtime.files import read_json
+from runtime.process import print_json, print_result
 
 NAME = "fill-mask"
 SUMMARY = "Print the likeliest words for the [MASK] of texts."

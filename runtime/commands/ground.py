@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from runtime.archive.output import check_output, write_array
+from runtime.archive import check_output
+from runtime.archive.output import write_array
 from runtime.commands.arguments import (
     RANDOM_WEIGHTS,
     RESEARCH_ONLY,
@@ -21,9 +22,9 @@ from runtime.commands.arguments import (
     load_engine,
 )
 from runtime.errors import Fault, InputError
-from runtime.files.destinations import check_destinations
+from runtime.files import check_destinations
 from runtime.image.images import read_grey
-from runtime.process.console import print_json, print_note, report_written
+from runtime.process import print_json, print_note, report_written
 from runtime.tasks.grounding import THRESHOLDS, Box, Grounding, GroundingScores, score_grounding
 
 NAME = "ground"

@@ -14,8 +14,8 @@ from runtime.commands.arguments import (
     columns,
     load_engine,
 )
-from runtime.files.destinations import check_folder_destination
-from runtime.process.console import print_note, report_written
+from runtime.files import check_folder_destination
+from runtime.process import print_note, report_written
 from runtime.retrieval.build import files_read, find_stream, index_embedded, index_stream
 from runtime.retrieval.index import open_index
 from runtime.retrieval.index_folder import check_new_folder

@@ -6,7 +6,7 @@ import argparse
 
 from runtime.choice.info import describe_bundle, print_description
 from runtime.commands.arguments import add_bundle, add_choice_options
-from runtime.process.console import print_json
+from runtime.process import print_json
 
 NAME = "info"
 SUMMARY = "Show what a bundle holds, verify its digests, and list this machine's engines."

@@ -22,7 +22,8 @@ from collections.abc import Iterable, Sequence
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-from runtime.process.console import note_stream, print_result
+from runtime.process import print_result
+from runtime.process.console import note_stream
 
 __all__ = ["CommandParser"]
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.archive.output import check_output
-from runtime.bundle.folder import open_bundle
+from runtime.archive import check_output
+from runtime.bundle import open_bundle
 from runtime.commands.arguments import (
     RANDOM_WEIGHTS,
     RESEARCH_ONLY,
@@ -24,9 +24,9 @@ from runtime.commands.arguments import (
 )
 from runtime.engine import Engine
 from runtime.errors import InputError
-from runtime.files.destinations import check_destinations
+from runtime.files import check_destinations
 from runtime.image.dicom_options import DicomOptions
-from runtime.process.console import print_json, print_result, report_written
+from runtime.process import print_json, print_result, report_written
 from runtime.retrieval.index import Found, Index, check_model, open_index
 from runtime.retrieval.index_folder import GraphRecord
 from runtime.retrieval.nearest import RECALL_AT

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from runtime.commands.arguments import add_bundle, add_engine_options, as_text, load_engine
-from runtime.process.console import print_json, print_result
+from runtime.process import print_json, print_result
 
 NAME = "similarity"
 SUMMARY = "Print how similar an image and a phrase are."

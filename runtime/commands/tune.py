@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from runtime.bundle.folder import open_bundle
-from runtime.choice.precision import MIN_FIDELITY
+from runtime.bundle import open_bundle
+from runtime.choice import MIN_FIDELITY
 from runtime.choice.tune import BUDGET, Report, tune
 from runtime.choice.tune_table import describe_report, print_report
 from runtime.choice.tuned import GOALS, write_tuning
 from runtime.commands.arguments import add_bundle, positive
-from runtime.engines.providers import PROVIDERS
+from runtime.engines import PROVIDERS
 from runtime.errors import CxrEngineError
-from runtime.process.console import print_json, print_note
+from runtime.process import print_json, print_note
 
 NAME = "tune"
 SUMMARY = "Measure engines, precisions, streams and batches on this machine, and store what auto then takes."

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from runtime.errors import InputError
-from runtime.process.checks import shown, whole_number
+from runtime.process import shown
+from runtime.process.checks import whole_number
 
 __all__ = ["Cores", "check_threads", "default_threads", "find_cores", "memory_limit"]
 

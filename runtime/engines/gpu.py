@@ -19,7 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from runtime.engines.processor import Gpu
-from runtime.process.privacy import import_private
+from runtime.process import import_private
 
 __all__ = [
     "Bucket",
@@ -179,7 +179,7 @@ def model_digest(model: Path) -> str:
 
     The external files are those beside the graph whose names occur in it.
     """
-    from runtime.files.digest import sha256_file
+    from runtime.files import sha256_file
 
     graph = model.read_bytes()
     digest = hashlib.sha256(graph)

@@ -8,9 +8,10 @@ from importlib import metadata
 
 from runtime.engines.gpu import library_fault
 from runtime.engines.processor import CUDA, first_gpu
+from runtime.process import import_private
 from runtime.process.cache import home_folder
 from runtime.process.forks import lost
-from runtime.process.privacy import TELEMETRY_VARIABLE, import_private, telemetry_wanted
+from runtime.process.privacy import TELEMETRY_VARIABLE, telemetry_wanted
 
 __all__ = ["gpu_lacks", "import_fault", "onnxruntime_lacks"]
 

@@ -17,8 +17,8 @@ from runtime.engines.processor import CUDA
 from runtime.engines.quick_start import QuickStart
 from runtime.engines.session import Session, SessionOptions
 from runtime.errors import ProviderError
+from runtime.process import import_private
 from runtime.process.forks import check_generation, generation, lost, opening, outlive, started
-from runtime.process.privacy import import_private
 
 __all__ = ["OnnxRuntimeSession", "open_onnxruntime"]
 

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from runtime.engines.processor import processor_name
+from runtime.process import import_private
 from runtime.process.cache import cache_folder
-from runtime.process.privacy import import_private
 
 __all__ = ["compile_cached"]
 

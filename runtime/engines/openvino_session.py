@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from runtime.engines.openvino_cache import compile_cached
 from runtime.engines.session import SessionOptions
 from runtime.errors import ProviderError
+from runtime.process import import_private
 from runtime.process.forks import check_generation, generation, lost, opening, outlive, started
-from runtime.process.privacy import import_private
 
 __all__ = ["OPENVINO", "OpenVinoSession"]
 

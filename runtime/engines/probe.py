@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from runtime.process.console import print_json
+from runtime.process import print_json
 
 __all__ = ["INPUT", "MODEL", "OUTPUT", "probe", "probe_apart"]
 

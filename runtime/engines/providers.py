@@ -19,9 +19,8 @@ from runtime.engines.processor import first_gpu, processor_name
 from runtime.engines.session import Session, SessionOptions
 from runtime.engines.tensorrt_session import TensorRtSession
 from runtime.errors import InputError, ProviderError
-from runtime.process.checks import shown
+from runtime.process import import_private, shown
 from runtime.process.forks import lost, started
-from runtime.process.privacy import import_private
 
 __all__ = [
     "AUTO_ORDER",

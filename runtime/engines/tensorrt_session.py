@@ -28,8 +28,8 @@ from runtime.engines.onnxruntime_session import OnnxRuntimeSession
 from runtime.engines.processor import first_gpu
 from runtime.engines.session import SessionOptions
 from runtime.errors import ProviderError
+from runtime.process import import_private
 from runtime.process.cache import cache_folder
-from runtime.process.privacy import import_private
 
 __all__ = ["TensorRtSession", "graph_inputs", "model_folder", "save_shapes"]
 

@@ -1,1 +1,4 @@
-"""Images: files, DICOM, pixels, and the encoder."""
+"""Images: files and DICOM, pixels, batches, and the encoder.
+
+Imports `process`, `files`, `engines` and `bundle`. Nothing is handed on here: whoever embeds texts imports no Pillow.
+"""

@@ -9,7 +9,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.engines.session import Session
+from runtime.engines import Session
 from runtime.errors import Fault
 from runtime.image.given_images import ImageLike
 

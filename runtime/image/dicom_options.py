@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.errors import InputError
-from runtime.process.checks import flag, one_of, whole_number
+from runtime.process import flag
+from runtime.process.checks import one_of, whole_number
 
 __all__ = ["PADDING", "DicomOptions"]
 

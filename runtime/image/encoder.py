@@ -11,15 +11,16 @@ from itertools import chain, islice
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.bundle.manifest import ImagePart
-from runtime.engines.session import Reduced, Session, reduced_or_raise
-from runtime.engines.sessions import Sessions
+from runtime.bundle.parts import ImagePart
+from runtime.engines import Session, Sessions
+from runtime.engines.session import Reduced, reduced_or_raise
 from runtime.errors import Fault, InputError
 from runtime.image.batches import Batch, Way, cut, repeated, shifted, split
 from runtime.image.dicom_options import DicomOptions
 from runtime.image.given_images import ImageLike, as_image_list, only_once, taken_images
 from runtime.image.images import Pixels, load_pixels, look_at
-from runtime.process.checks import array_of, callback, one_of
+from runtime.process import array_of
+from runtime.process.checks import callback, one_of
 from runtime.process.notices import Notices
 from runtime.process.workers import ordered_map
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
 from runtime.errors import DecodeError, InputError
-from runtime.process.checks import array_of, is_file, is_mapping, is_table, taken
+from runtime.process import array_of
+from runtime.process.checks import is_file, is_mapping, is_table, taken
 from runtime.process.forks import in_children
 
 __all__ = [

@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.archive import Stream, find_items
 from runtime.archive.chunks import embed_stream, settle_rejects
 from runtime.archive.digests import model_digest, part_digests
 from runtime.archive.embedded import are_embeddings, read_embedded
-from runtime.archive.items import Source, Stream, find_items
+from runtime.archive.items import Source
 from runtime.archive.records import Reject
 from runtime.engine import Engine
 from runtime.errors import InputError
-from runtime.files.destinations import check_folder_destination, files_below
-from runtime.files.tables import Columns, Item
-from runtime.process.checks import TEXTS, flag, items_of, one_text, path_of, shown
+from runtime.files import Columns, Item, check_folder_destination, files_below
+from runtime.process import flag, items_of, shown
+from runtime.process.checks import TEXTS, one_text, path_of
 from runtime.retrieval.index import Index, check_model, open_index
 from runtime.retrieval.index_folder import IndexedItem, Origin, check_new_folder, write_folder
 from runtime.retrieval.nearest import check_faiss

@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.archive.digests import part_digests
-from runtime.bundle.manifest import Manifest
+from runtime.bundle import Manifest
 from runtime.bundle.verified import MappedFiles, Stamp
 from runtime.engine import Engine
 from runtime.errors import InputError
-from runtime.process.checks import array_of, flag, path_of, whole_number
+from runtime.process import array_of, flag
+from runtime.process.checks import path_of, whole_number
 from runtime.retrieval.index_folder import GRAPH, ITEMS, VECTORS, About, IndexedItem, Origin, read_about
 from runtime.retrieval.nearest import Graph, check_faiss, read_graph, search_exact, search_graph
 

@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 from runtime.archive.output import clean_id
 from runtime.bundle.manifest import FileEntry
 from runtime.errors import InputError
+from runtime.files import read_json, sha256_file
 from runtime.files.decode import decode
-from runtime.files.digest import sha256_file
-from runtime.files.json_text import read_json
 from runtime.files.replaceable import real_path
 from runtime.files.whole_file import PARTIAL, put_folder, sync
 from runtime.process.version import __version__

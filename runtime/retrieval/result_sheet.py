@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image
 
 from runtime.errors import MissingExtraError
-from runtime.files.destinations import check_destinations
+from runtime.files import check_destinations
 from runtime.files.replaceable import HTML_META
 from runtime.files.whole_file import whole_file
 from runtime.image.decoders import DecodeError

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from runtime.process.console import print_result
+from runtime.process import print_result
 from runtime.tasks.evaluation import Evaluation
 from runtime.tasks.truth import Matches, TruthTable
 

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import InputError
-from runtime.process.checks import array_of, items_of, missing, number
+from runtime.process import array_of, items_of
+from runtime.process.checks import missing, number
 
 __all__ = [
     "THRESHOLDS",

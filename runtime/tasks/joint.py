@@ -18,7 +18,7 @@ from runtime.tasks.grounding import Box, Grounding
 if TYPE_CHECKING:  # Pillow is imported with the first image part
     from runtime.image.encoder import ImageEncoder
     from runtime.image.given_images import ImageLike
-    from runtime.text.encoder import TextEncoder
+    from runtime.text import TextEncoder
 
 __all__ = ["average_prompts", "gaussian_smooth", "ground_phrases", "map_to_image", "patch_similarity", "seen_box"]
 

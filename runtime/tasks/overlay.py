@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from runtime.errors import MissingExtraError
-from runtime.files.destinations import check_destinations
+from runtime.files import check_destinations
 from runtime.files.replaceable import GENERATOR
 from runtime.files.whole_file import whole_file
-from runtime.process.privacy import import_private
+from runtime.process import import_private
 from runtime.tasks.grounding import Box, Grounding, GroundingScores
 
 __all__ = ["draw_overlay"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from runtime.errors import Fault, InputError
-from runtime.files.json_text import read_json
+from runtime.files import read_json
 from runtime.process.checks import path_of
 
 __all__ = ["SIDES", "LabelPrompts", "Prompts", "check_prompts", "read_prompts"]

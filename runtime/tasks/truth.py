@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import Fault, InputError
+from runtime.files import Unusable
 from runtime.files.formats import is_supported_name
-from runtime.files.tables import TABLES, Row, Unusable, parse_number, read_rows
+from runtime.files.tables import TABLES, Row, parse_number, read_rows
 
 __all__ = ["ABSENT", "BLANK", "PRESENT", "UNCERTAIN", "Matches", "TruthTable", "match_images", "read_truth"]
 

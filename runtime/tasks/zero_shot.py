@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import Fault, InputError
-from runtime.process.checks import array_of, shown
+from runtime.process import array_of, shown
 from runtime.tasks.joint import average_prompts
 from runtime.tasks.prompt_sets import prompt_set
 from runtime.tasks.prompts import SIDES, LabelPrompts, Prompts, check_prompts
-from runtime.text.encoder import TextEncoder
+from runtime.text import TextEncoder
 
 if TYPE_CHECKING:  # Pillow is imported with the first image part
     from runtime.image.encoder import ImageEncoder

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.bundle.manifest import TextPart
+from runtime.bundle.parts import TextPart
+from runtime.engines import Sessions
 from runtime.engines.session import Reduced, reduced_or_raise
-from runtime.engines.sessions import Sessions
 from runtime.errors import BundleError, Fault, InputError
-from runtime.process.checks import TEXTS, callback, flag, taken, texts_of
+from runtime.process import flag
+from runtime.process.checks import TEXTS, callback, taken, texts_of
 from runtime.text.fill_mask import MaskFiller
 from runtime.text.masked_accuracy import MaskedAccuracy
 from runtime.text.similarity import text_similarity

@@ -14,10 +14,10 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.engines.session import Session
-from runtime.engines.sessions import Sessions
+from runtime.engines import Session, Sessions
 from runtime.errors import Fault, InputError
-from runtime.process.checks import TEXTS, callback, flag, items_of, missing, number, shown, texts_of, whole_number
+from runtime.process import flag, items_of, shown
+from runtime.process.checks import TEXTS, callback, missing, number, texts_of, whole_number
 from runtime.process.forks import ForkSafeLock
 from runtime.process.workers import ordered_map
 from runtime.text.masked_accuracy import MaskedAccuracy, choose_masks

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import Fault, InputError
-from runtime.process.checks import TEXTS, array_of, items_of
+from runtime.process import array_of, items_of
+from runtime.process.checks import TEXTS
 
 __all__ = ["pairwise_similarity", "similarity_matrix", "text_similarity"]
 

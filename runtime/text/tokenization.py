@@ -14,7 +14,8 @@ from pathlib import Path
 from tokenizers import Tokenizer as RustTokenizer
 
 from runtime.errors import BundleError, Fault, InputError
-from runtime.process.checks import missing, shown
+from runtime.process import shown
+from runtime.process.checks import missing
 from runtime.process.forks import in_children
 
 __all__ = ["TOKENIZER_FILES", "Tokenizer"]

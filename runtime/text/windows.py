@@ -10,8 +10,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.engines.session import Session
-from runtime.engines.sessions import Sessions
+from runtime.engines import Session, Sessions
 from runtime.errors import Fault
 from runtime.process.workers import ordered_map
 from runtime.text.batching import pad_batch, plan_batches

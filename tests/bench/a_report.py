@@ -7,20 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bench.record.report import (
-    FAILED,
-    MEASURED,
-    SKIPPED,
-    WRONG,
-    Case,
-    Contestant,
-    Fidelity,
-    LoadGenRun,
-    Manner,
-    Rate,
-    Report,
-    Row,
-)
+from bench.record import FAILED, MEASURED, SKIPPED, WRONG, Case, Fidelity, LoadGenRun, Manner, Rate, Report, Row
+from bench.record.report import Contestant
 
 __all__ = ["CONTESTANTS", "NASTY", "a_report"]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from bench.record import MEASURED, Case, Report, Row
 from bench.record.changes import Comparison
-from bench.record.report import MEASURED, Case, Contestant, Report, Row
+from bench.record.report import Contestant
 
 __all__ = ["KINDS", "MACHINE", "made_up", "significant", "slow_down"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from export.samples.phantom import chest_phantom
+from export.samples import chest_phantom
 
 COLUMNS = ["category_name", "label_text", "path", "dicom_id", "x", "y", "w", "h", "image_width", "image_height"]
 SIZE = (240, 300)

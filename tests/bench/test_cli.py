@@ -13,8 +13,7 @@ import pytest
 
 from bench import session
 from bench.__main__ import main
-from bench.record.reading import read_report
-from bench.record.report import FAILED, MEASURED, SKIPPED, Report
+from bench.record import FAILED, MEASURED, SKIPPED, Report, read_report
 from bench.workloads.table import WORKLOADS, Size
 from tests.conftest import ROOT, System
 
@@ -180,7 +179,7 @@ def test_help_names_every_workload_and_peer(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_rows_whose_turn_had_not_come_have_no_status_of_measured(tiny: System) -> None:
-    from bench.record.report import Case, Rate, Row
+    from bench.record import Case, Rate, Row
 
     case = Case("t", "t", "t", "texts", 1, 1.0, "a", rows=[Row("a", MEASURED, samples=[[1.0]]), Row("b", MEASURED)])
     case.rows.append(Row("c", FAILED, "crashed"))

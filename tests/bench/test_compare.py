@@ -12,8 +12,8 @@ import pytest
 
 from bench import compare
 from bench.errors import PeerError
+from bench.record import FAILED, WRONG, Rate, Report, write_json
 from bench.record.changes import ALL_CASES, compare_reports
-from bench.record.report import FAILED, WRONG, Rate, Report, write_json
 from tests.bench.made_up import KINDS, MACHINE, made_up, significant, slow_down
 
 

@@ -12,8 +12,7 @@ from PIL import Image
 from bench.__main__ import main
 from bench.loadgen import logs
 from bench.pages import page_files
-from bench.record.reading import read_report
-from bench.record.report import write_json
+from bench.record import read_report, write_json
 from bench.workloads.inputs import write_jpegs
 from runtime.errors import InputError
 from runtime.files.replaceable import wrote

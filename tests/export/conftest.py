@@ -14,13 +14,13 @@ from PIL import Image
 
 from export.build import CalibrationSources, export_bundle
 from export.checkpoints import read_tensors
-from export.graphs.graph import GraphInfo, GraphSpec, export_graph
+from export.graphs import GraphInfo, GraphSpec, export_graph
 from export.graphs.rewrites import ImageEmbeddingGraph
+from export.precision import Lowering
 from export.precision.int8_image import quantize_image
-from export.precision.lower import Lowering
-from export.reference.models import BioViLImageModel
+from export.reference import BioViLImageModel
 from export.samples.films import varied_films
-from runtime.bundle.manifest import Manifest
+from runtime.bundle import Manifest
 from runtime.image.images import resize_and_crop
 from tests.conftest import tiny_family
 

@@ -233,7 +233,7 @@ from pathlib import Path
 from export import build
 from tests.conftest import tiny_family
 import export.__main__ as cli
-from runtime.process.console import print_result
+from runtime.process import print_result
 def hang(*arguments):
     print_result("hanging")
     time.sleep(60)

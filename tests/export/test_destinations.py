@@ -12,7 +12,7 @@ from PIL import Image
 
 from export import demo
 from export.__main__ import main
-from export.samples.phantom import chest_phantom
+from export.samples import chest_phantom
 from tests.conftest import System
 
 

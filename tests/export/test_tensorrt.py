@@ -11,7 +11,7 @@ import pytest
 import export.tensorrt as command
 from export.__main__ import main
 from export.tensorrt import plan_shapes
-from runtime.bundle.folder import open_bundle
+from runtime.bundle import open_bundle
 from runtime.engines import tensorrt_session
 from runtime.engines.gpu import Shapes
 from runtime.engines.onnxruntime_session import OnnxRuntimeSession

@@ -13,25 +13,12 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from runtime.bundle.folder import open_bundle
-from runtime.bundle.manifest import (
-    MANIFEST_NAME,
-    SCHEMA_VERSION,
-    Artifact,
-    CalibrationSet,
-    FidelityRecord,
-    FileEntry,
-    ImagePart,
-    Manifest,
-    ParityRecord,
-    Recipe,
-    Source,
-    TensorSpec,
-    TextPart,
-)
-from runtime.choice.precision import choose_precision
-from runtime.engines.processor import processor_name
-from runtime.engines.providers import PROVIDERS
+from runtime.bundle import MANIFEST_NAME, Artifact, FidelityRecord, Manifest, ParityRecord, open_bundle
+from runtime.bundle.artifacts import Recipe, TensorSpec
+from runtime.bundle.manifest import SCHEMA_VERSION, CalibrationSet, FileEntry, Source
+from runtime.bundle.parts import ImagePart, TextPart
+from runtime.choice import choose_precision
+from runtime.engines import PROVIDERS, processor_name
 
 ALL = ("cpu", "openvino", "cuda", "tensorrt")
 SIZE = 16

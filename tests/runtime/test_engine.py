@@ -10,12 +10,9 @@ import pytest
 from PIL import Image
 
 import runtime
-from export.samples.phantom import chest_phantom
-from export.samples.sentences import SENTENCES
-from runtime.engines import providers
+from export.samples import SENTENCES, chest_phantom
+from runtime.engines import PROVIDERS, SessionOptions, providers
 from runtime.engines.onnxruntime_session import OnnxRuntimeSession
-from runtime.engines.providers import PROVIDERS
-from runtime.engines.session import SessionOptions
 from tests.conftest import System
 
 

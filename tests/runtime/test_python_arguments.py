@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import runtime
-from export.samples.phantom import chest_phantom
+from export.samples import chest_phantom
 from runtime import Box, Engine, InputError
 from tests.conftest import System
 

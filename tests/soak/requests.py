@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from export.samples.phantom import chest_phantom
+from export.samples import chest_phantom
 from export.samples.report_sentences import report_texts
 from runtime import Engine
 

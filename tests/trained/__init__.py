@@ -28,7 +28,7 @@ import export.reference.models
 import export.samples.phantom
 from export.checkpoints.random_checkpoint import random_vocabulary
 from export.families import FAMILIES, Family
-from export.reference.models import BioViLImageModel, CXRBertModel, bert_config
+from export.reference import BioViLImageModel, CXRBertModel, bert_config
 from tests.trained import cases as _cases
 from tests.trained import losses as _losses
 from tests.trained import training as _training

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from export.samples.phantom import chest_phantom
+from export.samples import chest_phantom
 from tests.trained.wordings import FINDINGS, LOCATIONS, NO_FINDING, make_caption
 
 CROP = 128

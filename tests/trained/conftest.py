@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import runtime
-from export.reference.models import BioViLImageModel, CXRBertModel
+from export.reference import BioViLImageModel, CXRBertModel
 from tests import trained as oracle
 from tests.trained import FAMILY, Case, figures
 
@@ -46,7 +46,7 @@ class Trained:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     from export.build import CalibrationSources, export_bundle
-    from export.precision.lower import Lowering
+    from export.precision import Lowering
 
     checkpoint = oracle.trained_checkpoint()
     folder = tmp_path_factory.mktemp("trained")

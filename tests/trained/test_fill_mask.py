@@ -11,7 +11,7 @@ import torch
 from transformers import BertForMaskedLM, FillMaskPipeline
 
 import runtime
-from runtime.engines.providers import PROVIDERS
+from runtime.engines import PROVIDERS
 from tests.oracle import reference_tokenizer
 from tests.trained.conftest import Trained
 from tests.trained.sentences import MASKED_KINDS, masked_reports

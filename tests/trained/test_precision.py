@@ -10,13 +10,10 @@ import numpy as np
 import pytest
 
 import runtime
-from runtime.bundle.folder import open_bundle
-from runtime.engines.providers import PROVIDERS
-from runtime.engines.session import SessionOptions
-from runtime.engines.sessions import Sessions
+from runtime.bundle import open_bundle
+from runtime.engines import PROVIDERS, SessionOptions, Sessions
 from runtime.image.encoder import ImageEncoder
-from runtime.text.encoder import TextEncoder
-from runtime.text.tokenization import Tokenizer
+from runtime.text import TextEncoder, Tokenizer
 from tests import trained as oracle
 from tests.oracle import reference_text_engine
 from tests.trained import CHANCE, Case, figures

@@ -24,10 +24,10 @@ from export.checkpoints.random_checkpoint import CXR_BERT_CONFIG, random_vocabul
 from export.checkpoints.tokenizer import write_tokenizer
 from export.checkpoints.vocabulary import SPECIAL_TOKENS
 from export.families import ImageModel
-from export.reference.models import BioViLImageModel, CXRBertModel, bert_config
-from export.samples.phantom import chest_phantom
+from export.reference import BioViLImageModel, CXRBertModel, bert_config
+from export.samples import chest_phantom
 from runtime.image.images import load_pixels
-from runtime.text.tokenization import Tokenizer
+from runtime.text import Tokenizer
 from tests.trained import losses
 from tests.trained.cases import CROP, SIDE, Case, make_case, patch_areas
 from tests.trained.wordings import ABSENT, CLASSES, FINDINGS, LOCATIONS, make_caption, make_impression, words

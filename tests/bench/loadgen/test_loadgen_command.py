@@ -18,8 +18,8 @@ from bench.errors import PeerError
 from bench.loadgen import command, processes
 from bench.loadgen.processes import follow
 from bench.loadgen.systems import SYSTEMS
-from bench.record.reading import read_report
-from bench.record.report import Contestant, Fidelity, LoadGenRun, Report, write_json
+from bench.record import Fidelity, LoadGenRun, Report, read_report, write_json
+from bench.record.report import Contestant
 from runtime.errors import BundleError
 from tests.conftest import System
 

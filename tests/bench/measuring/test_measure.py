@@ -7,8 +7,7 @@ import sys
 import pytest
 
 from bench.errors import PeerError
-from bench.processes.child import Child
-from bench.processes.measure import run_process
+from bench.processes import Child, run_process
 
 
 def test_a_process_is_timed_to_its_first_answer_and_its_memory_is_its_own() -> None:

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from bench.measuring import Entry, Plan
 from bench.measuring import turns as turns_module
-from bench.measuring.entry import Entry
-from bench.measuring.turns import Limits, Plan, Turns
+from bench.measuring.turns import Limits, Turns
 from bench.processes import child as child_module
-from bench.record.report import FAILED, MEASURED, SKIPPED, WRONG, Case, Contestant
+from bench.record import FAILED, MEASURED, SKIPPED, WRONG, Case
+from bench.record.report import Contestant
 from bench.record.statistics import speedup
 
 FAKE = (str(Path(__file__).with_name("fake_worker.py")),)

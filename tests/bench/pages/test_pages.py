@@ -20,7 +20,7 @@ from bench.pages.headline_table import headline_table
 from bench.pages.markdown import markdown_table
 from bench.pages.plots import PLOTS
 from bench.pages.theme import COLOURS, drawing
-from bench.record.report import MEASURED, Fidelity
+from bench.record import MEASURED, Fidelity
 from tests.bench.a_page import NUMBER, Page
 from tests.bench.a_report import NASTY, a_report
 

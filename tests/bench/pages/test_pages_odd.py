@@ -12,7 +12,7 @@ import pytest
 from bench.errors import PeerError
 from bench.pages import command, write_pages
 from bench.pages.plots import PLOTS
-from bench.record.report import MEASURED, Fidelity, Report, Row, write_json
+from bench.record import MEASURED, Fidelity, Report, Row, write_json
 from runtime.files.replaceable import COMMENT
 from tests.bench.a_page import NUMBER, Page
 from tests.bench.a_report import NASTY, a_report

@@ -12,16 +12,17 @@ from bench.measuring.participant import product
 from bench.pages.content import content
 from bench.peers import PEERS
 from bench.peers.rates import GPU_RATES, RATE_OPERATIONS
+from bench.record import MEASURED, Case, Rate, Report, Row
 from bench.record.changes import compare_reports
 from bench.record.gates import judge
 from bench.record.headlines import headlines
-from bench.record.report import MEASURED, Case, Contestant, Rate, Report, Row
+from bench.record.report import Contestant
 from bench.workloads import contestants
 from bench.workloads.contestants import choose, engines, peers
 from bench.workloads.corpus import report_texts
-from runtime.bundle.folder import open_bundle
+from runtime.bundle import open_bundle
 from runtime.engines.processor import Gpu
-from runtime.text.tokenization import Tokenizer
+from runtime.text import Tokenizer
 from tests.conftest import System
 
 ON_GPU = [each for each in peers() if each.on_gpu]

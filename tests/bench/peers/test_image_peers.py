@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.measuring.entry import Entry
+from bench.measuring import Entry
 from bench.peers import PEERS, torch_images
 from bench.record.gates import judge
 from bench.workloads.contestants import engines, peers
-from export.samples.phantom import chest_phantom
-from runtime.bundle.folder import open_bundle
+from export.samples import chest_phantom
+from runtime.bundle import open_bundle
 from tests.conftest import System
 
 CHOSEN = ("reference", "torch-fp32", "torch-bf16", "onnxruntime", "openvino-fp32", "engine-cpu-fp32")

@@ -13,7 +13,7 @@ from PIL import Image
 import runtime
 from bench.quality.ms_cxr_annotations import AnnotatedImage, Phrase, read_annotations
 from bench.quality.ms_cxr_files import find_images
-from export.samples.phantom import chest_phantom
+from export.samples import chest_phantom
 from runtime.tasks.grounding import Box
 from tests.bench.ms_cxr import COLUMNS, ROWS, SIZE, write_coco, write_csv, write_films
 

@@ -12,8 +12,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 import runtime
 from bench.__main__ import main
-from export.samples.phantom import chest_phantom
-from export.samples.sentences import SENTENCES
+from export.samples import SENTENCES, chest_phantom
 from tests.conftest import System
 
 OPTIONS = ("--provider", "cpu", "--precision", "fp32")

@@ -13,8 +13,8 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 import runtime
 from bench.__main__ import main
 from bench.quality.radnli import best_threshold
-from export.samples.sentences import SENTENCES, TRIPLETS
-from runtime.files.digest import sha256_file
+from export.samples import SENTENCES, TRIPLETS
+from runtime.files import sha256_file
 from tests.conftest import System, edit_json
 
 OPTIONS = ("--provider", "cpu", "--precision", "fp32")

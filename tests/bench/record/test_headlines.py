@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from bench.record import FAILED, MEASURED, SKIPPED, WRONG, Case, Report, Row
 from bench.record.headlines import QUESTIONS, fastest, headlines
-from bench.record.report import FAILED, MEASURED, SKIPPED, WRONG, Case, Contestant, Report, Row
+from bench.record.report import Contestant
 from bench.record.statistics import seconds, speedup
 from tests.bench.a_report import a_report
 

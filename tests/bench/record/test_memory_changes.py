@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from bench.record import Report
 from bench.record.changes import compare_reports
-from bench.record.report import Report
 from tests.bench.made_up import made_up
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from bench.errors import PeerError
-from bench.record.reading import read_report
-from bench.record.report import SCHEMA_VERSION, write_json
+from bench.record import read_report, write_json
+from bench.record.report import SCHEMA_VERSION
 from tests.bench.a_report import a_report
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.record.report import FAILED, MEASURED, Case, Rate, Row
+from bench.record import FAILED, MEASURED, Case, Rate, Row
 from bench.record.statistics import (
     Change,
     Interval,

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from bench.errors import PeerError
-from bench.measuring.entry import Entry
+from bench.measuring import Entry
 from bench.peers import PEERS
 from bench.peers.contract import TOP, in_batches, sorted_batches
 from bench.record.gates import judge
 from bench.workloads.contestants import REFERENCE, choose, engines, peers
 from bench.workloads.corpus import masked_texts, report_texts
-from runtime.bundle.folder import open_bundle
-from runtime.engines.providers import PROVIDERS
-from runtime.text.tokenization import Tokenizer
+from runtime.bundle import open_bundle
+from runtime.engines import PROVIDERS
+from runtime.text import Tokenizer
 from tests.conftest import System
 
 SYSTEMS = ("texts", "masks", "images", "joint")
@@ -131,8 +131,8 @@ def test_the_decoder_runs_on_every_token(tiny: System, monkeypatch: pytest.Monke
 def test_prompts_are_embedded_anew_each_time(tiny: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from PIL import Image
 
-    from export.samples.phantom import chest_phantom
-    from runtime.text.encoder import TextEncoder
+    from export.samples import chest_phantom
+    from runtime.text import TextEncoder
 
     counted = []
     encode = TextEncoder.encode

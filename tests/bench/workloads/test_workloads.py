@@ -13,7 +13,7 @@ from torch import nn
 
 from bench.errors import PeerError
 from bench.peers.rates import RATE_OPERATIONS
-from bench.record.report import MEASURED, Case, Rate, Row
+from bench.record import MEASURED, Case, Rate, Row
 from bench.record.statistics import share_of_rate
 from bench.workloads.contestants import REFERENCE, engines, peers
 from bench.workloads.corpus import masked_texts, report_texts, texts_of_length
@@ -23,9 +23,9 @@ from bench.workloads.table import QUICK, WHOLE, WORKLOADS, Setting, Size
 from export.checkpoints.random_checkpoint import CXR_BERT_CONFIG
 from export.checkpoints.tokenizer import write_tokenizer
 from export.families import FAMILIES
-from export.reference.models import BioViLImageModel, CXRBertModel, bert_config
-from runtime.bundle.folder import open_bundle
-from runtime.text.tokenization import Tokenizer
+from export.reference import BioViLImageModel, CXRBertModel, bert_config
+from runtime.bundle import open_bundle
+from runtime.text import Tokenizer
 from tests.conftest import System, tiny_config
 
 SMALL = Size(

@@ -16,7 +16,7 @@ from export.checkpoints.random_checkpoint import CXR_BERT_CONFIG, random_vocabul
 from export.checkpoints.tokenizer import write_tokenizer
 from export.errors import CheckpointError
 from export.families import FAMILIES
-from export.reference.models import BioViLImageModel, CXRBertModel, bert_config
+from export.reference import BioViLImageModel, CXRBertModel, bert_config
 from tests.conftest import edit_json, tiny_config, tiny_family
 
 IMAGE_WEIGHTS = "biovil_image_resnet50_proj_size_128.pt"

@@ -18,9 +18,9 @@ from export.checkpoints.models import load_models
 from export.checkpoints.tokenizer import write_tokenizer
 from export.errors import CheckpointError
 from export.proof.input_parity import token_parity
-from export.samples.sentences import SENTENCES
+from export.samples import SENTENCES
 from runtime import load
-from runtime.text.tokenization import Tokenizer
+from runtime.text import Tokenizer
 from tests.conftest import System, edit_json, tiny_config, tiny_family
 from tests.oracle import CXRBertConfig, CXRBertModel
 

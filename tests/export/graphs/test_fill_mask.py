@@ -18,17 +18,15 @@ from export.checkpoints.random_checkpoint import write_random_checkpoint
 from export.errors import GateError
 from export.graphs import fill_mask
 from export.parts import text as text_part
-from export.precision.lower import Lowering
+from export.precision import Lowering
 from export.proof.fill_mask_parity import masked_cases, pytorch_answers
 from export.proof.verify import verify_bundle
-from export.reference.models import CXRBertModel, bert_config
-from runtime.bundle.folder import FILL_MASK, PACKED, open_bundle
-from runtime.bundle.manifest import Artifact, Manifest
-from runtime.engines.providers import PROVIDERS
-from runtime.engines.session import Session, SessionOptions
-from runtime.files.digest import sha256_file
+from export.reference import CXRBertModel, bert_config
+from runtime.bundle import FILL_MASK, PACKED, Artifact, Manifest, open_bundle
+from runtime.engines import PROVIDERS, Session, SessionOptions
+from runtime.files import sha256_file
+from runtime.text import Tokenizer
 from runtime.text.packing import Row, pack_masks
-from runtime.text.tokenization import Tokenizer
 from tests.conftest import System, edit_json, tiny_config, tiny_family
 from tests.export.conftest import PRECISIONS
 

@@ -12,7 +12,8 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from export.errors import GraphError
-from export.graphs.graph import OPSET, GraphSpec, check_graph, export_graph
+from export.graphs import GraphSpec, check_graph, export_graph
+from export.graphs.graph import OPSET
 from tests.conftest import System
 
 SPEC = GraphSpec(inputs={"x": ("batch", 3)}, outputs={"y": ("batch", 3)}, limits={"batch": None})

@@ -12,8 +12,8 @@ from tokenizers import Tokenizer
 
 import runtime
 from export.graphs.other_tools import EVERY_TOKEN
-from export.samples.sentences import SENTENCES
-from runtime.bundle.folder import open_bundle
+from export.samples import SENTENCES
+from runtime.bundle import open_bundle
 from tests.conftest import System
 
 MASKED = ["Moderate [MASK] pleural effusion", "[MASK] heart size", "There is no pneumothorax and no [MASK]"]

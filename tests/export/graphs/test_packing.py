@@ -19,11 +19,9 @@ from export.families import TextModel
 from export.graphs.packing import pack_graph, packed_spec, plain_graph, plain_spec
 from export.graphs.rewrites import PackedTextGraph
 from export.parts import text as text_part
-from export.samples.sentences import SENTENCES
-from runtime.bundle.folder import EMBEDDING, PACKED
-from runtime.bundle.manifest import Artifact, Manifest
-from runtime.engines.providers import PROVIDERS
-from runtime.engines.session import Session, SessionOptions
+from export.samples import SENTENCES
+from runtime.bundle import EMBEDDING, PACKED, Artifact, Manifest
+from runtime.engines import PROVIDERS, Session, SessionOptions
 from runtime.text.packing import Row, pack_batch
 from tests.conftest import tiny_family
 from tests.export.conftest import PRECISIONS

@@ -10,8 +10,8 @@ import torch
 
 from export.checkpoints import read_tensors
 from export.graphs.rewrites import ImageEmbeddingGraph, TextEmbeddingGraph
-from export.reference.models import BioViLImageModel, CXRBertModel, bert_config
-from export.samples.phantom import chest_phantom
+from export.reference import BioViLImageModel, CXRBertModel, bert_config
+from export.samples import chest_phantom
 from tests.conftest import tiny_config, tiny_family
 
 

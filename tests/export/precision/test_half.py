@@ -17,14 +17,13 @@ from onnx import TensorProto
 
 from export.checkpoints import read_tensors
 from export.errors import GraphError
-from export.graphs.graph import GraphSpec, check_graph, export_graph
+from export.graphs import GraphSpec, check_graph, export_graph
 from export.graphs.rewrites import ImageEmbeddingGraph, TextEmbeddingGraph
 from export.precision import half
 from export.precision.half import convert_half, find_overflowing
-from export.reference.models import BioViLImageModel, CXRBertModel, bert_config
-from export.samples.phantom import chest_phantom
-from runtime.engines.providers import PROVIDERS
-from runtime.engines.session import SessionOptions
+from export.reference import BioViLImageModel, CXRBertModel, bert_config
+from export.samples import chest_phantom
+from runtime.engines import PROVIDERS, SessionOptions
 from tests.conftest import tiny_config, tiny_family
 from tests.export.gpu import Arrays, as_on_a_gpu, types
 

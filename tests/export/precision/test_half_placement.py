@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from export.errors import GraphError
-from export.graphs.graph import OPSET, GraphSpec
+from export.graphs import GraphSpec
+from export.graphs.graph import OPSET
 from export.precision import half
 from export.precision.half import convert_half
 from tests.export.gpu import as_on_a_gpu, types

@@ -17,11 +17,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from export.graphs.graph import check_graph
+from export.graphs import check_graph
 from export.precision import int8_image
 from export.precision.int8_image import image_layers, quantize_image
-from runtime.engines.providers import PROVIDERS
-from runtime.engines.session import SessionOptions
+from runtime.engines import PROVIDERS, SessionOptions
 from tests.export.conftest import CROP, SPEC, Quantized
 
 # Of images and of patches, with random weights; trained ones do better.

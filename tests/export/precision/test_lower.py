@@ -17,15 +17,15 @@ import export.__main__ as command_line
 import runtime
 from export.build import CalibrationSources, export_bundle
 from export.errors import CalibrationError
-from export.precision.lower import PRECISIONS, Lowering
+from export.precision import Lowering
+from export.precision.lower import PRECISIONS
 from export.proof.verify import main as verify_main
 from export.proof.verify import verify_bundle
-from export.samples.phantom import chest_phantom
-from runtime.bundle.folder import EMBEDDING
-from runtime.bundle.manifest import Manifest
-from runtime.engines.providers import PROVIDERS
+from export.samples import chest_phantom
+from runtime.bundle import EMBEDDING, Manifest
+from runtime.engines import PROVIDERS
 from runtime.errors import ProviderError
-from runtime.files.digest import sha256_file
+from runtime.files import sha256_file
 from tests.conftest import edit_json, run_module, tiny_family
 
 SMALL = CalibrationSources(texts=64, texts_held_out=32, images_count=16, images_held_out=8)

@@ -12,15 +12,15 @@ import pytest
 import runtime
 from export.build import CalibrationSources, export_bundle
 from export.graphs.packing import plain_spec
-from export.precision.lower import Lowering
+from export.precision import Lowering
 from export.progress import Steps
+from export.proof import working_engines
 from export.proof.fidelity import embed_texts
-from export.proof.judge import text_judge, working_engines
-from export.samples.calibration import text_data
-from export.samples.sentences import TRIPLETS
-from runtime.engines.providers import PROVIDERS, default_threads
-from runtime.engines.session import SessionOptions
-from runtime.text.tokenization import Tokenizer
+from export.proof.judge import text_judge
+from export.samples import TRIPLETS, text_data
+from runtime.engines import PROVIDERS, SessionOptions
+from runtime.engines.providers import default_threads
+from runtime.text import Tokenizer
 from tests.conftest import ROOT
 from tests.minilm import MINILM, minilm_folder, write_minilm
 

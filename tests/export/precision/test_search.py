@@ -8,12 +8,13 @@ import pytest
 from rich.console import Console
 
 from export.errors import GateError
-from export.graphs.graph import GraphInfo
-from export.precision.lower import Candidate, Lowering, search
+from export.graphs import GraphInfo
+from export.precision import Lowering
+from export.precision.lower import Candidate, search
 from export.progress import Steps
-from export.proof.judge import Judge, working_engines
-from runtime.bundle.manifest import FidelityRecord
-from runtime.engines.providers import PROVIDERS, Provider
+from export.proof import Judge, working_engines
+from runtime.bundle import FidelityRecord
+from runtime.engines import PROVIDERS, Provider
 from runtime.errors import ProviderError
 
 # Recipe → engine → mean cosine; agreement is always perfect.

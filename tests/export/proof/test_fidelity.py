@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from export.proof.fidelity import image_figures, missed_gates, text_figures
-from export.samples.sentences import TRIPLETS
+from export.proof import missed_gates
+from export.proof.fidelity import image_figures, text_figures
+from export.samples import TRIPLETS
 
 
 def _unit(generator: np.random.Generator, *shape: int) -> np.ndarray:

@@ -14,10 +14,9 @@ from PIL import Image
 
 from export.checkpoints.tokenizer import write_tokenizer
 from export.errors import CalibrationError
-from export.samples.calibration import CalibrationData, text_data
-from export.samples.phantom import chest_phantom
+from export.samples import CalibrationData, chest_phantom, text_data
 from export.samples.report_sentences import report_texts
-from runtime.text.tokenization import Tokenizer
+from runtime.text import Tokenizer
 
 FEW = {"count": 32, "held_out": 16}
 

@@ -13,9 +13,8 @@ from PIL import Image
 
 import export.samples.candidates
 from export.errors import CalibrationError
-from export.samples.calibration import CalibrationData, image_data
+from export.samples import CalibrationData, chest_phantom, image_data
 from export.samples.films import varied_films
-from export.samples.phantom import chest_phantom
 from runtime.errors import MissingExtraError
 from runtime.image.images import load_pixels
 from tests.runtime.trees import scan_in_order

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bench.quality.ms_cxr_annotations import AnnotatedImage, read_annotations
 from runtime.errors import InputError
-from runtime.files.json_text import read_json
+from runtime.files import read_json
 from runtime.tasks.prompts import read_prompts
 from runtime.tasks.truth import BLANK, read_truth
 from tests.fuzz.properties.files import edited_json

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from runtime.archive.job import read_job
-from runtime.bundle.manifest import Manifest
+from runtime.bundle import Manifest
 from runtime.errors import BundleError, CxrEngineError, InputError
 from runtime.retrieval.index_folder import ABOUT, IndexedItem, Origin, read_about, write_folder
 from tests.fuzz.property import Property, scratch_folder
@@ -94,7 +94,7 @@ def check_manifest(text: str) -> None:
 
 def check_manifest_bytes(data: bytes) -> None:
     """A bundle with any bytes as its manifest opens or raises BundleError."""
-    from runtime.bundle.folder import open_bundle
+    from runtime.bundle import open_bundle
 
     handmade_manifest()
     folder = scratch_folder() / "handmade"

@@ -18,7 +18,8 @@ import pyarrow
 import pyarrow.parquet
 from hypothesis import strategies as st
 
-from runtime.files.tables import TABLES, Unusable, count_lines, read_lines, read_rows
+from runtime.files import Unusable
+from runtime.files.tables import TABLES, count_lines, read_lines, read_rows
 from tests.fuzz.property import Property, scratch_folder
 
 __all__ = ["PROPERTIES"]

@@ -14,11 +14,12 @@ import pytest
 from PIL import Image
 
 import runtime
-from export.samples.phantom import chest_phantom
+from export.samples import chest_phantom
+from runtime.archive import Stream
 from runtime.archive.embed import embed_to_folder
 from runtime.archive.folder import Archive
-from runtime.archive.items import Source, Stream
-from runtime.files.tables import Item
+from runtime.archive.items import Source
+from runtime.files import Item
 from tests.conftest import System, edit_json
 from tests.runtime.archives import BAD_EVERY, contents, embed, rejects, write_reports
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from runtime.archive.items import Items, collect_items, find_items
+from runtime.archive import collect_items, find_items
+from runtime.archive.items import Items
 from runtime.errors import InputError, MissingExtraError
-from runtime.files.tables import Columns, Item, Unusable
+from runtime.files import Columns, Item, Unusable
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 import runtime
-from runtime.bundle.folder import open_bundle
-from runtime.bundle.manifest import MANIFEST_NAME, Manifest
+from runtime.bundle import MANIFEST_NAME, Manifest, open_bundle
 from runtime.errors import BundleError
 from tests.conftest import System, edit_json
 

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 import runtime
-from runtime.bundle import verified
-from runtime.bundle.folder import open_bundle
+from runtime.bundle import open_bundle, verified
 from runtime.bundle.verified import MappedFiles, Stamp
 from runtime.engines import onnxruntime_session
 from runtime.engines.quick_start import OPENING

@@ -11,14 +11,12 @@ import pytest
 
 import runtime
 from runtime.__main__ import main
-from runtime.bundle.folder import open_bundle
+from runtime.bundle import open_bundle
 from runtime.choice import tuned
 from runtime.choice.decision import decide
 from runtime.choice.doctor import examine, print_report
 from runtime.choice.tuned import Row, new_tuning, read_tuning, write_tuning
-from runtime.engines import providers
-from runtime.engines.cores import default_threads
-from runtime.engines.providers import PROVIDERS
+from runtime.engines import PROVIDERS, default_threads, providers
 from tests.conftest import edit_json
 from tests.runtime.handmade import artifact, fp32, record, write_bundle
 

@@ -17,10 +17,10 @@ from onnx.reference import ReferenceEvaluator
 from runtime.__main__ import main
 from runtime.choice import doctor
 from runtime.choice.doctor import examine, find_conflicts, print_report, works
-from runtime.engines import installed, probe, processor, providers
+from runtime.engines import PROVIDERS, installed, probe, processor, providers
 from runtime.engines.cores import Cores
 from runtime.engines.processor import Gpu, processor_features
-from runtime.engines.providers import PROVIDERS, explain_auto
+from runtime.engines.providers import explain_auto
 from tests.conftest import run_module
 from tests.runtime.handmade import artifact, fp32, record, write_bundle
 

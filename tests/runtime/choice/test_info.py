@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from runtime.__main__ import main
-from runtime.bundle.manifest import CalibrationSet, Recipe, Trial
+from runtime.bundle.artifacts import Recipe, Trial
+from runtime.bundle.manifest import CalibrationSet
 from tests.conftest import System
 from tests.runtime.handmade import ALL, artifact, record, write_bundle
 

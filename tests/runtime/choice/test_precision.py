@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 import runtime
-from runtime.bundle.folder import open_bundle
+from runtime.bundle import open_bundle
 from runtime.choice.precision import format_cosine
-from runtime.engines.processor import first_gpu, processor_name
-from runtime.engines.providers import PROVIDERS
+from runtime.engines import PROVIDERS, first_gpu, processor_name
 from tests.runtime.handmade import ALL, WORDS, artifact, choose, expected_text, fp32, record, write_bundle
 
 CPUS = ("cpu", "openvino")

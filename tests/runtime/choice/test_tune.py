@@ -13,13 +13,12 @@ import pytest
 
 import runtime
 from runtime.__main__ import main
-from runtime.bundle.folder import open_bundle
+from runtime.bundle import open_bundle
 from runtime.choice import rounds, tune, tuned, workload
 from runtime.choice.rounds import Search
 from runtime.choice.workload import Setting, random_texts
-from runtime.engines.cores import default_threads
-from runtime.engines.providers import PROVIDERS
-from runtime.text.tokenization import Tokenizer
+from runtime.engines import PROVIDERS, default_threads
+from runtime.text import Tokenizer
 from tests.runtime.handmade import artifact, fp32, record, write_bundle
 
 CPUS = ("cpu", "openvino")

@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 import runtime
-from export.samples.phantom import chest_phantom
+from export.samples import chest_phantom
 from runtime.__main__ import main
 from tests.runtime.handmade import fp32, write_bundle
 

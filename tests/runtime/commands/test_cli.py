@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import runtime
-from export.samples.phantom import chest_phantom
+from export.samples import chest_phantom
 from runtime.__main__ import main
 from tests.conftest import System, run_module
 

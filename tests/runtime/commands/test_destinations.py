@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 import runtime
-from export.samples.phantom import chest_phantom
+from export.samples import chest_phantom
 from runtime.__main__ import main
 from runtime.files.replaceable import wrote
 from tests.conftest import ROOT

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import runtime
-from export.samples.phantom import chest_phantom
+from export.samples import chest_phantom
 from runtime.__main__ import main
 from runtime.engines.onnxruntime_session import OnnxRuntimeSession
 from runtime.tasks.grounding import Box, score_grounding

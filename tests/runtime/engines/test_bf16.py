@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 import runtime
+from runtime.engines import PROVIDERS, SessionOptions, processor_name
 from runtime.engines.onnxruntime_session import OnnxRuntimeSession
 from runtime.engines.openvino_session import OpenVinoSession
-from runtime.engines.processor import Gpu, processor_name
-from runtime.engines.providers import PROVIDERS
-from runtime.engines.session import SessionOptions
+from runtime.engines.processor import Gpu
 from tests.runtime.handmade import WORDS, artifact, choose, fp32, record, write_bundle
 
 TEXTS = [" ".join(WORDS[start:]) for start in range(len(WORDS))]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import runtime
-from runtime.engines import cores
-from runtime.engines.cores import Cores, check_threads, default_threads, find_cores, memory_limit
+from runtime.engines import cores, default_threads
+from runtime.engines.cores import Cores, check_threads, find_cores, memory_limit
 
 GIB = 1 << 30
 SMT = {f"cpu{number}": f"{number % 4},{number % 4 + 4}" for number in range(8)}

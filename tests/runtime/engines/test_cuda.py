@@ -9,9 +9,9 @@ import pytest
 
 import runtime
 from export.build import CalibrationSources, export_bundle
-from export.precision.lower import Lowering
+from export.precision import Lowering
+from runtime.engines import PROVIDERS
 from runtime.engines.gpu import cuda_options
-from runtime.engines.providers import PROVIDERS
 from tests.conftest import System, tiny_family
 
 WHY_NOT = PROVIDERS["cuda"].missing()

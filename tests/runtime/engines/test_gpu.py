@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.engines import gpu
+from runtime.engines import PROVIDERS, choose_provider, gpu, unavailable_reason
 from runtime.engines.gpu import (
     Bucket,
     GraphInput,
@@ -21,7 +21,6 @@ from runtime.engines.gpu import (
     tensorrt_options,
 )
 from runtime.engines.processor import Gpu
-from runtime.engines.providers import PROVIDERS, choose_provider, unavailable_reason
 
 TEXT = (GraphInput("input_ids", ("batch", "sequence")), GraphInput("attention_mask", ("batch", "sequence")))
 IMAGE = (GraphInput("pixel_values", ("batch", 480, 480)),)

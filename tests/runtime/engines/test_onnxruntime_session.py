@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from runtime.engines import SessionOptions
 from runtime.engines.onnxruntime_session import OnnxRuntimeSession
-from runtime.engines.session import SessionOptions
 from runtime.errors import ProviderError
 from tests.runtime.handmade import fp32, write_bundle
 

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.engines import openvino_cache
+from runtime.engines import SessionOptions, openvino_cache
 from runtime.engines.openvino_session import OpenVinoSession
 from runtime.engines.probe import INPUT, MODEL, OUTPUT
-from runtime.engines.session import SessionOptions
 
 pytest.importorskip("openvino")
 
@@ -23,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from runtime.engines.openvino_session import OpenVinoSession
 from runtime.engines.probe import MODEL
-from runtime.engines.session import SessionOptions
+from runtime.engines import SessionOptions
 sys.setswitchinterval(1e-6)
 path = Path(sys.argv[1])
 path.write_bytes(MODEL)

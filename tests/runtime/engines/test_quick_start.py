@@ -14,9 +14,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from runtime.engines import SessionOptions
 from runtime.engines.onnxruntime_session import OnnxRuntimeSession, open_onnxruntime
 from runtime.engines.quick_start import OPENING, QuickStart
-from runtime.engines.session import SessionOptions
 from runtime.errors import ProviderError
 
 CPU = "CPUExecutionProvider"

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.engines import tensorrt_session
+from runtime.engines import SessionOptions, tensorrt_session
 from runtime.engines.gpu import GraphInput, Shapes
 from runtime.engines.onnxruntime_session import OnnxRuntimeSession
-from runtime.engines.session import SessionOptions
 from runtime.engines.tensorrt_session import TensorRtSession, graph_inputs, model_folder, save_shapes
 from runtime.errors import ProviderError
 from tests.runtime.handmade import CROP, expected_text, fp32, write_bundle

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from runtime.archive.items import find_items
+from runtime.archive import find_items
 from runtime.errors import InputError
-from runtime.files import folders
+from runtime.files import Columns, folders
 from runtime.files.folders import describe_passed_over, search_folder, search_pattern
-from runtime.files.tables import Columns
 from tests.conftest import ROOT
 from tests.runtime.trees import DICOM, PNG, scan_in_order, write_tree
 

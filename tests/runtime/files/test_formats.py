@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from export.samples.phantom import chest_phantom
+from export.samples import chest_phantom
 from runtime.errors import DecodeError
 from runtime.files.formats import HEAD_BYTES, read_head, recognize
 from runtime.image.decoders import read_array

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from runtime.__main__ import main
-from runtime.archive.items import find_items
+from runtime.archive import find_items
 from runtime.errors import InputError
+from runtime.files import Columns, Item, Unusable, read_json
 from runtime.files.csv_records import read_records
-from runtime.files.json_text import read_json
-from runtime.files.tables import Columns, Item, Unusable, check_columns
+from runtime.files.tables import check_columns
 from tests.conftest import System
 
 pyarrow = pytest.importorskip("pyarrow")

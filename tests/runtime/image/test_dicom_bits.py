@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from export.samples.phantom import chest_phantom
+from export.samples import chest_phantom
 from runtime.image.codestream import is_lossless
 from runtime.image.decoders import read_array
 from runtime.image.dicom_options import DicomOptions

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.samples.phantom import chest_phantom
+from export.samples import chest_phantom
 from runtime.errors import InputError
 from runtime.image.decoders import DecodeError, read_array
 from runtime.image.dicom_options import DicomOptions

@@ -25,9 +25,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
-from export.samples.phantom import chest_phantom
-from runtime.bundle.manifest import ImagePart
-from runtime.engines.sessions import Sessions
+from export.samples import chest_phantom
+from runtime.bundle.parts import ImagePart
+from runtime.engines import Sessions
 from runtime.errors import Fault, InputError
 from runtime.image import given_images
 from runtime.image.dicom_options import DicomOptions

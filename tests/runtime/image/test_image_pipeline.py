@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from export.samples.phantom import chest_phantom
-from runtime.bundle.manifest import ImagePart
-from runtime.engines.sessions import Sessions
+from export.samples import chest_phantom
+from runtime.bundle.parts import ImagePart
+from runtime.engines import Sessions
 from runtime.errors import Fault, InputError, MissingExtraError
 from runtime.image import images as images_module
 from runtime.image.encoder import ImageEncoder

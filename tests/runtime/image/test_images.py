@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from export.samples.phantom import chest_phantom
+from export.samples import chest_phantom
 from runtime.errors import InputError
 from runtime.image import pixels
 from runtime.image.dicom_options import DicomOptions

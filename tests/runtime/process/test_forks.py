@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from runtime.engines import SessionOptions
 from runtime.engines.onnxruntime_session import OnnxRuntimeSession
-from runtime.engines.session import SessionOptions
 from runtime.errors import ProviderError
 from runtime.process import forks
 from runtime.process.silence import Silence

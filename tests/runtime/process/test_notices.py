@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import runtime
-from export.samples.phantom import chest_phantom
+from export.samples import chest_phantom
 from runtime.__main__ import main
 from runtime.errors import InputError
 from runtime.process.notices import Notice, Notices

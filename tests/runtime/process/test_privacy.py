@@ -81,7 +81,7 @@ def work(provider):
 threads = [threading.Thread(target=work, args=(name,)) for name in ("cpu", "openvino") * 2]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
-from runtime.process.privacy import import_private
+from runtime.process import import_private
 import_private("matplotlib")
 assert dict(os.environ) == before, set(os.environ.items()) ^ set(before.items())
 assert "openvino_telemetry" not in sys.modules
@@ -143,7 +143,7 @@ sender = sys.modules["openvino_telemetry"] = types.ModuleType("openvino_telemetr
 def sent(*_, **__):
     raise SystemExit("sent")
 sender.Telemetry = sent
-from runtime.process.privacy import import_private
+from runtime.process import import_private
 openvino = import_private("openvino")
 print(sys.modules["openvino_telemetry"] is sender, openvino.tools.ovc.telemetry_utils.tm.__name__)
 """
@@ -177,7 +177,7 @@ def test_pictures_follow_the_users_settings_and_fonts_are_listed_here(machine: M
     program.chmod(0o755)
     code = """
 import os
-from runtime.process.privacy import import_private
+from runtime.process import import_private
 print(import_private("matplotlib").rcParams["lines.linewidth"], "MPLCONFIGDIR" in os.environ)
 """
     path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
@@ -233,7 +233,7 @@ import pathlib
 def none():
     raise RuntimeError("Could not determine home directory.")
 pathlib.Path.home = staticmethod(none)
-from runtime.engines.providers import PROVIDERS, unavailable_reason
+from runtime.engines import PROVIDERS, unavailable_reason
 print(unavailable_reason(PROVIDERS["openvino"]))
 """
     said = python(machine, code, CXR_ENGINE_TELEMETRY="1")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from export.samples.phantom import chest_phantom
+from export.samples import chest_phantom
 from runtime.__main__ import main
 from runtime.retrieval.result_sheet import Answer, Hit, write_sheet
 from tests.runtime.handmade import fp32, write_bundle

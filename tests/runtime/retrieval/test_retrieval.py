@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import runtime
-from export.samples.phantom import chest_phantom
+from export.samples import chest_phantom
 from runtime.__main__ import main
 from runtime.archive.digests import model_digest
 from runtime.retrieval.index_folder import IndexedItem, Origin, write_folder

@@ -13,7 +13,7 @@ from scipy import ndimage
 from sklearn.metrics import jaccard_score
 
 import runtime
-from export.samples.phantom import chest_phantom
+from export.samples import chest_phantom
 from runtime.tasks.grounding import (
     THRESHOLDS,
     Box,

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import runtime
-from export.samples.phantom import chest_phantom
+from export.samples import chest_phantom
 from runtime.errors import BundleError, InputError
 from runtime.tasks.prompt_sets import prompt_set
 from runtime.tasks.prompts import check_prompts

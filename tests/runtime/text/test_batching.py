@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from runtime.text.batching import pad_batch, plan_batches
+from runtime.text import pad_batch, plan_batches
 
 
 def test_every_row_is_in_exactly_one_batch_within_the_budget() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import runtime
-from runtime.engines.providers import PROVIDERS
+from runtime.engines import PROVIDERS
 from runtime.errors import BundleError, InputError
 from runtime.text.fill_mask import _best, _scores
 from tests.conftest import System, edit_json, tiny_config, tiny_family

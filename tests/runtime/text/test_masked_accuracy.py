@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from runtime.engines.providers import PROVIDERS
-from runtime.engines.session import Session, SessionOptions
-from runtime.engines.sessions import Sessions
+from runtime.engines import PROVIDERS, Session, SessionOptions, Sessions
 from runtime.errors import Fault, InputError
+from runtime.text import Tokenizer
 from runtime.text.fill_mask import MaskFiller
 from runtime.text.masked_accuracy import MaskedAccuracy, choose_masks
-from runtime.text.tokenization import Tokenizer
 from tests.conftest import System
 
 SPECIAL = frozenset(range(5))

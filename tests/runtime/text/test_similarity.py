@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics.pairwise import cosine_similarity
 
 import runtime
-from export.samples.sentences import SENTENCES, TRIPLETS
+from export.samples import SENTENCES, TRIPLETS
 from runtime.text.similarity import pairwise_similarity, similarity_matrix
 from tests.conftest import System
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from runtime.bundle.manifest import TextPart
-from runtime.engines.sessions import Sessions
+from runtime.bundle.parts import TextPart
+from runtime.engines import Sessions
 from runtime.errors import Fault, InputError
+from runtime.text import TextEncoder
 from runtime.text import windows as module
-from runtime.text.encoder import TextEncoder
 
 WINDOW = 8
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from export.samples.sentences import SENTENCES
+from export.samples import SENTENCES
 from runtime.errors import InputError
-from runtime.text.tokenization import Tokenizer
+from runtime.text import Tokenizer
 from tests.conftest import System
 
 
