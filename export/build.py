@@ -28,6 +28,7 @@ from export.samples.calibration import IMAGE_HELD_OUT, IMAGE_ITEMS, TEXT_HELD_OU
 from export.staging import staged
 from runtime.bundle import MANIFEST_NAME, Manifest, ParityRecord
 from runtime.bundle.manifest import SCHEMA_VERSION, FileEntry
+from runtime.bundle.parts import PAIRS, ImagePart, Joint, TextPart
 from runtime.engines import PROVIDERS, Provider, choose_provider
 from runtime.files import check_folder_destination, files_below, sha256_file
 from runtime.text import Tokenizer
@@ -135,7 +136,7 @@ def export_bundle(
         text = image = None
         if family.text:
             text = export_text(
-                models["text"], family.text.embedding, stage / "text", engine, lowering, data.get("text"), seed, steps
+                models["text"], family.text, stage / "text", engine, lowering, data.get("text"), seed, steps
             )
         if family.image:
             image = export_image(
@@ -153,6 +154,7 @@ def export_bundle(
                 calibration={part: found.record for part, found in data.items()},
                 text=text,
                 image=image,
+                joint=_joint(text, image),
                 files={
                     path.relative_to(stage).as_posix(): FileEntry(sha256_file(path), path.stat().st_size)
                     for path in sorted(stage.rglob("*"))
@@ -161,6 +163,12 @@ def export_bundle(
             )
             (stage / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
+
+
+def _joint(text: TextPart | None, image: ImagePart | None) -> Joint | None:
+    if text is None or image is None:
+        return None
+    return Joint(image.embedding_size, logit_scale=1.0, logit_bias=0.0, score=PAIRS, templates=())
 
 
 def _files_read(source: str, calibration: CalibrationSources) -> Iterator[Path]:

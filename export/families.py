@@ -52,13 +52,6 @@ class TextModel:
         ),
     )
 
-    @property
-    def embedding(self) -> str:
-        """What an embedding is made of, in words; see `runtime.bundle.manifest.TextPart`."""
-        if self.pooling == "mean":
-            return "mean of all tokens"
-        return "projected [CLS]" if self.projection else "[CLS]"
-
 
 @dataclass(frozen=True)
 class ImageModel:

@@ -24,7 +24,7 @@ def token_operations(bundle: Bundle) -> float:
 def image_operations(bundle: Bundle) -> float:
     """Operations per image of BioViL's model; 0 for a bundle without images or of another size."""
     image = bundle.manifest.image
-    return resnet_operations() if image is not None and image.crop == _CROP else 0.0
+    return resnet_operations() if image is not None and image.preprocessing.crop == _CROP else 0.0
 
 
 def resnet_operations() -> float:

@@ -23,7 +23,7 @@ from export.proof.parity import Progress, image_parity
 from export.reference import BioViLImageModel
 from export.samples import CalibrationData
 from runtime.bundle import Artifact
-from runtime.bundle.parts import ImagePart
+from runtime.bundle.parts import ImagePart, Preprocessing
 from runtime.engines import PROVIDERS, Provider, SessionOptions
 from runtime.engines.providers import default_threads
 
@@ -103,7 +103,16 @@ def export_image(
         )
         if "int8" in lowering.precisions:
             artifacts += _int8_artifacts(source, graph, judge, data, lowering, steps)
-    return ImagePart(spec.resize, spec.crop, grid, size, without_fp32(artifacts, lowering, folder.parent))
+    return ImagePart(
+        architecture="resnet50",
+        preprocessing=Preprocessing(
+            "grey", "shortest", spec.resize, "bilinear", spec.crop, "even", mean=(0.0,), std=(1.0,)
+        ),
+        images=1,
+        grid=grid,
+        embedding_size=size,
+        artifacts=without_fp32(artifacts, lowering, folder.parent),
+    )
 
 
 def _embed_with_pytorch(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from export.families import TextModel
 from export.graphs import GraphSpec, export_graph
 from export.graphs.fill_mask import export_head, fill_mask_artifact
 from export.graphs.other_tools import every_token_graph, write_sentence_transformers
@@ -25,7 +26,7 @@ from export.proof.parity import Progress, packed_parity, text_parity
 from export.reference import CXRBertModel
 from export.samples import TRIPLETS, CalibrationData
 from runtime.bundle import PACKED, Artifact
-from runtime.bundle.parts import TextPart
+from runtime.bundle.parts import STRIP_PUNCTUATION, TextPart
 from runtime.engines import PROVIDERS, Provider, SessionOptions
 from runtime.engines.providers import default_threads
 from runtime.text import Tokenizer, pad_batch, plan_batches
@@ -41,7 +42,7 @@ TextData = CalibrationData[list[list[int]]]
 
 def export_text(
     model: CXRBertModel,
-    embedding: str,
+    spec: TextModel,
     folder: Path,
     engine: Provider,
     lowering: Lowering,
@@ -53,7 +54,7 @@ def export_text(
 
     Args:
         model: the reference, in evaluation mode.
-        embedding: what an embedding of it is, for the manifest.
+        spec: its axes.
         folder: the bundle's text folder, with its tokenizer.
         engine: compares fp32 with PyTorch.
         lowering: precisions asked for.
@@ -123,7 +124,21 @@ def export_text(
                 every_token_graph(folder.parent / filling.file, config.vocab_size, longest)
             advance((index + 1) / len(packs))
     write_sentence_transformers(folder, size, longest)
-    return TextPart(longest, size, kept, embedding)
+    return TextPart(
+        architecture="bert",
+        attention="bidirectional",
+        tokenizer="wordpiece",
+        max_length=longest,
+        too_long="refused",
+        cleaning=STRIP_PUNCTUATION,
+        prompts={},
+        default_prompt=None,
+        pooling=spec.pooling,
+        projection="cxr-bert" if spec.projection else "none",
+        masked_words=True,
+        embedding_size=size,
+        artifacts=kept,
+    )
 
 
 def _example(vocab_size: int) -> tuple[torch.Tensor, ...]:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from runtime.bundle.artifacts import ParityRecord
 from runtime.bundle.manifest_checks import part_faults
-from runtime.bundle.parts import ImagePart, TextPart
+from runtime.bundle.older import OLDEST, upgraded
+from runtime.bundle.parts import ImagePart, Joint, TextPart
 from runtime.errors import BundleError
 from runtime.files import parse_json
 from runtime.files.decode import decode
@@ -28,9 +29,7 @@ __all__ = [
 ]
 
 MANIFEST_NAME = "manifest.json"
-SCHEMA_VERSION = 3
-# Of bundles that are still read: 3 says what a text embedding is, and has graphs that fill masks.
-_OLDEST = 2
+SCHEMA_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -99,6 +98,7 @@ class Manifest:
     calibration: dict[str, CalibrationSet]
     text: TextPart | None
     image: ImagePart | None
+    joint: Joint | None
     files: dict[str, FileEntry]
 
     def to_json(self) -> str:
@@ -126,16 +126,17 @@ class Manifest:
             raise BundleError(f"{where} has no schema_version: it is not a manifest of this project.")
         if version > SCHEMA_VERSION:
             raise BundleError(
-                f"{where} has schema version {version}; this runtime reads {_OLDEST} to {SCHEMA_VERSION}. "
+                f"{where} has schema version {version}; this runtime reads {OLDEST} to {SCHEMA_VERSION}. "
                 "Install a newer version with: pip install -U cxr-engine"
             )
-        if version < _OLDEST:
+        if version < OLDEST:
             raise BundleError(
-                f"{where} has schema version {version}; this runtime reads {_OLDEST} to {SCHEMA_VERSION}. "
+                f"{where} has schema version {version}; this runtime reads {OLDEST} to {SCHEMA_VERSION}. "
                 "Export the bundle again."
             )
         try:
-            manifest = typing.cast(Manifest, decode(Manifest, data, "manifest"))
+            current = data if version == SCHEMA_VERSION else upgraded(data)
+            manifest = typing.cast(Manifest, decode(Manifest, current, "manifest"))
         except ValueError as error:
             raise BundleError(f"{where}: {error}. Export the bundle again.") from None
         if faults := part_faults(manifest.text, manifest.image):

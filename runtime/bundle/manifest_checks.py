@@ -29,15 +29,16 @@ def part_faults(text: TextPart | None, image: ImagePart | None) -> list[str]:
         faults += _out_of_range("text", {"embedding_size": text.embedding_size})
         faults += _wrong_axes(text.artifacts, "outputs", {"text_embeds": (text.embedding_size,)})
     if image is not None:
-        names = ("resize", "crop", "grid", "embedding_size")
-        faults += _out_of_range("image", {name: getattr(image, name) for name in names})
-        if image.crop > image.resize:
-            faults.append(f"image.crop is {image.crop}, more than image.resize, {image.resize}")
-        patches = (image.grid, image.grid, image.embedding_size)
-        faults += _wrong_axes(image.artifacts, "inputs", {"pixel_values": (image.crop, image.crop)})
-        faults += _wrong_axes(
-            image.artifacts, "outputs", {"image_embeds": (image.embedding_size,), "patch_embeds": patches}
-        )
+        pixels = image.preprocessing
+        numbers = {"size": pixels.size, "crop": pixels.crop, "embedding_size": image.embedding_size}
+        faults += _out_of_range("image", numbers | ({"grid": image.grid} if image.grid is not None else {}))
+        if pixels.crop > pixels.size:
+            faults.append(f"image.crop is {pixels.crop}, more than image.size, {pixels.size}")
+        outputs: dict[str, tuple[int, ...]] = {"image_embeds": (image.embedding_size,)}
+        if image.grid is not None:
+            outputs["patch_embeds"] = (image.grid, image.grid, image.embedding_size)
+        faults += _wrong_axes(image.artifacts, "inputs", {"pixel_values": (pixels.crop, pixels.crop)})
+        faults += _wrong_axes(image.artifacts, "outputs", outputs)
     return faults
 
 

@@ -1,4 +1,7 @@
-"""The parts of a bundle as the manifest has them."""
+"""The parts of a bundle as the manifest has them: a text tower, an image tower, and what joins them.
+
+What differs between systems is data here; no code of this package asks for a family's name.
+"""
 
 from __future__ import annotations
 
@@ -6,32 +9,123 @@ from dataclasses import dataclass
 
 from runtime.bundle.artifacts import Artifact
 
-__all__ = ["ImagePart", "TextPart"]
+__all__ = [
+    "CLEANING",
+    "PAIRS",
+    "STRIP_PUNCTUATION",
+    "ImagePart",
+    "Joint",
+    "Preprocessing",
+    "TextPart",
+]
+
+# Values of `TextPart.cleaning`.
+STRIP_PUNCTUATION = "trailing punctuation"
+CLEANING = ("none", STRIP_PUNCTUATION)
+# Of `Joint.score`.
+PAIRS = "pairs"
 
 
 @dataclass(frozen=True)
 class TextPart:
-    """The text encoder.
+    """The text tower.
 
     Attributes:
-        max_length: longest input in tokens, [CLS] and [SEP] included.
+        architecture: "bert": learned positions, normalization after each residual sum.
+        attention: "bidirectional" or "causal".
+        tokenizer: what tokenizer.json holds: "wordpiece".
+        max_length: longest input in tokens, special tokens included.
+        too_long: what becomes of longer texts, as in the reference: "refused", or "cut" to max_length with the special
+            tokens at their ends.
+        cleaning: what is done to a text before it is tokenized: "none", or "trailing punctuation", which drops "!?." at
+            its end as hi-ml-multimodal does.
+        prompts: name → what is put before a text of that kind.
+        default_prompt: name of the one for texts of no named kind; None puts nothing before them.
+        pooling: which states of the last layer become the embedding: "cls", the first token's; "mean", of all tokens.
+        projection: what follows the pooled state: "none", "cxr-bert" (two linear maps around GELU and a normalization)
+            or "linear".
+        masked_words: whether there is a head that scores the vocabulary at masks.
         embedding_size: length of an embedding.
         artifacts: its graphs.
-        embedding: what an embedding is made of: "projected [CLS]", "[CLS]" or "mean of all tokens" (of the last layer).
     """
 
+    architecture: str
+    attention: str
+    tokenizer: str
     max_length: int
+    too_long: str
+    cleaning: str
+    prompts: dict[str, str]
+    default_prompt: str | None
+    pooling: str
+    projection: str
+    masked_words: bool
     embedding_size: int
     artifacts: tuple[Artifact, ...]
-    embedding: str = "projected [CLS]"
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From a picture to the uint8 pixels that the graph takes.
+
+    Attributes:
+        colours: "grey": one channel, values stretched from the least and largest to 0–255; or "rgb": three channels,
+            values as they are.
+        resize: which side becomes `size` pixels: "shortest"; "longest", the rest padded with black; or "squash": both.
+        size: see `resize`.
+        interpolation: Pillow's "bilinear", "bicubic" or "lanczos", with antialiasing.
+        crop: side of the centre crop in pixels.
+        crop_rounding: which pixel a crop begins at where the rest is odd: "even" (halves to even, torchvision) or
+            "down" (transformers).
+        mean: of each channel's values in [0, 1], which the graph subtracts; std is what it divides by.
+    """
+
+    colours: str
+    resize: str
+    size: int
+    interpolation: str
+    crop: int
+    crop_rounding: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class ImagePart:
-    """The image encoder: shorter side after resizing and side of the centre crop in pixels, patches per side."""
+    """The image tower.
 
-    resize: int
-    crop: int
-    grid: int
+    Attributes:
+        architecture: "resnet50": a bottleneck ResNet with a projector of 1×1 convolutions.
+        preprocessing: of its pictures.
+        images: pictures that an embedding is made of: 1, or 2 (a current and a previous one).
+        grid: patches per side; None where it embeds no patches.
+        embedding_size: length of an embedding.
+        artifacts: its graphs.
+    """
+
+    architecture: str
+    preprocessing: Preprocessing
+    images: int
+    grid: int | None
     embedding_size: int
     artifacts: tuple[Artifact, ...]
+
+
+@dataclass(frozen=True)
+class Joint:
+    """What joins the towers.
+
+    Attributes:
+        embedding_size: of the space they share.
+        logit_scale: what a cosine is multiplied by, the exponential of the checkpoint's parameter.
+        logit_bias: what is added then.
+        score: how labels get probabilities: "pairs", a softmax of the prompts that affirm a label and those that deny
+            it; "softmax" over labels; "sigmoid", each on its own.
+        templates: what a label becomes a prompt by, "{}" standing for it; empty where prompts are written whole.
+    """
+
+    embedding_size: int
+    logit_scale: float
+    logit_bias: float
+    score: str
+    templates: tuple[str, ...]

@@ -21,6 +21,7 @@ _WIDTH = 120
 _COLUMN = 17
 _RECIPE_WIDTH = 60
 _ROLES = {PACKED: ", several texts a row", FILL_MASK: ", words for masks"}
+_POOLED = {"cls": "[CLS]", "mean": "mean of all tokens"}
 _NOUNS = {"text": "texts", "image": "images"}
 # The figures of a trial that are printed, beside its time.
 _TRIAL_FIGURES = {MEAN_COSINE: "mean cosine", "neighbour_agreement": "agreement"}
@@ -104,14 +105,26 @@ def _print_origin(description: dict[str, Any]) -> None:
     _row("  files", f"{description['verified_files']}, {description['bytes'] / 1e6:.1f} MB, sha256 verified")
 
 
+def _describe_text(part: dict[str, Any]) -> str:
+    pooled = _POOLED.get(part["pooling"], part["pooling"])
+    made = pooled if part["projection"] == "none" else f"projected {pooled}"
+    beyond = {"refused": "longer texts are refused", "cut": "longer texts are cut"}[part["too_long"]]
+    return f"{made}, up to {part['max_length']} tokens ({beyond})"
+
+
+def _describe_image(part: dict[str, Any]) -> str:
+    pixels, grid = part["preprocessing"], part["grid"]
+    sides = {"shortest": "shorter side", "longest": "longer side", "squash": "squashed to"}[pixels["resize"]]
+    patches = f"{grid} × {grid} patches" if grid else "no patches"
+    return (
+        f"{pixels['colours']}, {sides} {pixels['size']} ({pixels['interpolation']}), crop {pixels['crop']}, {patches}"
+    )
+
+
 def _print_part(name: str, manifest: dict[str, Any], processors: dict[str, str]) -> None:
     part = manifest[name]
-    detail = (
-        f"{part['embedding']}, up to {part['max_length']} tokens"
-        if name == "text"
-        else f"shorter side {part['resize']}, crop {part['crop']}, {part['grid']} × {part['grid']} patches"
-    )
-    _row(f"  {name}", f"{part['embedding_size']} dimensions, {detail}")
+    detail = _describe_text(part) if name == "text" else _describe_image(part)
+    _row(f"  {name}", f"{part['architecture']}, {part['embedding_size']} dimensions, {detail}")
     calibration = manifest["calibration"].get(name)
     if calibration is not None:
         skipped = f", {calibration['skipped']} skipped" if calibration["skipped"] else ""

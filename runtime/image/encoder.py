@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from runtime.bundle.parts import ImagePart
 from runtime.engines import Session, Sessions
 from runtime.engines.session import Reduced, reduced_or_raise
-from runtime.errors import Fault, InputError
+from runtime.errors import BundleError, Fault, InputError
 from runtime.image.batches import Batch, Way, cut, repeated, shifted, split
 from runtime.image.dicom_options import DicomOptions
 from runtime.image.given_images import ImageLike, as_image_list, only_once, taken_images
@@ -39,7 +39,7 @@ class ImageEncoder:
 
     Attributes:
         embedding_size: length of an embedding (128 for BioViL).
-        grid: patches per side (15 for BioViL).
+        grid: patches per side (15 for BioViL); None where it embeds none.
         resize: shorter side after resizing, in pixels (512 for BioViL).
         crop: side of the centre crop that the graph reads, in pixels (480 for BioViL).
         dicom: how DICOM files are read.
@@ -70,8 +70,8 @@ class ImageEncoder:
         """
         self.embedding_size = part.embedding_size
         self.grid = part.grid
-        self.resize = part.resize
-        self.crop = part.crop
+        self.resize = part.preprocessing.size
+        self.crop = part.preprocessing.crop
         self._sessions = sessions
         self.dicom = dicom or DicomOptions()
         self.notices = Notices()
@@ -121,6 +121,8 @@ class ImageEncoder:
             InputError: as for `encode`.
             MissingExtraError: as for `encode`.
         """
+        if self.grid is None:
+            raise BundleError("This image encoder embeds no patches; a system with patches can, such as biovil.")
         return self._encode(images, "patch_embeds", (self.grid, self.grid, self.embedding_size))
 
     def encode_iter(

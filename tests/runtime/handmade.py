@@ -16,9 +16,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from runtime.bundle import MANIFEST_NAME, Artifact, FidelityRecord, Manifest, ParityRecord, open_bundle
 from runtime.bundle.artifacts import Recipe, TensorSpec
 from runtime.bundle.manifest import SCHEMA_VERSION, CalibrationSet, FileEntry, Source
-from runtime.bundle.parts import ImagePart, TextPart
+from runtime.bundle.parts import PAIRS, Joint
 from runtime.choice import choose_precision
 from runtime.engines import PROVIDERS, processor_name
+from tests.runtime.parts import image_part, text_part
 
 ALL = ("cpu", "openvino", "cuda", "tensorrt")
 SIZE = 16
@@ -101,8 +102,9 @@ def write_bundle(
         versions={"torch": "none"},
         checks=(),
         calibration=dict(calibration or {}),
-        text=TextPart(64, SIZE, parts["text"]) if text else None,
-        image=ImagePart(128, CROP, GRID, SIZE, parts["image"]) if image else None,
+        text=text_part(max_length=64, embedding_size=SIZE, artifacts=parts["text"]) if text else None,
+        image=image_part(128, CROP, GRID, embedding_size=SIZE, artifacts=parts["image"]) if image else None,
+        joint=Joint(SIZE, 1.0, 0.0, PAIRS, ()) if text and image else None,
         files={name: _entry(folder / name) for name in names},
     )
     (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")

@@ -224,7 +224,8 @@ def test_cxr_bert_general_in_the_hubs_layout(tmp_path: Path, name: str) -> None:
     small = CalibrationSources(texts=32, texts_held_out=16)
     lowering = Lowering(("fp32", "int8") if name == GENERAL[1] else ("fp32",))
     manifest = export_bundle(family, str(checkpoint), tmp_path / "bundle", lowering=lowering, calibration=small)
-    assert manifest.text.embedding == {"cxr-bert-general": "[CLS]"}.get(name, "mean of all tokens")
+    assert manifest.text.pooling == {"cxr-bert-general": "cls"}.get(name, "mean")
+    assert manifest.text.projection == "none"
     assert manifest.text.embedding_size == 64
 
     model = BertForMaskedLM.from_pretrained(str(checkpoint)).eval()

@@ -12,6 +12,7 @@ import runtime
 from runtime.bundle import MANIFEST_NAME, Manifest, open_bundle
 from runtime.errors import BundleError
 from tests.conftest import System, edit_json
+from tests.runtime.older import as_schema_3
 
 
 def test_a_good_bundle_opens_and_its_manifest_survives_a_round_trip(tiny: System) -> None:
@@ -57,16 +58,16 @@ def test_missing_and_cut_files_are_listed_together(tiny_copy: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda data: data.update(schema_version=4), r"schema version 4; this runtime reads 2 to 3.*pip install -U"),
+        (lambda data: data.update(schema_version=5), r"schema version 5; this runtime reads 2 to 4.*pip install -U"),
         (
             lambda data: data.update(schema_version=1),
-            r"schema version 1; this runtime reads 2 to 3.*Export",
+            r"schema version 1; this runtime reads 2 to 4.*Export",
         ),
         (lambda data: data.pop("schema_version"), "no schema_version"),
         (lambda data: data.update(extra=1), r"unknown keys \['extra'\]"),
         (lambda data: data.pop("source"), r"lacks \['source'\]"),
         (lambda data: data["text"].update(max_length="512"), r"manifest.text.max_length should be .*int.*'512'"),
-        (lambda data: data["image"].update(crop=True), r"manifest.image.crop should be"),
+        (lambda data: data["image"]["preprocessing"].update(crop=True), r"manifest.image.preprocessing.crop should be"),
         (lambda data: data["text"].update(artifacts={}), r"manifest.text.artifacts should be"),
         (lambda data: data["text"]["artifacts"][0].update(providers="cpu"), r"artifacts\[0\].providers should be"),
         (lambda data: data["text"].update(artifacts=[3]), r"artifacts\[0\] should be an object"),
@@ -124,3 +125,16 @@ def test_the_manifest_is_plain_json(tiny: System) -> None:
     assert artifact["opset"] == 18
     assert data["source"]["kind"] == "random"
     assert data["source"]["seed"] == 7
+
+
+def test_schema_3_says_the_same_in_fewer_words(tiny_copy: Path) -> None:
+    """What the code took for granted then is data now."""
+    present = open_bundle(tiny_copy).manifest
+    edit_json(tiny_copy / MANIFEST_NAME, as_schema_3)
+    older = open_bundle(tiny_copy).manifest
+    assert older.schema_version == 3
+    assert (older.text, older.image, older.joint) == (present.text, present.image, present.joint)
+
+    edit_json(tiny_copy / MANIFEST_NAME, lambda data: data["text"].update(embedding="sum"))
+    with pytest.raises(BundleError, match=r"embedding is 'sum'; one of projected \[CLS\]"):
+        open_bundle(tiny_copy)

@@ -12,13 +12,13 @@ from PIL import Image
 
 import runtime
 from export.samples import chest_phantom
-from runtime.bundle.parts import ImagePart
 from runtime.engines import Sessions
 from runtime.image import images as images_module
 from runtime.image.encoder import ImageEncoder
 from tests.conftest import System
+from tests.runtime.parts import image_part
 
-PART = ImagePart(resize=64, crop=48, grid=3, embedding_size=4, artifacts=())
+PART = image_part(64, 48, 3, embedding_size=4)
 
 
 class Unused:

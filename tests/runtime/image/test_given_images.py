@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
 from export.samples import chest_phantom
-from runtime.bundle.parts import ImagePart
 from runtime.engines import Sessions
 from runtime.errors import Fault, InputError
 from runtime.image import given_images
@@ -35,8 +34,9 @@ from runtime.image.encoder import ImageEncoder
 from runtime.image.given_images import as_image_list, image_name, load_image, only_once, read_file
 from runtime.image.images import load_pixels, read_grey
 from tests.runtime.dicoms import header, write
+from tests.runtime.parts import image_part
 
-PART = ImagePart(resize=64, crop=48, grid=3, embedding_size=4, artifacts=())
+PART = image_part(64, 48, 3, embedding_size=4)
 FILM = chest_phantom(90, 110, 1)
 THREADS = 8
 

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from export.samples import chest_phantom
-from runtime.bundle.parts import ImagePart
 from runtime.engines import Sessions
 from runtime.errors import Fault, InputError, MissingExtraError
 from runtime.image import images as images_module
 from runtime.image.encoder import ImageEncoder
+from tests.runtime.parts import image_part
 
-PART = ImagePart(resize=64, crop=48, grid=3, embedding_size=4, artifacts=())
+PART = image_part(64, 48, 3, embedding_size=4)
 # (threads, streams): everything on this thread, a pool that decodes, workers, workers with pools.
 LAYOUTS = [(1, 1), (3, 1), (2, 2), (4, 2), (3, 3)]
 

@@ -14,6 +14,7 @@ from runtime.engines import PROVIDERS
 from runtime.errors import BundleError, InputError
 from runtime.text.fill_mask import _best, _scores
 from tests.conftest import System, edit_json, tiny_config, tiny_family
+from tests.runtime.older import as_schema_3
 
 HERE = [name for name, provider in PROVIDERS.items() if provider.packs and provider.missing() is None]
 ONE, TWO = "Small [MASK] pleural effusion.", "[MASK] opacity in the [MASK] lung!"
@@ -204,6 +205,7 @@ def test_the_graph_is_opened_and_verified_when_it_is_needed(tiny_copy: Path, nam
 
 def test_a_bundle_of_before_says_how_to_export_again(tiny_copy: Path) -> None:
     def as_before(manifest: dict[str, Any]) -> None:
+        as_schema_3(manifest)
         manifest["schema_version"] = 2
         text = manifest["text"]
         del text["embedding"]

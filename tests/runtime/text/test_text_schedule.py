@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from runtime.bundle.parts import TextPart
 from runtime.engines import Sessions
 from runtime.errors import Fault, InputError
 from runtime.text import TextEncoder
 from runtime.text import windows as module
+from tests.runtime.parts import text_part
 
 WINDOW = 8
 
@@ -81,7 +81,7 @@ def opened() -> Opened:
 @pytest.fixture(params=[True, False], ids=["packed", "padded"])
 def encoder(request: pytest.FixtureRequest, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> TextEncoder:
     monkeypatch.setattr(module, "_WINDOW", WINDOW)
-    return TextEncoder(TextPart(512, 3, ()), Sessions(opened, 2), Tokenizer(), request.param, token_budget=512)
+    return TextEncoder(text_part(embedding_size=3), Sessions(opened, 2), Tokenizer(), request.param, token_budget=512)
 
 
 def threads_left() -> list[str]:

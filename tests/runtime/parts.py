@@ -1,0 +1,34 @@
+"""Parts of a manifest as tests want them: CXR-BERT's and BioViL's axes with other sizes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from runtime.bundle.parts import STRIP_PUNCTUATION, ImagePart, Preprocessing, TextPart
+
+_TEXT = TextPart(
+    architecture="bert",
+    attention="bidirectional",
+    tokenizer="wordpiece",
+    max_length=512,
+    too_long="refused",
+    cleaning=STRIP_PUNCTUATION,
+    prompts={},
+    default_prompt=None,
+    pooling="cls",
+    projection="cxr-bert",
+    masked_words=True,
+    embedding_size=128,
+    artifacts=(),
+)
+_PIXELS = Preprocessing("grey", "shortest", 512, "bilinear", 480, "even", (0.0,), (1.0,))
+_IMAGE = ImagePart("resnet50", _PIXELS, images=1, grid=15, embedding_size=128, artifacts=())
+
+
+def text_part(**changed: Any) -> TextPart:
+    return replace(_TEXT, **changed)
+
+
+def image_part(size: int, crop: int, grid: int | None, **changed: Any) -> ImagePart:
+    return replace(_IMAGE, preprocessing=replace(_PIXELS, size=size, crop=crop), grid=grid, **changed)
