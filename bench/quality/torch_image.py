@@ -45,7 +45,7 @@ def torch_images(engine: Engine, checkpoint: Path, threads: int) -> Callable[[Se
 
 
 def load_image_network(engine: Engine, checkpoint: Path) -> Any:
-    """`export.reference.models.BioViLImageModel` with a checkpoint's weights, as deep as they are, in evaluation mode.
+    """`export.reference.BioViLImageModel` with a checkpoint's weights, as deep as they are, in evaluation mode.
 
     Raises:
         InputError: see `check_weights`.

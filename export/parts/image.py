@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 
 from export.families import ImageModel
 from export.graphs import GraphInfo, GraphSpec, export_graph
-from export.graphs.rewrites import ImageEmbeddingGraph
+from export.graphs.image_rewrites import ImageEmbeddingGraph
 from export.precision import Lowering
 from export.precision.floats import float_artifacts
 from export.precision.int8_image import image_layers, quantize_image
 from export.precision.lower import Candidate, artifact, search, without_fp32
 from export.progress import Steps
 from export.proof import Judge, check_gates, working_engines
+from export.proof.image_parity import image_parity
 from export.proof.judge import image_judge
-from export.proof.parity import Progress, image_parity
+from export.proof.parity import Progress
 from export.reference import BioViLImageModel
 from export.samples import CalibrationData
 from runtime.bundle import Artifact

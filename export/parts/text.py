@@ -13,7 +13,7 @@ from export.graphs import GraphSpec, export_graph
 from export.graphs.fill_mask import export_head, fill_mask_artifact
 from export.graphs.other_tools import every_token_graph, write_sentence_transformers
 from export.graphs.packing import exported_spec, pack_artifact, packed_spec, plain_graph, plain_spec
-from export.graphs.rewrites import PackedTextGraph, TextEmbeddingGraph
+from export.graphs.text_rewrites import PackedTextGraph, TextEmbeddingGraph
 from export.precision import Lowering
 from export.precision.floats import float_artifacts
 from export.precision.lower import artifact, without_fp32
@@ -22,7 +22,8 @@ from export.progress import Steps
 from export.proof import Judge, check_gates, working_engines
 from export.proof.fill_mask_parity import MaskedCases, fill_mask_parity, masked_cases, pytorch_answers
 from export.proof.judge import text_judge
-from export.proof.parity import Progress, packed_parity, text_parity
+from export.proof.parity import Progress
+from export.proof.text_parity import packed_parity, text_parity
 from export.reference import CXRBertModel
 from export.samples import TRIPLETS, CalibrationData
 from runtime.bundle import PACKED, Artifact

@@ -15,7 +15,8 @@ from export.progress import Steps, report_console
 from export.proof.fidelity import embed_images, embed_texts, missed_gates
 from export.proof.fill_mask_parity import MaskedCases, fill_mask_parity, masked_cases, session_answers
 from export.proof.judge import Judge, image_judge, text_judge, working_engines
-from export.proof.parity import exceeded, packed_parity
+from export.proof.parity import exceeded
+from export.proof.text_parity import packed_parity
 from export.samples import TRIPLETS, image_data, text_data
 from runtime.bundle import FILL_MASK, PACKED, Artifact, Bundle, FidelityRecord, ParityRecord, open_bundle
 from runtime.commands.parsing import CommandParser

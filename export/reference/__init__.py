@@ -3,6 +3,7 @@
 Imports `families`.
 """
 
-from export.reference.models import BioViLImageModel, CXRBertModel, bert_config
+from export.reference.image import BioViLImageModel
+from export.reference.text import CXRBertModel, bert_config
 
 __all__ = ["BioViLImageModel", "CXRBertModel", "bert_config"]

@@ -15,7 +15,7 @@ from PIL import Image
 from export.build import CalibrationSources, export_bundle
 from export.checkpoints import read_tensors
 from export.graphs import GraphInfo, GraphSpec, export_graph
-from export.graphs.rewrites import ImageEmbeddingGraph
+from export.graphs.image_rewrites import ImageEmbeddingGraph
 from export.precision import Lowering
 from export.precision.int8_image import quantize_image
 from export.reference import BioViLImageModel

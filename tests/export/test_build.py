@@ -20,7 +20,8 @@ import runtime
 from export import build
 from export.build import export_bundle
 from export.errors import CheckpointError, DestinationError, GateError
-from export.graphs.rewrites import ImageEmbeddingGraph, TextEmbeddingGraph
+from export.graphs.image_rewrites import ImageEmbeddingGraph
+from export.graphs.text_rewrites import TextEmbeddingGraph
 from export.parts import image as image_part
 from export.parts import text as text_part
 from export.proof import parity

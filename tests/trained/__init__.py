@@ -24,7 +24,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-import export.reference.models
+import export.reference.image
+import export.reference.text
 import export.samples.phantom
 from export.checkpoints.random_checkpoint import random_vocabulary
 from export.families import FAMILIES, Family
@@ -150,6 +151,14 @@ def write_calibration(folder: Path, images: int = 160, texts: int = 640, seed: i
 def _digest() -> str:
     digest = hashlib.sha256(torch.__version__.encode())
     digest.update("\n".join(random_vocabulary(2000)).encode())
-    for module in (_cases, _losses, _training, _wordings, export.reference.models, export.samples.phantom):
+    for module in (
+        _cases,
+        _losses,
+        _training,
+        _wordings,
+        export.reference.text,
+        export.reference.image,
+        export.samples.phantom,
+    ):
         digest.update(Path(module.__file__).read_bytes())
     return digest.hexdigest()[:16]

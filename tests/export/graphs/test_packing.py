@@ -17,7 +17,7 @@ from export.build import export_bundle
 from export.errors import GateError
 from export.families import TextModel
 from export.graphs.packing import pack_graph, packed_spec, plain_graph, plain_spec
-from export.graphs.rewrites import PackedTextGraph
+from export.graphs.text_rewrites import PackedTextGraph
 from export.parts import text as text_part
 from export.samples import SENTENCES
 from runtime.bundle import EMBEDDING, PACKED, Artifact, Manifest

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from export.checkpoints import read_tensors
-from export.graphs.rewrites import ImageEmbeddingGraph, TextEmbeddingGraph
+from export.graphs.image_rewrites import ImageEmbeddingGraph
+from export.graphs.text_rewrites import TextEmbeddingGraph
 from export.reference import BioViLImageModel, CXRBertModel, bert_config
 from export.samples import chest_phantom
 from tests.conftest import tiny_config, tiny_family

@@ -18,7 +18,8 @@ from onnx import TensorProto
 from export.checkpoints import read_tensors
 from export.errors import GraphError
 from export.graphs import GraphSpec, check_graph, export_graph
-from export.graphs.rewrites import ImageEmbeddingGraph, TextEmbeddingGraph
+from export.graphs.image_rewrites import ImageEmbeddingGraph
+from export.graphs.text_rewrites import TextEmbeddingGraph
 from export.precision import half
 from export.precision.half import convert_half, find_overflowing
 from export.reference import BioViLImageModel, CXRBertModel, bert_config
