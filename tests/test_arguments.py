@@ -251,11 +251,11 @@ def test_other_pythons_read_the_same(version: str, tmp_path: Path) -> None:
     interpreter = interpreters()[version]
     if interpreter is None:
         pytest.skip(f"there is no Python {version} here")
-    # What needs no package of others: this interpreter has none.
-    for name in ("parsing", "console", "errors"):
-        (tmp_path / "runtime").mkdir(exist_ok=True)
-        shutil.copyfile(ROOT / "runtime" / f"{name}.py", tmp_path / "runtime" / f"{name}.py")
-    (tmp_path / "runtime/__init__.py").touch()
+    # What needs no package of others: this interpreter has none. So the wings' `__init__` stay behind.
+    for name in ("errors", "process/console", "commands/parsing"):
+        copy = tmp_path / "runtime" / f"{name}.py"
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copyfile(ROOT / "runtime" / f"{name}.py", copy)
     shutil.copyfile(ROOT / "tests/declared.py", tmp_path / "declared.py")
     asked = request()
     done = subprocess.run(

@@ -22,8 +22,7 @@ from collections.abc import Iterable, Sequence
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-from runtime.process import print_result
-from runtime.process.console import note_stream
+from runtime.process.console import note_stream, print_result
 
 __all__ = ["CommandParser"]
 
