@@ -9,13 +9,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.arguments import count, names, positive
 from bench.pages import page_files, write_pages
 from bench.record import MEASURED, Report
 from bench.record.headlines import headlines
 from bench.session import Request, measure
 from bench.workloads.contestants import peers
 from bench.workloads.table import WORKLOADS
+from runtime.commands.argument_types import count, names, positive, seed
 from runtime.commands.arguments import add_force
 from runtime.commands.command_line import INTERRUPTED
 from runtime.engines import default_threads
@@ -51,7 +51,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--threads", type=count, default=default_threads(), help="of each contestant (all cores)")
     parser.add_argument("--rounds", type=count, default=5, help="counted rounds, at most (5)")
-    parser.add_argument("--seed", type=int, default=0, help="of what is drawn at random (0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of what is drawn at random (0)")
     parser.add_argument(
         "--texts", type=Path, help=".jsonl or .txt (a text a line) as corpus (default: synthetic reports)"
     )

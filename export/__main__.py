@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from export.families import FAMILIES
+from runtime.commands.argument_types import count, names, seed
 from runtime.commands.arguments import add_force
 from runtime.commands.command_line import run_command_line
 from runtime.commands.parsing import CommandParser
@@ -97,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoint", metavar="SOURCE", help="a folder in the hub's layout, a hub id, or 'random' (see --seed)"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="the bundle to write; must not exist")
-    parser.add_argument("--seed", type=_seed, default=0, help="seed of random weights and of the parity inputs (0)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of random weights and of the parity inputs (0)")
     parser.add_argument("--revision", help="hub revision instead of the pinned one")
     parser.add_argument(
         "--provider", default="auto", choices=["auto", *PROVIDERS], help="engine for the comparison with PyTorch (auto)"
@@ -124,17 +125,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--calibration-column", default="text", metavar="NAME", help="column of the texts (text)")
     parser.add_argument(
-        "--calibration-texts", type=_count, default=300, metavar="N", help="texts to calibrate with (300)"
+        "--calibration-texts", type=count, default=300, metavar="N", help="texts to calibrate with (300)"
     )
     parser.add_argument(
-        "--held-out-texts", type=_count, default=300, metavar="N", help="texts to judge by, at least 16 (300)"
+        "--held-out-texts", type=count, default=300, metavar="N", help="texts to judge by, at least 16 (300)"
     )
     parser.add_argument("--calibration-images", type=Path, metavar="DIR", help="your images for int8")
     parser.add_argument(
-        "--calibration-image-count", type=_count, default=96, metavar="N", help="images to calibrate with (96)"
+        "--calibration-image-count", type=count, default=96, metavar="N", help="images to calibrate with (96)"
     )
     parser.add_argument(
-        "--held-out-image-count", type=_count, default=64, metavar="N", help="images to judge by, at least 8 (64)"
+        "--held-out-image-count", type=count, default=64, metavar="N", help="images to judge by, at least 8 (64)"
     )
     add_force(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
@@ -173,27 +174,13 @@ def _family(text: str) -> str:
 
 
 def _precisions(text: str) -> tuple[str, ...]:
-    named = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    named = tuple(dict.fromkeys(names(text)))
     unknown = [name for name in named if name not in _PRECISIONS]
     if unknown or not named:
         raise argparse.ArgumentTypeError(
             f"unknown: {', '.join(unknown) or 'nothing given'}; there are: {', '.join(_PRECISIONS)}"
         )
     return named
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise ValueError
-    return count
-
-
-def _seed(text: str) -> int:
-    seed = int(text)
-    if seed < 0:
-        raise ValueError
-    return seed
 
 
 def _print_families() -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from runtime.bundle import Bundle, open_bundle
 from runtime.choice import choose_precision
+from runtime.commands.argument_types import count, counts
 from runtime.commands.parsing import CommandParser
 from runtime.engines import PROVIDERS, SessionOptions, default_threads, unavailable_reason
 from runtime.engines.gpu import Shapes
@@ -136,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("bundle", type=Path, help="folder written by python -m export")
     parser.add_argument("--precision", default="auto", help="what to compute in, as for loading (auto)")
     parser.add_argument(
-        "--max-batch", type=_count, metavar="N", help="most rows of a batch; larger are cut (32 texts, 8 images)"
+        "--max-batch", type=count, metavar="N", help="most rows of a batch; larger are cut (32 texts, 8 images)"
     )
     parser.add_argument(
         "--lengths",
@@ -149,12 +150,5 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise ValueError
-    return count
-
-
 def _lengths(text: str) -> tuple[int, ...]:
-    return tuple(sorted({_count(part) for part in text.split(",")}))
+    return tuple(sorted(set(counts(text))))

@@ -103,6 +103,21 @@ REFUSED = [
     ("bench", ["quality", "triplet", "B"], "did you mean triplets?"),
 ]  # fmt: skip
 
+# The same, but for values: parsers without types, as `declared` has them, take these.
+REFUSED_VALUES = [
+    ("runtime", ["embed", "B", "x", "--out=o", "--threads", "0"], "argument --threads: 0; at least 1 is expected"),
+    ("runtime", ["embed", "B", "x", "--out=o", "--frame", "1.5"], "argument --frame: invalid count value: '1.5'"),
+    ("runtime", ["search", "B", "I", "q", "--top-k", "0"], "argument --top-k: 0; at least 1 is expected"),
+    ("runtime", ["tune", "B", "--threads", "2,0"], "argument --threads: 0; at least 1 is expected"),
+    ("runtime", ["tune", "B", "--threads", "2,"], "argument --threads: invalid counts value: '2,'"),
+    ("export", ["biovil", "--seed", "-1"], "argument --seed: -1; at least 0 is expected"),
+    ("export tensorrt", ["B", "--max-batch", "0"], "argument --max-batch: 0; at least 1 is expected"),
+    ("export tensorrt", ["B", "--lengths", "128,0"], "argument --lengths: 0; at least 1 is expected"),
+    ("bench", ["run", "--seed", "-1"], "argument --seed: -1; at least 0 is expected"),
+    ("bench", ["quality", "masked", "B", "--data=d", "--seed=-1"], "argument --seed: -1; at least 0 is expected"),
+    ("bench", ["manners", "B", "--seconds", "0"], "argument --seconds: 0; a number above 0 is expected"),
+]  # fmt: skip
+
 
 def leaves(parser: argparse.ArgumentParser, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Commands that have no commands, with their names."""
@@ -175,7 +190,9 @@ def test_understood(name: str, arguments: list[str], expected: dict[str, Any]) -
     assert {each: options[each] for each in expected} == expected
 
 
-@pytest.mark.parametrize(("name", "arguments", "ending"), REFUSED, ids=lambda value: " ".join(value)[-40:] or None)
+@pytest.mark.parametrize(
+    ("name", "arguments", "ending"), [*REFUSED, *REFUSED_VALUES], ids=lambda value: " ".join(value)[-40:] or None
+)
 def test_refused(name: str, arguments: list[str], ending: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         PARSERS[name].parse_args(arguments)

@@ -51,7 +51,6 @@ ORDER = {
     ),
     "bench": (
         "errors",
-        "arguments",
         "processes",
         "record",
         "peers",

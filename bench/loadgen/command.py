@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from bench.arguments import count, positive
 from bench.loadgen.logs import check_logs
 from bench.loadgen.processes import check_installed, loadgen_runs
 from bench.loadgen.scenarios import ACCURACY, MODES, SCENARIOS, chosen
@@ -15,6 +14,7 @@ from bench.loadgen.spec import Spec
 from bench.loadgen.systems import SYSTEMS
 from bench.record import LoadGenRun
 from runtime.bundle import open_bundle
+from runtime.commands.argument_types import count, positive, seed
 from runtime.commands.arguments import add_force
 from runtime.engines import default_threads
 from runtime.process import print_json, print_note, print_result
@@ -45,7 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--target-qps", type=positive, help="Server's mean rate of arrivals (found: half of Offline's, then lower)"
     )
     parser.add_argument("--bound-ms", type=positive, help=f"on Server's 99th percentile, in milliseconds ({bounds})")
-    parser.add_argument("--seed", type=int, default=0, help="of the samples and of LoadGen's choices (0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of the samples and of LoadGen's choices (0)")
     parser.add_argument("--logs", type=Path, metavar="DIR", help="keep LoadGen's logs there")
     add_force(parser)
     parser.add_argument("--json", action="store_true", help="print JSON with the latencies of all queries")

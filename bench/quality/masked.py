@@ -12,6 +12,7 @@ from typing import Any
 from bench.quality.encoders import PYTORCH, add_encoder_options, engine_name, load_text_engine
 from bench.quality.torch_text import torch_masked_accuracy
 from runtime.archive import collect_items
+from runtime.commands.argument_types import seed
 from runtime.engines import default_threads
 from runtime.errors import Fault, InputError
 from runtime.process import print_json, print_result
@@ -38,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--masked-share", type=float, default=_SHARE, help=f"of each text's tokens, masked at once ({_SHARE:g})"
     )
     parser.add_argument("--one-at-a-time", action="store_true", help="mask every token in turn: a pass for each")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of tokens (0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of the choice of tokens (0)")
     parser.add_argument("--skip-bad", action="store_true", help="leave out texts that cannot be used, and count them")
 
 

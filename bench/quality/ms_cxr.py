@@ -18,7 +18,8 @@ from bench.quality.ms_cxr_annotations import AnnotatedImage, Annotations, read_a
 from bench.quality.ms_cxr_files import find_images
 from bench.quality.ms_cxr_scores import Averages, Evaluation, Maps, average, average_classes, by_class, evaluate
 from bench.quality.ms_cxr_torch import torch_maps
-from runtime.commands.arguments import load_engine, positive
+from runtime.commands.argument_types import count
+from runtime.commands.arguments import load_engine
 from runtime.engine import Engine
 from runtime.engines import default_threads
 from runtime.errors import InputError
@@ -54,7 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="folder of the images: by the annotations' paths, or by dicom_id; of any size, JPEG, PNG or DICOM",
     )
     parser.add_argument("--split", help="only this split, which annotations have from version 1.1.0 on (all)")
-    parser.add_argument("--limit", type=positive, metavar="N", help="only the first N images that are there (all)")
+    parser.add_argument("--limit", type=count, metavar="N", help="only the first N images that are there (all)")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -168,12 +169,12 @@ def print_report(report: Mapping[str, Any]) -> None:
     """Print what --json prints, but for the single phrases, as a table."""
     results = report["results"]
     print_result(f"{report['annotations']}: {report['phrases']} phrases of {report['images']} images")
-    for count, what in (
+    for number, what in (
         (report["boxes_cut_off_at_the_edge"], "boxes cut off at the edge of their image"),
         (report["phrases_outside_the_crop"], "phrases outside what the model sees, which count for nothing"),
     ):
-        if count:
-            print_result(f"{what}: {count}")
+        if number:
+            print_result(f"{what}: {number}")
     names = list(next(iter(results.values())))
     width = max(map(len, names))
     block = 9 * len(_COLUMNS)

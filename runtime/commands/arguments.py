@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterable
 
 from runtime.choice import MIN_FIDELITY
+from runtime.commands.argument_types import count
 from runtime.engine import Engine
 from runtime.engines import PROVIDERS
 from runtime.files import Columns
@@ -21,10 +22,8 @@ __all__ = [
     "add_columns",
     "add_engine_options",
     "add_force",
-    "as_text",
     "columns",
     "load_engine",
-    "positive",
 ]
 
 RESEARCH_ONLY = "For research only, not for clinical use."
@@ -57,7 +56,7 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """Add all options that `load_engine` reads but the bundle."""
     add_choice_options(parser)
     parser.add_argument("--provider", default="auto", choices=["auto", *PROVIDERS], help="inference engine (auto)")
-    parser.add_argument("--threads", type=int, help="threads of the engine (all processors)")
+    parser.add_argument("--threads", type=count, help="threads of the engine (all processors)")
     parser.add_argument(
         "--keep-monochrome1",
         action="store_true",
@@ -65,7 +64,7 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--frame",
-        type=positive,
+        type=count,
         metavar="N",
         help="take this frame, from 1, of DICOM files that hold several, which are refused otherwise",
     )
@@ -146,22 +145,3 @@ def load_engine(options: argparse.Namespace, parts: Iterable[str] | None) -> Eng
     if engine.manifest.source.kind == "random":
         print_note(RANDOM_WEIGHTS)
     return engine
-
-
-def as_text(argument: str) -> str:
-    """The value of an argument that is a text: UTF-8 even where the locale's encoding is another and cannot hold it.
-
-    Names of files stay as Python gives them, since it would not find them otherwise.
-    """
-    try:
-        return argument.encode("ascii", "surrogateescape").decode("utf-8")
-    except UnicodeError:
-        return argument
-
-
-def positive(text: str) -> int:
-    """The value of an option that is an integer of at least 1."""
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number

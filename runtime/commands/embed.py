@@ -10,15 +10,14 @@ from runtime.archive import check_output, find_items
 from runtime.archive.embed import PART_ROWS, embed_to_file, embed_to_folder
 from runtime.archive.folder import REJECTS, check_folder
 from runtime.archive.output import ids_file, is_folder_output
+from runtime.commands.argument_types import as_text, count
 from runtime.commands.arguments import (
     add_bundle,
     add_columns,
     add_engine_options,
     add_force,
-    as_text,
     columns,
     load_engine,
-    positive,
 )
 from runtime.errors import InputError
 from runtime.files import check_destinations, check_folder_destination
@@ -59,7 +58,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on where a run into the same folder stopped")
     parser.add_argument(
         "--part-rows",
-        type=positive,
+        type=count,
         default=PART_ROWS,
         metavar="N",
         help=f"items of one part of a folder; a killed run loses at most as many ({PART_ROWS})",

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime.commands.arguments import add_bundle, add_engine_options, as_text, load_engine, positive
+from runtime.commands.argument_types import as_text, count
+from runtime.commands.arguments import add_bundle, add_engine_options, load_engine
 from runtime.errors import InputError
 from runtime.files import read_json
 from runtime.process import print_json, print_result
@@ -34,7 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "texts", type=as_text, nargs="*", metavar="TEXT", help='a text with one or more [MASK], such as "Small [MASK]"'
     )
-    parser.add_argument("--top-k", type=positive, metavar="N", help=f"words per mask ({_TOP_K})")
+    parser.add_argument("--top-k", type=count, metavar="N", help=f"words per mask ({_TOP_K})")
     parser.add_argument(
         "--targets", type=as_text, metavar="A,B,…", help="ask about these words alone; scores stay those among all"
     )

@@ -12,13 +12,13 @@ import numpy as np
 
 from runtime.archive import check_output
 from runtime.archive.output import write_array
+from runtime.commands.argument_types import as_text
 from runtime.commands.arguments import (
     RANDOM_WEIGHTS,
     RESEARCH_ONLY,
     add_bundle,
     add_engine_options,
     add_force,
-    as_text,
     load_engine,
 )
 from runtime.errors import Fault, InputError

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from runtime.commands.argument_types import as_text
 from runtime.commands.arguments import (
     add_bundle,
     add_columns,
     add_engine_options,
     add_force,
-    as_text,
     columns,
     load_engine,
 )

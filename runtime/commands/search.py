@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 
 from runtime.archive import check_output
 from runtime.bundle import open_bundle
+from runtime.commands.argument_types import as_text, count
 from runtime.commands.arguments import (
     RANDOM_WEIGHTS,
     RESEARCH_ONLY,
     add_bundle,
     add_engine_options,
     add_force,
-    as_text,
     load_engine,
-    positive,
 )
 from runtime.engine import Engine
 from runtime.errors import InputError
@@ -54,7 +53,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--text", type=as_text, action="append", default=[], help="a phrase, whatever it looks like")
     parser.add_argument("--image", action="append", default=[], help="an image file, whatever its name")
-    parser.add_argument("--top-k", type=positive, default=10, metavar="K", help="items to find for each (10)")
+    parser.add_argument("--top-k", type=count, default=10, metavar="K", help="items to find for each (10)")
     parser.add_argument("--html", type=Path, metavar="SHEET.html", help="write a sheet with the pictures found")
     parser.add_argument(
         "--root", type=Path, help="folder that relative paths of images in the index start from (the current one)"

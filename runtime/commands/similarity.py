@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from runtime.commands.arguments import add_bundle, add_engine_options, as_text, load_engine
+from runtime.commands.argument_types import as_text
+from runtime.commands.arguments import add_bundle, add_engine_options, load_engine
 from runtime.process import print_json, print_result
 
 NAME = "similarity"

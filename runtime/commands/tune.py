@@ -9,7 +9,8 @@ from runtime.choice import MIN_FIDELITY
 from runtime.choice.tune import BUDGET, Report, tune
 from runtime.choice.tune_table import describe_report, print_report
 from runtime.choice.tuned import GOALS, write_tuning
-from runtime.commands.arguments import add_bundle, positive
+from runtime.commands.argument_types import counts
+from runtime.commands.arguments import add_bundle
 from runtime.engines import PROVIDERS
 from runtime.errors import CxrEngineError
 from runtime.process import print_json, print_note
@@ -31,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--part", action="append", default=[], choices=["text", "image"], help="only this part; may be repeated"
     )
     parser.add_argument(
-        "--threads", type=_numbers, default=[], metavar="N,N,…", help="numbers of threads to try (the cores)"
+        "--threads", type=counts, default=(), metavar="N,N,…", help="numbers of threads to try (the cores)"
     )
     parser.add_argument(
         "--min-fidelity",
@@ -76,7 +77,3 @@ def _print(report: Report, as_json: bool) -> None:
         print_json(describe_report(report))
     else:
         print_report(report)
-
-
-def _numbers(text: str) -> list[int]:
-    return [positive(number) for number in text.split(",")]

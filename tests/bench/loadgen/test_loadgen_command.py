@@ -195,8 +195,10 @@ def test_bad_input(tiny: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         start(*bundle, "--system", "audio")
     with pytest.raises(SystemExit):
         start(*bundle, "--seconds", "0")
-    with pytest.raises(PeerError, match="seed is -1; at least 0"):
+    with pytest.raises(SystemExit):
         start(*bundle, "--seed", "-1")
+    with pytest.raises(PeerError, match="seed is -1; at least 0"):
+        next(loadgen.short_runs(tiny.bundle, FP32, 1, seed=-1))
     monkeypatch.setattr(processes.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(PeerError, match=r"mlcommons-loadgen is not installed\. Install it with: pip install 'cxr-eng"):
         start(*bundle)

@@ -260,7 +260,7 @@ def test_a_part_without_fp32_runs_but_has_nothing_to_compare_with(dynamic, capsy
         (["--precision", "fp32,int4"], "unknown: int4; there are: fp32, fp16, bf16, int8, int8-dynamic"),
         (["--precision", ","], "unknown: nothing given"),
         (["--tier", "98"], "invalid choice: '98'"),
-        (["--calibration-texts", "0"], "invalid count value"),
+        (["--calibration-texts", "0"], "--calibration-texts: 0; at least 1 is expected"),
         (["--target", "tensorrt"], "--target tensorrt is a spelling of int8: add int8 to --precision"),
         (["--calibration-text", "a.txt"], "--calibration-text: fp32 needs no calibration"),
         (["--calibration-images", "films"], "--calibration-images: fp32 needs no calibration"),
