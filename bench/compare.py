@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.record import Report, read_report
 from bench.record.changes import ALL_CASES, Comparison, SpeedChange, compare_reports
+from runtime.commands.arguments import add_json
 from runtime.process import print_json, print_result
 
 __all__ = ["NAME", "SUMMARY", "add_options", "print_comparison", "run"]
@@ -36,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--all", action="store_true", help="peers that became slower are regressions as well")
     parser.add_argument("--every", action="store_true", help="list every row, not only significant changes")
-    parser.add_argument("--json", action="store_true", help="print JSON with every row")
+    add_json(parser, " with every row")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -25,6 +25,7 @@ from bench.peers.openers import MASKS, OPENERS, Opener
 from bench.record import Manner
 from runtime.bundle import EMBEDDING, FILL_MASK, open_bundle
 from runtime.commands.argument_types import positive
+from runtime.commands.arguments import add_json
 from runtime.process import print_json, print_note, print_result
 
 __all__ = ["NAME", "SUMMARY", "add_options", "check_manners", "print_manners", "run"]
@@ -186,7 +187,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="interpreter of the environment with the tools (CXR_PEERS_PYTHON, else that of make peers)",
     )
     parser.add_argument("--seconds", type=positive, default=_SECONDS, help=f"that a tool may take ({_SECONDS:.0f})")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:

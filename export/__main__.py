@@ -12,7 +12,7 @@ from typing import Any
 
 from export.families import FAMILIES
 from runtime.commands.argument_types import count, names, seed
-from runtime.commands.arguments import add_force
+from runtime.commands.arguments import add_force, add_json
 from runtime.commands.command_line import run_command_line
 from runtime.commands.parsing import CommandParser
 from runtime.engines import PROVIDERS
@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
         "--held-out-image-count", type=count, default=64, metavar="N", help="images to judge by, at least 8 (64)"
     )
     add_force(parser)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON on standard output")
+    add_json(parser)
     return parser
 
 

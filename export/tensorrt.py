@@ -24,6 +24,7 @@ from pathlib import Path
 from runtime.bundle import Bundle, open_bundle
 from runtime.choice import choose_precision
 from runtime.commands.argument_types import count, counts
+from runtime.commands.arguments import add_bundle, add_json
 from runtime.commands.parsing import CommandParser
 from runtime.engines import PROVIDERS, SessionOptions, default_threads, unavailable_reason
 from runtime.engines.gpu import Shapes
@@ -116,7 +117,7 @@ def main(arguments: list[str]) -> int:
     """Run `python -m export tensorrt` and return the exit status 0; errors are raised."""
     options = _parser().parse_args(arguments)
     built = []
-    for each in build_engines(options.bundle, options.precision, options.max_batch, options.lengths):
+    for each in build_engines(Path(options.bundle), options.precision, options.max_batch, options.lengths):
         built.append(each)
         if not options.json:
             tokens = f", up to {' and '.join(map(str, each.lengths))} tokens" if each.lengths else ""
@@ -134,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
         f"the user's cache folder ({CACHE_VARIABLE} names another). Sessions build what they do not find there. "
         "Not run on a GPU by those who wrote it: there was none.",
     )
-    parser.add_argument("bundle", type=Path, help="folder written by python -m export")
+    add_bundle(parser)
     parser.add_argument("--precision", default="auto", help="what to compute in, as for loading (auto)")
     parser.add_argument(
         "--max-batch", type=count, metavar="N", help="most rows of a batch; larger are cut (32 texts, 8 images)"
@@ -146,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="LIST",
         help="an engine for texts up to each of these numbers of tokens, separated by commas (128,512)",
     )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    add_json(parser)
     return parser
 
 

@@ -15,7 +15,7 @@ from bench.loadgen.systems import SYSTEMS
 from bench.record import LoadGenRun
 from runtime.bundle import open_bundle
 from runtime.commands.argument_types import count, positive, seed
-from runtime.commands.arguments import add_force
+from runtime.commands.arguments import add_force, add_json
 from runtime.engines import default_threads
 from runtime.process import print_json, print_note, print_result
 
@@ -48,7 +48,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=seed, default=0, help="of the samples and of LoadGen's choices (0)")
     parser.add_argument("--logs", type=Path, metavar="DIR", help="keep LoadGen's logs there")
     add_force(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON with the latencies of all queries")
+    add_json(parser, " with the latencies of all queries")
 
 
 def run(options: argparse.Namespace) -> int:

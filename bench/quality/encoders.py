@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.quality.torch_text import torch_texts
-from runtime.commands.arguments import add_bundle, add_engine_options, load_engine
+from runtime.commands.arguments import add_bundle, add_engine_options, add_json, load_engine
 from runtime.engine import Engine
 from runtime.engines import default_threads
 
@@ -28,7 +28,7 @@ def add_encoder_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", type=Path, help="the checkpoint folder of the bundle's weights: PyTorch side by side"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_json(parser)
 
 
 def load_text_engine(options: argparse.Namespace) -> Engine:

@@ -13,6 +13,7 @@ from bench.quality.encoders import PYTORCH, add_encoder_options, engine_name, lo
 from bench.quality.torch_text import torch_masked_accuracy
 from runtime.archive import collect_items
 from runtime.commands.argument_types import seed
+from runtime.commands.inputs import add_text_column
 from runtime.engines import default_threads
 from runtime.errors import Fault, InputError
 from runtime.process import print_json, print_result
@@ -34,7 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         required=True,
         help=".txt (a text a line), .csv, .jsonl or .parquet; blank texts do not count",
     )
-    parser.add_argument("--column", default="text", help="text column of .csv, .jsonl and .parquet files (text)")
+    add_text_column(parser)
     parser.add_argument(
         "--masked-share", type=float, default=_SHARE, help=f"of each text's tokens, masked at once ({_SHARE:g})"
     )

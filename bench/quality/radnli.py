@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from bench.quality.encoders import Encode, add_encoder_options, load_text_engine, text_encoders
 from bench.quality.text_tables import Sentences, read_sentences, settle
+from runtime.commands.inputs import add_skip_bad
 from runtime.engine import Engine
 from runtime.errors import InputError
 from runtime.process import print_json, print_result
@@ -74,7 +75,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="other pairs, to set the threshold of accuracy on (otherwise it is the best for --data)",
     )
-    parser.add_argument("--skip-bad", action="store_true", help="leave out lines that cannot be used, and list them")
+    add_skip_bad(parser)
 
 
 def run(options: argparse.Namespace) -> None:

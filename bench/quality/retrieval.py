@@ -18,6 +18,7 @@ from bench.quality.encoders import PYTORCH, add_encoder_options, text_encoders
 from bench.quality.text_tables import Sentences, read_sentences, settle
 from bench.quality.torch_image import torch_images
 from runtime.commands.arguments import load_engine
+from runtime.commands.inputs import add_skip_bad
 from runtime.engine import Engine
 from runtime.engines import default_threads
 from runtime.errors import Fault
@@ -42,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-column", default="image", help="its column of paths of images (image)")
     parser.add_argument("--text-column", default="text", help="its column of texts (text)")
     parser.add_argument("--images", type=Path, help="folder that the paths start from (the table's)")
-    parser.add_argument("--skip-bad", action="store_true", help="leave out rows that cannot be used, and list them")
+    add_skip_bad(parser)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from bench.quality.encoders import Encode, add_encoder_options, load_text_engine, text_encoders
 from bench.quality.text_tables import Sentences, read_sentences, settle
 from export.samples import TRIPLETS
+from runtime.commands.inputs import add_skip_bad
 from runtime.process import print_json, print_result
 from runtime.text.similarity import pairwise_similarity
 
@@ -37,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help=".jsonl, .csv or .parquet with the columns reference, synonym and contradiction (the reference's own)",
     )
-    parser.add_argument("--skip-bad", action="store_true", help="leave out lines that cannot be used, and list them")
+    add_skip_bad(parser)
 
 
 def run(options: argparse.Namespace) -> None:

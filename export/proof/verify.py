@@ -19,6 +19,7 @@ from export.proof.parity import exceeded
 from export.proof.text_parity import packed_parity
 from export.samples import TRIPLETS, image_data, text_data
 from runtime.bundle import FILL_MASK, PACKED, Artifact, Bundle, FidelityRecord, ParityRecord, open_bundle
+from runtime.commands.arguments import add_bundle, add_json
 from runtime.commands.parsing import CommandParser
 from runtime.engines import PROVIDERS, Provider, Session, SessionOptions, choose_provider
 from runtime.engines.providers import default_threads
@@ -203,7 +204,7 @@ def main(arguments: list[str]) -> int:
     """Run the command and return the exit status: 0 all gates hold, 1 one does not."""
     options = _parser().parse_args(arguments)
     verified = verify_bundle(
-        options.bundle, text=options.text, column=options.column, images=options.images, provider=options.provider
+        Path(options.bundle), text=options.text, column=options.column, images=options.images, provider=options.provider
     )
     missed = [f"{each.file} on {each.found.provider}: {line}" for each in verified for line in each.missed]
     if options.json:
@@ -219,12 +220,12 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m export verify",
         description="Measure a bundle's fidelity on this machine: int8 results differ between processors and data.",
     )
-    parser.add_argument("bundle", type=Path, help="folder written by python -m export")
+    add_bundle(parser)
     parser.add_argument("--text", type=Path, metavar="FILE", help="held-out texts: .txt, .csv, .jsonl or .parquet")
     parser.add_argument("--column", default="text", help="column of the texts (text)")
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder with held-out images")
     parser.add_argument("--provider", choices=list(PROVIDERS), help="one engine (all that can run here)")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    add_json(parser)
     return parser
 
 

@@ -1,4 +1,4 @@
-"""What the commands share: the options that choose an engine, and the engine they ask for."""
+"""What most commands share: the options that choose an engine, the engine they ask for, --force and --json."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from runtime.choice import MIN_FIDELITY
 from runtime.commands.argument_types import count
 from runtime.engine import Engine
 from runtime.engines import PROVIDERS
-from runtime.files import Columns
-from runtime.image.dicom_options import PADDING
+from runtime.image.dicom_options import PADDING, DicomOptions
 from runtime.loading import load
 from runtime.process import print_note
 
@@ -19,11 +18,12 @@ __all__ = [
     "RESEARCH_ONLY",
     "add_bundle",
     "add_choice_options",
-    "add_columns",
     "add_engine_options",
     "add_force",
-    "columns",
+    "add_json",
+    "dicom_options",
     "load_engine",
+    "note_choices",
 ]
 
 RESEARCH_ONLY = "For research only, not for clinical use."
@@ -92,20 +92,6 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_columns(parser: argparse.ArgumentParser) -> None:
-    """Add the options that name columns of tables: --column or --image-column, and --id-column; see `columns`."""
-    column = parser.add_mutually_exclusive_group()
-    column.add_argument("--column", default="text", help="text column of .csv, .jsonl and .parquet files (text)")
-    column.add_argument(
-        "--image-column", metavar="COLUMN", help="take images instead: column of paths, relative to the table's folder"
-    )
-    parser.add_argument(
-        "--id-column",
-        metavar="COLUMN",
-        help="id column of .csv, .jsonl and .parquet files (file:row; for images the path)",
-    )
-
-
 def add_force(parser: argparse.ArgumentParser) -> None:
     """Add --force, which every command that writes has."""
     parser.add_argument(
@@ -116,9 +102,14 @@ def add_force(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def columns(options: argparse.Namespace) -> Columns:
-    """The columns that the options of `add_columns` name."""
-    return Columns(options.column, options.image_column, options.id_column)
+def add_json(parser: argparse.ArgumentParser, more: str = "") -> None:
+    """Add --json; `more` goes into the help."""
+    parser.add_argument("--json", action="store_true", help=f"print JSON{more}")
+
+
+def dicom_options(options: argparse.Namespace) -> DicomOptions:
+    """How DICOM files are read, by the options of `add_engine_options`; raises InputError."""
+    return DicomOptions(not options.keep_monochrome1, options.frame, options.voi_lut, options.pixel_padding)
 
 
 def load_engine(options: argparse.Namespace, parts: Iterable[str] | None) -> Engine:
@@ -128,6 +119,7 @@ def load_engine(options: argparse.Namespace, parts: Iterable[str] | None) -> Eng
         options: as parsed.
         parts: "text" and "image", or None for all that the bundle has.
     """
+    dicom = dicom_options(options)
     engine = load(
         options.bundle,
         provider=options.provider,
@@ -135,13 +127,18 @@ def load_engine(options: argparse.Namespace, parts: Iterable[str] | None) -> Eng
         threads=options.threads,
         min_fidelity=options.min_fidelity,
         parts=parts,
-        invert_monochrome1=not options.keep_monochrome1,
-        dicom_frame=options.frame,
-        voi_lut=options.voi_lut,
-        pixel_padding=options.pixel_padding,
+        invert_monochrome1=dicom.invert_monochrome1,
+        dicom_frame=dicom.frame,
+        voi_lut=dicom.voi_lut,
+        pixel_padding=dicom.padding,
         fast_decode=options.fast_decode,
         share=options.share,
     )
     if engine.manifest.source.kind == "random":
         print_note(RANDOM_WEIGHTS)
     return engine
+
+
+def note_choices(engine: Engine) -> None:
+    """Say on stderr what was chosen to run the parts that are loaded."""
+    print_note(f"{engine.provider}, {', '.join(map(str, engine.choices.values()))}")

@@ -17,13 +17,22 @@ from runtime.archive.chunks import embed_stream, settle_rejects
 from runtime.archive.items import TEXT_SUFFIXES
 from runtime.archive.output import clean_id
 from runtime.archive.records import Reject
-from runtime.commands.arguments import add_bundle, add_engine_options, add_force, load_engine
+from runtime.commands.arguments import add_bundle, add_engine_options, add_force, add_json, load_engine, note_choices
+from runtime.commands.inputs import (
+    add_image_columns,
+    add_images,
+    add_rejects,
+    add_skip_bad,
+    check_rejects,
+    columns,
+    skips_bad,
+)
 from runtime.engine import Engine
 from runtime.errors import InputError
-from runtime.files import Columns, check_destinations
+from runtime.files import check_destinations
 from runtime.files.replaceable import csv_header
 from runtime.files.whole_file import whole_file
-from runtime.process import print_json, print_note, report_written
+from runtime.process import print_json, report_written
 from runtime.tasks.evaluation import Evaluation, evaluate
 from runtime.tasks.evaluation_report import counted, describe_evaluation, print_evaluation, some
 from runtime.tasks.prompt_sets import PROMPT_SETS
@@ -59,12 +68,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     add_bundle(parser)
     add_engine_options(parser)
-    parser.add_argument(
-        "inputs",
-        nargs="*",
-        metavar="IMAGES",
-        help="image files, folders of images, quoted patterns ('films/**/*.dcm'), or tables with --image-column",
-    )
+    add_images(parser)
     sets = "; ".join(
         f"{name} ({counted(len(found.prompts), 'label')}: {found.source})" for name, found in PROMPT_SETS.items()
     )
@@ -84,12 +88,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", required=True, type=Path, metavar="NAME.csv", help="a row an image: id, and a probability a label"
     )
-    parser.add_argument(
-        "--image-column",
-        metavar="COLUMN",
-        help="column of paths in .csv, .jsonl and .parquet inputs, relative to the table's folder",
-    )
-    parser.add_argument("--id-column", metavar="COLUMN", help="column of ids in those tables (the path)")
+    add_image_columns(parser)
     parser.add_argument(
         "--labels",
         type=Path,
@@ -100,12 +99,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--label-id-column", default=_ID, metavar="COLUMN", help=f"column of --labels with the images' ids ({_ID})"
     )
-    parser.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be used, and list them")
-    parser.add_argument(
-        "--rejects", type=Path, metavar="NAME.jsonl", help="list what cannot be used there, and skip it"
-    )
+    add_skip_bad(parser)
+    add_rejects(parser)
     add_force(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_json(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -113,13 +110,13 @@ def run(options: argparse.Namespace) -> None:
     prompts = _prompts(options.prompts)
     labels = [each.label for each in prompts]
     _check(options, labels)
-    stream = find_items(options.inputs, [], Columns(image=options.image_column, id=options.id_column))
+    stream = find_items(options.inputs, [], columns(options))
     files = {"--out": options.out, "--rejects": options.rejects}
     inputs = chain(filter(None, (options.labels, options.prompts)), stream.files())
     check_destinations(files, inputs, sealed=[options.bundle], force=options.force)
     truth = _truth(options, stream, labels) if options.labels else None
     engine = load_engine(options, ["text", "image"])
-    print_note(f"{engine.provider}, {', '.join(map(str, engine.choices.values()))}")
+    note_choices(engine)
     classifier = engine.zero_shot_classifier(_as_mapping(prompts), options.rule)
     done = _classify(engine, classifier, stream, options, truth)
     evaluation = _evaluate(truth, classifier, done) if truth else None
@@ -157,8 +154,7 @@ def _as_mapping(prompts: Sequence[LabelPrompts]) -> Prompts:
 def _check(options: argparse.Namespace, labels: Sequence[str]) -> None:
     """Fail before the work rather than after it."""
     check_output(options.out, (".csv",))
-    if options.rejects:
-        check_output(options.rejects, (".jsonl",))
+    check_rejects(options)
     if _ID in labels:
         raise InputError(f"A label is called '{_ID}', as the column of ids is. Rename it.")
     if not options.image_column:
@@ -196,7 +192,7 @@ def _classify(
     truth: _Truth | None,
 ) -> _Done:
     """Write the CSV file, a chunk of images in memory at a time; it appears whole or not at all."""
-    skip_bad = options.skip_bad or options.rejects is not None
+    skip_bad = skips_bad(options)
     row_of = truth.matches.row_of if truth else {}
     images = 0
     rejects: list[Reject] = []
@@ -222,6 +218,6 @@ def _classify(
 
 
 def _evaluate(truth: _Truth, classifier: ZeroShotClassifier, done: _Done) -> Evaluation:
-    columns = [classifier.labels.index(label) for label in truth.table.labels]
+    judged = [classifier.labels.index(label) for label in truth.table.labels]
     probabilities = np.concatenate([np.empty((0, len(classifier.labels)), np.float32), *done.probabilities])
-    return evaluate(truth.table.labels, truth.table.values[done.rows], probabilities[:, columns])
+    return evaluate(truth.table.labels, truth.table.values[done.rows], probabilities[:, judged])

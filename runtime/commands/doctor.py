@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from runtime.commands.arguments import add_json
 from runtime.errors import ProviderError
 from runtime.process import print_json
 
@@ -17,7 +18,7 @@ SUMMARY = (
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("bundle", nargs="?", help="also say what loading this bundle would choose")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_json(parser)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -10,14 +10,16 @@ from runtime.archive import check_output, find_items
 from runtime.archive.embed import PART_ROWS, embed_to_file, embed_to_folder
 from runtime.archive.folder import REJECTS, check_folder
 from runtime.archive.output import ids_file, is_folder_output
-from runtime.commands.argument_types import as_text, count
-from runtime.commands.arguments import (
-    add_bundle,
+from runtime.commands.argument_types import count
+from runtime.commands.arguments import add_bundle, add_engine_options, add_force, load_engine, note_choices
+from runtime.commands.inputs import (
     add_columns,
-    add_engine_options,
-    add_force,
+    add_inputs,
+    add_rejects,
+    add_skip_bad,
+    check_rejects,
     columns,
-    load_engine,
+    skips_bad,
 )
 from runtime.errors import InputError
 from runtime.files import check_destinations, check_folder_destination
@@ -33,28 +35,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     add_bundle(parser)
     add_engine_options(parser)
-    parser.add_argument(
-        "inputs",
-        nargs="*",
-        metavar="INPUT",
-        help="image files, folders of images, quoted patterns ('films/**/*.dcm'), .txt (a text a line), .csv, .jsonl "
-        "or .parquet files, or - for lines of stdin",
-    )
-    parser.add_argument("--text", type=as_text, action="append", default=[], help="a text to embed; may be repeated")
+    add_inputs(parser, "embed")
     parser.add_argument(
         "--out",
         required=True,
         help="a folder, for any number of items; or NAME.npy (ids in NAME.ids.txt) or NAME.parquet, held in memory",
     )
     add_columns(parser)
-    parser.add_argument(
-        "--skip-bad",
-        action="store_true",
-        help="leave out what cannot be used, and list it; a folder always does, but for formats that lack a package",
-    )
-    parser.add_argument(
-        "--rejects", type=Path, metavar="NAME.jsonl", help="list what cannot be used there, and skip it"
-    )
+    add_skip_bad(parser, "; a folder always does, but for formats that lack a package")
+    add_rejects(parser)
     parser.add_argument("--resume", action="store_true", help="go on where a run into the same folder stopped")
     parser.add_argument(
         "--part-rows",
@@ -80,8 +69,7 @@ def run(options: argparse.Namespace) -> None:
         if options.resume:
             raise InputError(f"{out} cannot be resumed: it is one file. Write to a folder, --out {out.stem}/")
         check_output(out)
-        if options.rejects:
-            check_output(options.rejects, (".jsonl",))
+        check_rejects(options)
     named = columns(options)
     stream = find_items(options.inputs, options.text, named)
     if to_folder:
@@ -91,7 +79,7 @@ def run(options: argparse.Namespace) -> None:
         files |= {"the ids of --out,": ids_file(out)} if out.suffix == ".npy" else {}
         check_destinations(files, stream.files(), sealed=[options.bundle], force=options.force)
     engine = load_engine(options, [stream.part])
-    print_note(f"{engine.provider}, {engine.choices[stream.part]}")
+    note_choices(engine)
     if to_folder:
         settings = {
             **asdict(named),
@@ -113,8 +101,7 @@ def run(options: argparse.Namespace) -> None:
             force=options.force,
         )
     else:
-        skip_bad = options.skip_bad or options.rejects is not None
-        embed_to_file(engine, stream, out, skip_bad, options.rejects, options.force)
+        embed_to_file(engine, stream, out, skips_bad(options), options.rejects, options.force)
     if stream.part == "image":
         for line in engine.image.notices.summary():
             print_note(line)

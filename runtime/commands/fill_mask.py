@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.commands.argument_types import as_text, count
-from runtime.commands.arguments import add_bundle, add_engine_options, load_engine
+from runtime.commands.arguments import add_bundle, add_engine_options, add_json, load_engine
 from runtime.errors import InputError
 from runtime.files import read_json
 from runtime.process import print_json, print_result
@@ -39,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--targets", type=as_text, metavar="A,B,…", help="ask about these words alone; scores stay those among all"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, as transformers' fill-mask pipeline answers")
+    add_json(parser, ", as transformers' fill-mask pipeline answers")
     parser.add_argument(
         "--json-input",
         metavar="FILE",

@@ -19,6 +19,7 @@ from runtime.commands.arguments import (
     add_bundle,
     add_engine_options,
     add_force,
+    add_json,
     load_engine,
 )
 from runtime.errors import Fault, InputError
@@ -48,7 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "repeated",
     )
     add_force(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_json(parser)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -5,17 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from runtime.commands.argument_types import as_text
-from runtime.commands.arguments import (
-    add_bundle,
-    add_columns,
-    add_engine_options,
-    add_force,
-    columns,
-    load_engine,
-)
+from runtime.commands.arguments import add_bundle, add_engine_options, add_force, load_engine, note_choices
+from runtime.commands.inputs import add_columns, add_inputs, add_skip_bad, columns
 from runtime.files import check_folder_destination
-from runtime.process import print_note, report_written
+from runtime.process import report_written
 from runtime.retrieval.build import files_read, find_stream, index_embedded, index_stream
 from runtime.retrieval.index import open_index
 from runtime.retrieval.index_folder import check_new_folder
@@ -29,14 +22,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     add_bundle(parser)
     add_engine_options(parser)
-    parser.add_argument(
-        "inputs",
-        nargs="*",
-        metavar="INPUT",
-        help="image files, folders of images, quoted patterns, .txt, .csv, .jsonl or .parquet files, - for lines of "
-        "stdin; or what embed wrote to Parquet with this very bundle (a file, or a folder)",
-    )
-    parser.add_argument("--text", type=as_text, action="append", default=[], help="a text to index; may be repeated")
+    add_inputs(parser, "index", "; or what embed wrote to Parquet with this very bundle (a file, or a folder)")
     parser.add_argument(
         "--out",
         type=Path,
@@ -45,7 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         f"from {EXACT_BELOW:,} items on also a graph, which is searched instead of all items",
     )
     add_columns(parser)
-    parser.add_argument("--skip-bad", action="store_true", help="leave out what cannot be used, and list it")
+    add_skip_bad(parser)
     add_force(parser)
 
 
@@ -60,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
     if stream is None:
         index_embedded(engine, options.inputs, options.out, options.force)
     else:
-        print_note(f"{engine.provider}, {engine.choices[stream.part]}")
+        note_choices(engine)
         index_stream(engine, stream, options.out, options.skip_bad, options.force)
     index = open_index(options.out, engine)
     graph = index.about.graph

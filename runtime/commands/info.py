@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from runtime.choice.info import describe_bundle, print_description
-from runtime.commands.arguments import add_bundle, add_choice_options
+from runtime.commands.arguments import add_bundle, add_choice_options, add_json
 from runtime.process import print_json
 
 NAME = "info"
@@ -16,7 +16,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     add_bundle(parser)
     add_choice_options(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_json(parser)
 
 
 def run(options: argparse.Namespace) -> None:

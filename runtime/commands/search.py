@@ -19,12 +19,13 @@ from runtime.commands.arguments import (
     add_bundle,
     add_engine_options,
     add_force,
+    add_json,
+    dicom_options,
     load_engine,
 )
 from runtime.engine import Engine
 from runtime.errors import InputError
 from runtime.files import check_destinations
-from runtime.image.dicom_options import DicomOptions
 from runtime.process import print_json, print_result, report_written
 from runtime.retrieval.index import Found, Index, check_model, open_index
 from runtime.retrieval.index_folder import GraphRecord
@@ -60,7 +61,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--exact", action="store_true", help="compare with every item even where there is a graph")
     add_force(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_json(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -169,7 +170,6 @@ def _write_sheet(options: argparse.Namespace, index: Index, answers: list[dict[s
     ]
     about = f"{len(index):,} {index.kind}s of {index.folder.name} · {origin.family}, {origin.precision} · {searched}"
     notes = [*([RANDOM_WEIGHTS] if origin.random_weights else []), RESEARCH_ONLY]
-    dicom = DicomOptions(not options.keep_monochrome1, options.frame, options.voi_lut, options.pixel_padding)
-    write_sheet(options.html, sheet, index.kind, about, notes, dicom, options.force)
+    write_sheet(options.html, sheet, index.kind, about, notes, dicom_options(options), options.force)
     if not options.json:
         report_written(f"sheet → {options.html}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from runtime.commands.argument_types import as_text
-from runtime.commands.arguments import add_bundle, add_engine_options, load_engine
+from runtime.commands.arguments import add_bundle, add_engine_options, add_json, load_engine
 from runtime.process import print_json, print_result
 
 NAME = "similarity"
@@ -20,7 +20,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "phrases", type=as_text, nargs="+", metavar="PHRASE", help="a phrase, or several that mean the same"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_json(parser)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from runtime.choice.tune import BUDGET, Report, tune
 from runtime.choice.tune_table import describe_report, print_report
 from runtime.choice.tuned import GOALS, write_tuning
 from runtime.commands.argument_types import counts
-from runtime.commands.arguments import add_bundle
+from runtime.commands.arguments import add_bundle, add_json
 from runtime.engines import PROVIDERS
 from runtime.errors import CxrEngineError
 from runtime.process import print_json, print_note
@@ -48,7 +48,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         choices=GOALS,
         help="what decides: items a second in bulk work, or the time of one short text or image alone (throughput)",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_json(parser)
 
 
 def run(options: argparse.Namespace) -> None:
