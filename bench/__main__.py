@@ -13,7 +13,7 @@ from bench.loadgen import command as loadgen
 from bench.pages import command as report
 from bench.quality import QUALITY
 from runtime.commands import Command
-from runtime.commands.command_line import run_command_line
+from runtime.commands.command_line import add_commands, run_commands
 from runtime.commands.parsing import CommandParser
 
 _COMMANDS: tuple[Command, ...] = (bench_run, compare, report, loadgen, manners)
@@ -25,13 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status, see `runtime.commands.command_line.run_command_line`.
     """
-
-    def run() -> int | None:
-        options = parse(sys.argv[1:] if arguments is None else arguments)
-        status: int | None = options.run(options)
-        return status
-
-    return run_command_line(run, errors=(PeerError,))
+    return run_commands(lambda: parse(sys.argv[1:] if arguments is None else arguments), errors=(PeerError,))
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -46,17 +40,9 @@ def _parser() -> CommandParser:
         description="Measure this engine beside what users run today, and write a report.",
         epilog=f"Without a command it is '{bench_run.NAME}'; its options: python -m bench {bench_run.NAME} --help",
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in _COMMANDS:
-        added = commands.add_parser(command.NAME, help=command.SUMMARY, description=command.SUMMARY)
-        added.set_defaults(run=command.run)
-        command.add_options(added)
+    commands = add_commands(parser, _COMMANDS)
     about = "the papers' tasks with the papers' metrics"
-    tasks = commands.add_parser("quality", help=about, description=about).add_subparsers(required=True, metavar="WHAT")
-    for task in QUALITY:
-        added = tasks.add_parser(task.NAME, help=task.SUMMARY, description=task.SUMMARY)
-        added.set_defaults(run=task.run)
-        task.add_options(added)
+    add_commands(commands.add_parser("quality", help=about, description=about), QUALITY, "WHAT")
     return parser
 
 

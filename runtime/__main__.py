@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from runtime.commands import COMMANDS
 from runtime.commands.arguments import RESEARCH_ONLY
-from runtime.commands.command_line import run_command_line
+from runtime.commands.command_line import add_commands, run_commands
 from runtime.commands.parsing import CommandParser
 
 
@@ -16,15 +16,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        The exit status, see `run_command_line`.
+        The exit status, see `runtime.commands.command_line.run_command_line`.
     """
-
-    def run() -> int | None:
-        options = parse(arguments)
-        status: int | None = options.run(options)
-        return status
-
-    return run_command_line(run)
+    return run_commands(lambda: parse(arguments))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -36,11 +30,7 @@ def _parser() -> CommandParser:
     parser = CommandParser(
         prog="python -m runtime", description=f"Run CXR-BERT and BioViL from a bundle. {RESEARCH_ONLY}"
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        added = commands.add_parser(command.NAME, help=command.SUMMARY, description=command.SUMMARY)
-        added.set_defaults(run=command.run)
-        command.add_options(added)
+    add_commands(parser, COMMANDS)
     return parser
 
 

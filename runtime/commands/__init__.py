@@ -6,26 +6,10 @@ none imports this one.
 
 from __future__ import annotations
 
-import argparse
-from typing import Protocol
-
 from runtime.commands import classify, doctor, embed, fill_mask, ground, index, info, search, similarity, tune
+from runtime.commands.command_line import Command
 
 __all__ = ["COMMANDS", "Command"]
-
-
-class Command(Protocol):
-    """What a module of this package offers."""
-
-    NAME: str
-    SUMMARY: str
-
-    def add_options(self, parser: argparse.ArgumentParser) -> None:
-        """Add the command's arguments."""
-
-    def run(self, options: argparse.Namespace) -> None:
-        """Run the command; raises CxrEngineError with what to tell the user."""
-
 
 COMMANDS: tuple[Command, ...] = (
     embed,
