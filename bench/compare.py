@@ -13,6 +13,7 @@ from bench.record import Report, read_report
 from bench.record.changes import ALL_CASES, Comparison, SpeedChange, compare_reports
 from runtime.commands.arguments import add_json
 from runtime.process import print_json, print_result
+from runtime.process.wording import counted
 
 __all__ = ["NAME", "SUMMARY", "add_options", "print_comparison", "run"]
 
@@ -97,7 +98,7 @@ def print_comparison(old: Report, new: Report, found: Comparison, threshold: flo
     _print_list("Only in the old report", found.only_old)
     _print_list("Only in the new report", found.only_new)
     _print_list("Not compared", found.not_compared)
-    print_result(f"\n{found.regressions or 'no'} regression{'' if found.regressions == 1 else 's'}")
+    print_result(f"\n{counted(found.regressions, 'regression') if found.regressions else 'no regressions'}")
 
 
 def _print_table(changed: Sequence[SpeedChange]) -> None:

@@ -21,6 +21,7 @@ from runtime.commands.command_line import INTERRUPTED
 from runtime.engines import default_threads
 from runtime.files import check_destinations, files_below
 from runtime.process import print_note, report_written
+from runtime.process.wording import few
 
 __all__ = ["NAME", "SUMMARY", "add_options", "run"]
 
@@ -123,8 +124,7 @@ def _print(report: Report, page: Path) -> None:
         times = f"{ratio.value:.2f} × ({ratio.low:.2f}–{ratio.high:.2f})"
         report_written(f"{each.question}: {times}, {ours} against {theirs}")
     for (name, status, reason), cases in _unmeasured(report).items():
-        more = f" and {len(cases) - _SHOWN} more" if len(cases) > _SHOWN else ""
-        report_written(f"{report.contestant(name).label}: {status} in {', '.join(cases[:_SHOWN])}{more}: {reason}")
+        report_written(f"{report.contestant(name).label}: {status} in {few(cases, _SHOWN)}: {reason}")
     if report.partial:
         report_written(f"PARTIAL: {report.partial}")
     report_written(f"Report: {page}  ({report.seconds:.0f} s)")

@@ -18,6 +18,7 @@ from runtime.commands.argument_types import count, positive, seed
 from runtime.commands.arguments import add_force, add_json
 from runtime.engines import default_threads
 from runtime.process import print_json, print_note, print_result
+from runtime.process.wording import counted
 
 __all__ = ["NAME", "SUMMARY", "add_options", "run"]
 
@@ -124,9 +125,8 @@ def _performance(run: LoadGenRun) -> str:
     if "target_qps" in run.settings:
         bound = 1000 * run.settings["bound_seconds"]
         told = f" at {run.settings['target_qps']:.1f} arrivals a second, p99 within {bound:g} ms"
-    queries = int(run.settings["queries"])
-    counted = "1 query" if queries == 1 else f"{queries} queries"
-    return f"{value} {run.metric}{told}; {'VALID' if run.valid else 'INVALID'} ({length}, {counted})"
+    queries = counted(int(run.settings["queries"]), "query", "queries")
+    return f"{value} {run.metric}{told}; {'VALID' if run.valid else 'INVALID'} ({length}, {queries})"
 
 
 def _accuracy(run: LoadGenRun) -> str:

@@ -25,6 +25,7 @@ from runtime.engines import default_threads
 from runtime.errors import InputError
 from runtime.process import print_json, print_note, print_result
 from runtime.process.progress import Progress
+from runtime.process.wording import few
 from runtime.tasks.grounding import THRESHOLDS
 
 __all__ = ["NAME", "SUMMARY", "add_options", "print_report", "run"]
@@ -32,7 +33,6 @@ __all__ = ["NAME", "SUMMARY", "add_options", "print_report", "run"]
 NAME = "ms-cxr"
 SUMMARY = "Phrase grounding on MS-CXR: contrast-to-noise ratio, mean IoU and pointing game, finding by finding."
 
-_SHOWN = 5
 _CLASSES, _PHRASES = "mean of the findings", "all phrases"
 _COLUMNS = ("CNR", "|CNR|", "mIoU", "pointing")
 
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> None:
     if not files:
         raise InputError(
             f"None of the {len(missing)} images of {options.annotations} is in {options.images}: neither by path "
-            f"({_few(missing)}) nor by dicom_id."
+            f"({few(missing)}) nor by dicom_id."
         )
     left_out = {"boxes left out": annotations.left_out, "images not found": missing}
     for what, names in left_out.items():
@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> None:
     with Progress("image", len(there)) as progress:
         evaluation = evaluate(there, files, systems, progress.advance)
     if not evaluation.phrases:
-        raise InputError(f"None of the images can be used: {_few(evaluation.unusable)}.")
+        raise InputError(f"None of the images can be used: {few(evaluation.unusable)}.")
     left_out["images that cannot be used"] = evaluation.unusable
     _tell("images that cannot be used", evaluation.unusable)
     _tell("images of another shape, whose boxes may be misplaced", evaluation.misshapen)
@@ -101,12 +101,7 @@ def _systems(engine: Engine, options: argparse.Namespace, phrases: Sequence[str]
 
 def _tell(what: str, names: Sequence[str]) -> None:
     if names:
-        print_note(f"{what} ({len(names)}): {_few(names)}")
-
-
-def _few(names: Sequence[str]) -> str:
-    more = f", … and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+        print_note(f"{what} ({len(names)}): {few(names)}")
 
 
 def _report(

@@ -22,6 +22,7 @@ from bench.workloads.inputs import cut, write_jpegs
 from bench.workloads.operations import image_operations, token_operations
 from export.samples import chest_phantom
 from runtime.bundle import Bundle
+from runtime.process.wording import counted
 from runtime.tasks.prompt_sets import prompt_set
 from runtime.text import Tokenizer
 
@@ -202,7 +203,7 @@ def _query(setting: Setting) -> Iterator[Plan]:
 def _shapes(setting: Setting) -> Iterator[Plan]:
     for batch, tokens in setting.size.shapes:
         texts = texts_of_length(tokens, batch, setting.tokenizer)
-        title = f"{batch} {'text' if batch == 1 else 'texts'} of {tokens} tokens: strings → embeddings"
+        title = f"{counted(batch, 'text')} of {tokens} tokens: strings → embeddings"
         yield _text_case(
             setting, "shapes", f"shapes-{batch}x{tokens}", title, texts, {"batch": batch, "tokens": tokens}
         )
@@ -221,7 +222,7 @@ def _threads(setting: Setting) -> Iterator[Plan]:
     texts = _corpus_texts(setting, _THREADS_TEXTS)
     for threads in dict.fromkeys([*(2**power for power in range(12) if 2**power < setting.threads), setting.threads]):
         if setting.own_fp32:
-            title = f"{len(texts)} {setting.source} with {threads} {'thread' if threads == 1 else 'threads'}"
+            title = f"{len(texts)} {setting.source} with {counted(threads, 'thread')}"
             plan = _text_case(setting, "threads", f"threads-{threads}", title, texts, {"threads": threads})
             yield _own(setting, plan, threads)
 
@@ -241,7 +242,7 @@ def _files(setting: Setting) -> Iterator[Plan]:
 
 def _pixels(setting: Setting) -> Iterator[Plan]:
     for batch in setting.size.pixels:
-        title = f"{batch} prepared {'image' if batch == 1 else 'images'}: pixels → embeddings"
+        title = f"{counted(batch, 'prepared image')}: pixels → embeddings"
         name = f"pixels-{batch}"
         case = Case("pixels", name, title, "images", batch, batch * setting.image, REFERENCE.name, {"batch": batch})
         plan = _plan(setting, case, "images", pixels=setting.write_pixels(batch))

@@ -11,6 +11,7 @@ from export.checkpoints.hub import looks_like_hub_id
 from export.checkpoints.signatures import FOREIGN_WEIGHTS, identify, read_json, unreadable
 from export.errors import CheckpointError
 from export.families import FAMILIES, Family
+from runtime.process.wording import few
 
 __all__ = ["check_folder", "folder_names", "found_instead", "refuse_source"]
 
@@ -23,7 +24,6 @@ _ADDRESS = re.compile(
 )
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\|[^/]*\\")
 _WEIGHTS = re.compile(r".*\.(bin|pt|pth|ckpt|safetensors|tar)", re.IGNORECASE)
-_SHOWN = 5
 
 
 def refuse_source(source: str, family: Family) -> CheckpointError:
@@ -154,14 +154,10 @@ def found_instead(folder: Path, names: set[str]) -> str:
         for pattern, what, advice in FOREIGN_WEIGHTS:
             found = sorted(name for name in names if re.fullmatch(pattern, name, re.IGNORECASE))
             if found:
-                return f" It holds {what} ({_shown(found)}). {advice}."
+                return f" It holds {what} ({few(found)}). {advice}."
     if weights := sorted(name for name in names if _WEIGHTS.fullmatch(name)):
-        return f" It holds {_shown(weights)}: a file of weights with another name is read once it is named as expected."
+        return f" It holds {few(weights)}: a file of weights with another name is read once it is named as expected."
     deeper = sorted({path.parent for pattern in ("*/config.json", "*/*/config.json") for path in folder.glob(pattern)})
     if deeper:
-        return f" The checkpoint may be deeper: {_shown([str(path) for path in deeper])}"
+        return f" The checkpoint may be deeper: {few([str(path) for path in deeper])}"
     return " It is empty." if not names else ""
-
-
-def _shown(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from export.errors import CheckpointError
+from runtime.process.wording import few
 
 __all__ = ["FOREIGN_WEIGHTS", "PICKLE", "SAFETENSORS", "TEXT", "identify", "read_json", "read_text", "require"]
 
@@ -243,8 +244,7 @@ def _identify_zip(path: Path) -> str:
         return PICKLE
     if names and all(name.endswith(".npy") for name in names):
         raise _refused(path, "NumPy arrays (.npz)", _TRAINED)
-    shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-    raise _refused(path, f"a zip archive of files ({shown})" if names else "an empty zip archive", _UNPACK)
+    raise _refused(path, f"a zip archive of files ({few(names, 3)})" if names else "an empty zip archive", _UNPACK)
 
 
 def _check_safetensors(path: Path, header: int, size: int) -> None:

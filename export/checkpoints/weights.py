@@ -13,6 +13,7 @@ import torch
 
 from export.checkpoints.signatures import PICKLE, SAFETENSORS, read_json, require, unreadable
 from export.errors import CheckpointError
+from runtime.process.wording import few
 
 __all__ = ["INDEX", "read_shards", "read_tensors", "shard_names"]
 
@@ -21,7 +22,6 @@ INDEX = ".index.json"
 # Where training programs keep the weights in what they save: Lightning, plain loops, DeepSpeed and others.
 _CONTAINERS = ("state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "weights")
 _NESTED = 4
-_SHOWN = 5
 _SAVE_ALONE = (
     "Where it was trained and is trusted, save the weights alone and give that file instead: "
     "torch.save(model.state_dict(), 'pytorch_model.bin')."
@@ -61,14 +61,14 @@ def shard_names(index: Path) -> dict[str, list[str]]:
         raise CheckpointError(f'{index} has no usable "weight_map" (from names of tensors to names of shards).')
     outside = sorted({name for name in placed.values() if name in ("", ".", "..") or re.search(r"[/\\:\x00]", name)})
     if outside:
-        raise CheckpointError(f"{index} names shards that are no files beside it: {_list(map(repr, outside))}.")
+        raise CheckpointError(f"{index} names shards that are no files beside it: {few(map(repr, outside))}.")
     shards: dict[str, list[str]] = {}
     for tensor, name in placed.items():
         shards.setdefault(name, []).append(tensor)
     missing = [name for name in sorted(shards) if not (index.parent / name).exists()]
     if missing:
         raise CheckpointError(
-            f"{index} names {len(shards)} shards, of which {len(missing)} are missing: {_list(missing)}. Fetch them."
+            f"{index} names {len(shards)} shards, of which {len(missing)} are missing: {few(missing)}. Fetch them."
         )
     return dict(sorted(shards.items()))
 
@@ -89,9 +89,9 @@ def read_shards(index: Path, note: Callable[[str], None] = _silent) -> dict[str,
     for name, expected in shards.items():
         found = _read(index.parent / name, note)
         if lost := sorted(set(expected) - found.keys()):
-            faults.append(f"{name} lacks {_list(lost)}")
+            faults.append(f"{name} lacks {few(lost)}")
         if extra := sorted(found.keys() - set(expected)):
-            faults.append(f"{name} holds {_list(extra)}, which the index does not place there")
+            faults.append(f"{name} holds {few(extra)}, which the index does not place there")
         tensors |= found
     if faults:
         raise CheckpointError(f"{index} does not fit its shards: {'; '.join(faults)}. They are of different saves.")
@@ -144,7 +144,7 @@ def _why(path: Path, error: Exception) -> str:
         ]
     what = "it is a checkpoint of PyTorch Lightning whose hyper-parameters or states hold" if lightning else "it holds"
     if objects:
-        what = f"{what} Python objects beside tensors ({_list(objects)}), whose loading may run code; none was run."
+        what = f"{what} Python objects beside tensors ({few(objects)}), whose loading may run code; none was run."
         return f"{what} {_SAVE_ALONE}"
     return "it is damaged or no file of torch.save. Fetch it again."
 
@@ -159,11 +159,11 @@ def _unwrapped(loaded: Any, name: str, note: Callable[[str], None]) -> Any:
             return loaded
         if len(found) > 1:
             raise CheckpointError(
-                f"{name} holds several sets of weights: {_list(map(repr, found))}. Save the one to export alone, with "
+                f"{name} holds several sets of weights: {few(map(repr, found))}. Save the one to export alone, with "
                 "torch.save."
             )
         others = [str(key) for key in loaded if key != found[0]]
-        left = f"; left out: {_list(others)}" if others else ""
+        left = f"; left out: {few(others)}" if others else ""
         note(f"{name} is what a training program saved: its weights are taken from {found[0]!r}{left}")
         loaded = loaded[found[0]]
     return loaded
@@ -182,12 +182,12 @@ def _checked(tensors: Any, path: Path) -> Mapping[str, torch.Tensor]:
     other = [name for name, value in tensors.items() if not isinstance(value, torch.Tensor)]
     if other:
         raise CheckpointError(
-            f"{path} is not a state dict (a mapping from names to tensors): {_list(other)} "
+            f"{path} is not a state dict (a mapping from names to tensors): {few(other)} "
             f"{'is no tensor' if len(other) == 1 else 'are no tensors'}. Save model.state_dict() alone."
         )
     if adapters := [name for name in tensors if re.search(r"\.(lora_|base_layer\.|ia3_)|^base_model\.model\.", name)]:
         raise CheckpointError(
-            f"{path} holds a LoRA or PEFT adapter ({_list(adapters)}), which changes another model's weights. "
+            f"{path} holds a LoRA or PEFT adapter ({few(adapters)}), which changes another model's weights. "
             "Merge the two first: PeftModel.from_pretrained(MODEL, ADAPTER).merge_and_unload().save_pretrained(NEW)."
         )
     unusable = [
@@ -196,7 +196,7 @@ def _checked(tensors: Any, path: Path) -> Mapping[str, torch.Tensor]:
         if value.is_meta or value.is_quantized or value.layout != torch.strided or value.is_nested
     ]
     if unusable:
-        raise CheckpointError(f"{path} holds tensors that are no plain arrays: {_list(unusable)}. Save them dense.")
+        raise CheckpointError(f"{path} holds tensors that are no plain arrays: {few(unusable)}. Save them dense.")
     return tensors
 
 
@@ -222,11 +222,6 @@ def _kind(loaded: Any) -> str:
     if isinstance(loaded, Mapping):
         return "its keys are no names"
     return f"it holds a {type(loaded).__name__}"
-
-
-def _list(names: Any) -> str:
-    listed = list(names)
-    return ", ".join(listed[:_SHOWN]) + (f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else "")
 
 
 def _line(error: Exception) -> str:

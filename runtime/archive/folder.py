@@ -44,6 +44,7 @@ from runtime.files.decode import decode
 from runtime.files.replaceable import real_path
 from runtime.files.text_files import decode_text
 from runtime.files.whole_file import PARTIAL, whole_file
+from runtime.process.wording import few
 
 __all__ = ["JOB", "REJECTS", "Archive", "check_folder"]
 
@@ -83,7 +84,7 @@ def check_folder(out: Path, resume: bool, force: bool = False) -> None:
         return
     if JOB not in found:
         raise InputError(
-            f"{out} is not empty and holds no run to resume (it has {', '.join(found[:3])}). Give another folder."
+            f"{out} is not empty and holds no run to resume (it has {few(found, 3)}). Give another folder."
         )
     if not (resume or force):
         raise InputError(

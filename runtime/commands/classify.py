@@ -33,8 +33,9 @@ from runtime.files import check_destinations
 from runtime.files.replaceable import csv_header
 from runtime.files.whole_file import whole_file
 from runtime.process import print_json, report_written
+from runtime.process.wording import counted
 from runtime.tasks.evaluation import Evaluation, evaluate
-from runtime.tasks.evaluation_report import counted, describe_evaluation, print_evaluation, some
+from runtime.tasks.evaluation_report import describe_evaluation, print_evaluation, some
 from runtime.tasks.prompt_sets import PROMPT_SETS
 from runtime.tasks.prompts import LabelPrompts, Prompts, read_prompts
 from runtime.tasks.truth import Matches, TruthTable, match_images, read_truth

@@ -11,6 +11,7 @@ from runtime.files.csv_records import read_records
 from runtime.files.json_text import JsonObject, parse_row
 from runtime.files.parquet_rows import parquet_columns, parquet_count, parquet_rows
 from runtime.files.text_files import open_text
+from runtime.process.wording import counted
 
 __all__ = ["TABLES", "Row", "Table", "Unusable"]
 
@@ -57,9 +58,8 @@ def _csv_rows(path: Path, _wanted: Sequence[str]) -> Iterator[tuple[int, Row]]:
             if len(fields) == len(header):
                 yield number, dict(zip(header, fields, strict=True))
             else:
-                count = f"{len(fields)} field{'' if len(fields) == 1 else 's'}"
                 held = "comma" if len(fields) > len(header) else "line break"
-                wrong = f"has {count} where the header has {len(header)} (line {line})"
+                wrong = f"has {counted(len(fields), 'field')} where the header has {len(header)} (line {line})"
                 yield number, Unusable(f"{wrong}. A text with a {held} in it needs quotes around it")
 
 

@@ -27,6 +27,7 @@ from runtime.files.decode import decode
 from runtime.files.replaceable import real_path
 from runtime.files.whole_file import PARTIAL, put_folder, sync
 from runtime.process.version import __version__
+from runtime.process.wording import few
 from runtime.retrieval.nearest import (
     EXACT_BELOW,
     GRAPH_SETTINGS,
@@ -153,7 +154,7 @@ def check_new_folder(out: Path, force: bool = False) -> None:
         others = sorted(names - {ABOUT, VECTORS, ITEMS, GRAPH})
         if others:
             raise InputError(
-                f"{out} holds more than an index, so --force does not replace it: {', '.join(others[:3])}. Move that "
+                f"{out} holds more than an index, so --force does not replace it: {few(others, 3)}. Move that "
                 "away first."
             )
     if not out.parent.is_dir():

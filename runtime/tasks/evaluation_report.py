@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from runtime.process import print_result
+from runtime.process.wording import counted, few
 from runtime.tasks.evaluation import Evaluation
 from runtime.tasks.truth import Matches, TruthTable
 
@@ -67,9 +68,4 @@ def _shown(value: float | None) -> str:
 
 def some(names: Sequence[str]) -> str:
     """The first few of them."""
-    return ", ".join(map(repr, names[:_SHOWN])) + (", …" if len(names) > _SHOWN else "")
-
-
-def counted(count: int, noun: str) -> str:
-    """Such as "1 image" or "2 images"."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    return few(map(repr, names), _SHOWN)
