@@ -16,19 +16,20 @@ import torch
 from export.checkpoints import Checkpoint, open_checkpoint
 from export.checkpoints.models import load_models
 from export.checkpoints.tokenizer import write_tokenizer
-from export.families import Family, ImageModel
+from export.families import Family
 from export.parts import export_image, export_text
 from export.precision import Lowering
 from export.progress import Steps
 from export.proof import check_gates
-from export.proof.input_parity import pixel_parity, token_parity
+from export.proof.input_parity import token_parity
 from export.proof.parity import Progress
+from export.proof.pixel_parity import pixel_parity, preprocessor_config
 from export.samples import CalibrationData, image_data, text_data
 from export.samples.calibration import IMAGE_HELD_OUT, IMAGE_ITEMS, TEXT_HELD_OUT, TEXT_ITEMS
 from export.staging import staged
 from runtime.bundle import MANIFEST_NAME, Manifest, ParityRecord
 from runtime.bundle.manifest import SCHEMA_VERSION, FileEntry
-from runtime.bundle.parts import PAIRS, ImagePart, Joint, TextPart
+from runtime.bundle.parts import PAIRS, ImagePart, Joint, Preprocessing, TextPart
 from runtime.engines import PROVIDERS, Provider, choose_provider
 from runtime.files import check_folder_destination, files_below, sha256_file
 from runtime.text import Tokenizer
@@ -124,7 +125,7 @@ def export_bundle(
             if family.text:
                 checks.append(_write_tokenizer(checkpoint, stage / "text"))
             if family.image:
-                checks.append(_write_preprocessing(family.image, stage / "image"))
+                checks.append(_write_preprocessing(family.image.preprocessing, stage / "image"))
             check_gates("preprocessing", checks)
         lowering = replace(lowering, enforced=lowering.enforced and checkpoint.source.kind != "random")
         if lowered and not lowering.enforced:
@@ -200,8 +201,7 @@ def _calibration_data(
     if family.image:
         data["image"] = image_data(
             sources.images,
-            family.image.resize,
-            family.image.crop,
+            family.image.preprocessing,
             count=sources.images_count,
             held_out=sources.images_held_out,
             seed=sources.seed,
@@ -227,21 +227,11 @@ def _write_tokenizer(checkpoint: Checkpoint, folder: Path) -> ParityRecord:
     return token_parity(Tokenizer(folder, checkpoint.config["max_position_embeddings"]), checkpoint.folder)
 
 
-def _write_preprocessing(spec: ImageModel, folder: Path) -> ParityRecord:
+def _write_preprocessing(rule: Preprocessing, folder: Path) -> ParityRecord:
     folder.mkdir()
-    preprocessing = {
-        "do_convert_grayscale": True,
-        "do_rescale_to_uint8": "min-max",
-        "do_resize": True,
-        "size": {"shortest_edge": spec.resize},
-        "resample": 2,
-        "do_center_crop": True,
-        "crop_size": {"height": spec.crop, "width": spec.crop},
-        "do_rescale": False,
-        "do_normalize": False,
-    }
-    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=2) + "\n", encoding="utf-8")
-    return pixel_parity(spec)
+    written = json.dumps(preprocessor_config(rule), indent=2) + "\n"
+    (folder / "preprocessor_config.json").write_text(written, encoding="utf-8")
+    return pixel_parity(rule)
 
 
 def _versions() -> dict[str, str]:

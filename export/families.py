@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from runtime.bundle.parts import Preprocessing
+
 __all__ = ["FAMILIES", "Family", "HubRepository", "ImageModel", "TextModel"]
 
 
@@ -55,25 +57,34 @@ class TextModel:
 
 @dataclass(frozen=True)
 class ImageModel:
-    """A bottleneck ResNet with a 1×1-convolution projector.
+    """An image tower.
 
     Attributes:
         weights_name: file name in the repository.
         weights_md5: md5 of the published file.
+        preprocessing: of its pictures.
+        architecture: "resnet50": a bottleneck ResNet with a projector of 1×1 convolutions.
         blocks: bottleneck blocks in each of the four stages ((3, 4, 6, 3) is ResNet-50).
+        patch: side of the square of pixels that a patch embedding stands for; None where there are no such embeddings.
+        images: pictures that an embedding is made of.
         embedding_size: size of the joint space.
-        resize: shorter side after resizing, in pixels.
-        crop: side of the centre crop, in pixels.
         harmless: prefixes of tensors that checkpoints carry and no output reads.
     """
 
     weights_name: str
     weights_md5: str
-    blocks: tuple[int, int, int, int] = (3, 4, 6, 3)
+    preprocessing: Preprocessing
+    architecture: str = "resnet50"
+    blocks: tuple[int, ...] = (3, 4, 6, 3)
+    patch: int | None = 32
+    images: int = 1
     embedding_size: int = 128
-    resize: int = 512
-    crop: int = 480
     harmless: tuple[str, ...] = ("encoder.encoder.fc.",)
+
+    @property
+    def grid(self) -> int | None:
+        """Patches per side; None where it embeds none."""
+        return None if self.patch is None else self.preprocessing.crop // self.patch
 
 
 @dataclass(frozen=True)
@@ -95,7 +106,11 @@ _CXR_BERT_GENERAL = HubRepository("microsoft/BiomedVLP-CXR-BERT-general", "93af8
 _GENERAL = TextModel(
     model_types=("bert", "cxr-bert"), projection=False, harmless=(*TextModel().harmless, "cls.seq_relationship.")
 )
-_BIOVIL_IMAGE = ImageModel("biovil_image_resnet50_proj_size_128.pt", "02ce6ee460f72efd599295f440dbb453")
+_BIOVIL_IMAGE = ImageModel(
+    "biovil_image_resnet50_proj_size_128.pt",
+    "02ce6ee460f72efd599295f440dbb453",
+    Preprocessing("grey", "shortest", 512, "bilinear", 480, "even", mean=(0.0,), std=(1.0,)),
+)
 
 _TABLE = (
     Family("biovil", "CXR-BERT-specialized and its ResNet-50", _CXR_BERT_SPECIALIZED, TextModel(), _BIOVIL_IMAGE),

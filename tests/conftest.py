@@ -60,7 +60,8 @@ def tiny_family(name: str = "biovil"):
     family = FAMILIES[name]
     if family.image is None:
         return family
-    return replace(family, image=replace(family.image, blocks=(1, 1, 1, 1), resize=128, crop=96))
+    pixels = replace(family.image.preprocessing, size=128, crop=96)
+    return replace(family, image=replace(family.image, blocks=(1, 1, 1, 1), preprocessing=pixels))
 
 
 def tiny_config() -> dict[str, object]:

@@ -11,10 +11,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from runtime.bundle.parts import Preprocessing
 from runtime.image.images import load_pixels
-from runtime.image.pixels import remap_to_uint8, resize_and_crop
+from runtime.image.pixels import remap_to_uint8
+from runtime.image.resizing import resize_and_crop
 
-_RESIZE, _CROP = 512, 480
+_RULE = Preprocessing("grey", "shortest", 512, "bilinear", 480, "even", mean=(0.0,), std=(1.0,))
 
 
 def _write_jpeg(film: NDArray[np.uint16], file: Path) -> None:
@@ -56,7 +58,7 @@ def file(request: pytest.FixtureRequest, film: NDArray[np.uint16], tmp_path_fact
 
 
 def _ours(file: Path) -> NDArray[np.uint8]:
-    (found,), faults = load_pixels([file], _RESIZE, _CROP)
+    (found,), faults = load_pixels([file], _RULE)
     assert not faults
     return found.pixels
 
@@ -65,7 +67,7 @@ def _reference(file: Path) -> NDArray[np.uint8]:
     from health_multimodal.image.data.io import load_image
     from torchvision.transforms import CenterCrop, Resize
 
-    return np.asarray(CenterCrop(_CROP)(Resize(_RESIZE)(load_image(file))))
+    return np.asarray(CenterCrop(_RULE.crop)(Resize(_RULE.size)(load_image(file))))
 
 
 @pytest.mark.parametrize("prepare", [_ours, _reference], ids=["runtime", "reference"])
@@ -94,10 +96,10 @@ def test_remap(benchmark: Any, remap: Callable[..., NDArray[np.uint8]], bits: in
     benchmark.pedantic(remap, (values,), rounds=5, warmup_rounds=1)
 
 
-def _torchvision(image: Image.Image, resize: int, crop: int) -> NDArray[np.uint8]:
+def _torchvision(image: Image.Image, rule: Preprocessing) -> NDArray[np.uint8]:
     from torchvision.transforms import CenterCrop, Resize
 
-    return np.asarray(CenterCrop(crop)(Resize(resize)(image)))
+    return np.asarray(CenterCrop(rule.crop)(Resize(rule.size)(image)))
 
 
 @pytest.mark.parametrize("way", [resize_and_crop, _torchvision], ids=["runtime", "torchvision"])
@@ -105,5 +107,5 @@ def _torchvision(image: Image.Image, resize: int, crop: int) -> NDArray[np.uint8
 def test_resize_and_crop(benchmark: Any, way: Callable[..., NDArray[np.uint8]], film: NDArray[np.uint16]) -> None:
     """Both lead to Pillow's filter: what is around it must cost nothing."""
     image = Image.fromarray((film >> 4).astype(np.uint8))
-    assert np.array_equal(way(image, _RESIZE, _CROP), _torchvision(image, _RESIZE, _CROP))
-    benchmark(way, image, _RESIZE, _CROP)
+    assert np.array_equal(way(image, _RULE), _torchvision(image, _RULE))
+    benchmark(way, image, _RULE)

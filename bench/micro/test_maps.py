@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from runtime.bundle.parts import Preprocessing
+from runtime.image.resizing import seen_square
 from runtime.tasks.joint import gaussian_smooth, map_to_image
 
 _SIZE = (2048, 2500)  # width, height
-_RESIZE, _CROP = 512, 480
+_RULE = Preprocessing("grey", "shortest", 512, "bilinear", 480, "even", mean=(0.0,), std=(1.0,))
 
 
 @pytest.fixture(scope="module")
@@ -35,22 +37,26 @@ def test_smooth(benchmark: Any, way: Callable[..., NDArray[np.float32]], patches
     benchmark(way, patches, 1.5)
 
 
-def _reference(patches: NDArray[np.float32], size: tuple[int, int], resize: int, crop: int) -> NDArray[np.float32]:
+def _ours(patches: NDArray[np.float32]) -> NDArray[np.float32]:
+    return map_to_image(patches, _SIZE, seen_square(_RULE, _SIZE))
+
+
+def _reference(patches: NDArray[np.float32]) -> NDArray[np.float32]:
     """Enlarged by torch's interpolate."""
     import torch
     from health_multimodal.vlp import ImageTextInferenceEngine
 
-    return ImageTextInferenceEngine.convert_similarity_to_image_size(torch.from_numpy(patches), *size, resize, crop)
+    convert = ImageTextInferenceEngine.convert_similarity_to_image_size
+    return convert(torch.from_numpy(patches), *_SIZE, _RULE.size, _RULE.crop)
 
 
-@pytest.mark.parametrize("way", [map_to_image, _reference], ids=["runtime", "reference"])
+@pytest.mark.parametrize("way", [_ours, _reference], ids=["runtime", "reference"])
 @pytest.mark.benchmark(group="patch map → 2,500 × 2,048", max_time=0.3)
 def test_enlarge(benchmark: Any, way: Callable[..., NDArray[np.float32]], patches: NDArray[np.float32]) -> None:
     """Nearest neighbour inside the crop, NaN outside."""
     pytest.importorskip("health_multimodal")
-    arguments = (patches, _SIZE, _RESIZE, _CROP)
-    assert np.array_equal(way(*arguments), _reference(*arguments), equal_nan=True)
-    benchmark(way, *arguments)
+    assert np.array_equal(way(patches), _reference(patches), equal_nan=True)
+    benchmark(way, patches)
 
 
 def _numpy(vectors: NDArray[np.float32], queries: NDArray[np.float32], top_k: int) -> tuple[Any, Any]:

@@ -123,10 +123,11 @@ class Setting:
 
     def write_pixels(self, count: int) -> str:
         """A file of phantoms in the shape of prepared images."""
-        side = self.bundle.image_part().crop
+        shape = self.bundle.image_part().preprocessing.shape
         file = self.folder / f"phantoms-{count}-{self.seed}.npy"
         if not file.exists():
-            np.save(file, np.stack([chest_phantom(side, side, self.seed + index) for index in range(count)]))
+            phantoms = [chest_phantom(*shape[-2:], self.seed + index) for index in range(count)]
+            np.save(file, np.stack([np.broadcast_to(phantom, shape) for phantom in phantoms]))
         return str(file)
 
     @cached_property

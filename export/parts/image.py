@@ -24,13 +24,12 @@ from export.proof.parity import Progress
 from export.reference import BioViLImageModel
 from export.samples import CalibrationData
 from runtime.bundle import Artifact
-from runtime.bundle.parts import ImagePart, Preprocessing
+from runtime.bundle.parts import ImagePart
 from runtime.engines import PROVIDERS, Provider, SessionOptions
 from runtime.engines.providers import default_threads
 
 __all__ = ["export_image"]
 
-_PATCH_PIXELS = 32
 _BATCH = 4
 # Calibration images with which fp16 looks for activations beyond its range.
 _OVERFLOW_IMAGES = 16
@@ -67,20 +66,20 @@ def export_image(
         GraphError: an exported graph is not portable.
         GateError: an artifact misses a gate.
     """
-    grid, size = spec.crop // _PATCH_PIXELS, spec.embedding_size
+    grid, size, shape, crop = spec.grid, spec.embedding_size, spec.preprocessing.shape, spec.preprocessing.crop
     graph = GraphSpec(
-        inputs={"pixel_values": ("batch", spec.crop, spec.crop)},
+        inputs={"pixel_values": ("batch", *shape)},
         outputs={"image_embeds": ("batch", size), "patch_embeds": ("batch", grid, grid, size)},
         limits={"batch": None},
     )
     source = folder / "onnx" / "model.onnx"
     source.parent.mkdir()
     with steps.step("image: exporting the graph"):
-        pixels = torch.randint(0, 256, (2, spec.crop, spec.crop), dtype=torch.uint8)
+        pixels = torch.randint(0, 256, (2, *shape), dtype=torch.uint8)
         info = export_graph(ImageEmbeddingGraph(model).eval().requires_grad_(False), (pixels,), graph, source)
     with steps.step("image: comparing with PyTorch") as advance:
         session = engine.open(source, SessionOptions(threads=default_threads(), precision="fp32"))
-        parity = image_parity(session, engine.name, "fp32", model, spec.crop, seed, advance)
+        parity = image_parity(session, engine.name, "fp32", model, crop, seed, advance)
         check_gates("image fp32", [parity])
         del session
     fp32 = artifact("image/onnx/model.onnx", "fp32", info, tuple(PROVIDERS), parity=(parity,))
@@ -97,7 +96,7 @@ def export_image(
             fp32,
             judge,
             ({"pixel_values": pixels[start : start + _BATCH]} for start in range(0, len(pixels), _BATCH)),
-            lambda session, name, precision: image_parity(session, name, precision, model, spec.crop, seed),
+            lambda session, name, precision: image_parity(session, name, precision, model, crop, seed),
             lowering,
             steps,
             bf16_graph=False,
@@ -105,11 +104,9 @@ def export_image(
         if "int8" in lowering.precisions:
             artifacts += _int8_artifacts(source, graph, judge, data, lowering, steps)
     return ImagePart(
-        architecture="resnet50",
-        preprocessing=Preprocessing(
-            "grey", "shortest", spec.resize, "bilinear", spec.crop, "even", mean=(0.0,), std=(1.0,)
-        ),
-        images=1,
+        architecture=spec.architecture,
+        preprocessing=spec.preprocessing,
+        images=spec.images,
         grid=grid,
         embedding_size=size,
         artifacts=without_fp32(artifacts, lowering, folder.parent),

@@ -174,7 +174,7 @@ def _judge(bundle: Bundle, part: str, source: Path | None, column: str, chosen: 
     session, able = _reference(bundle, part, chosen)
     if part == "image":
         image = bundle.image_part()
-        data = image_data(source, image.preprocessing.size, image.preprocessing.crop, note=steps.note, **counts)
+        data = image_data(source, image.preprocessing, note=steps.note, **counts)
         return image_judge(embed_images(session, data.held_out), data.held_out, data.record.held_out_sha256, able)
     tokenizer = Tokenizer(bundle.path("text"), bundle.text_part().max_length)
     data = text_data(source, tokenizer, column=column, note=steps.note, **counts)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from export.errors import CalibrationError
 from export.samples.candidates import Candidate, built_in_images, built_in_texts, images_of_folder, texts_of_file
 from runtime.bundle.manifest import CalibrationSet
+from runtime.bundle.parts import Preprocessing
 from runtime.errors import Fault
 from runtime.text import Tokenizer
 
@@ -130,8 +131,7 @@ def text_data(
 
 def image_data(
     source: Path | None,
-    resize: int,
-    crop: int,
+    rule: Preprocessing,
     *,
     count: int = IMAGE_ITEMS,
     held_out: int = IMAGE_HELD_OUT,
@@ -146,8 +146,7 @@ def image_data(
 
     Args:
         source: a folder, searched with its subfolders; None for built-in synthetic radiographs.
-        resize: see `runtime.image.images.resize_and_crop`.
-        crop: see `runtime.image.images.resize_and_crop`.
+        rule: the rules of the image tower.
         count: number to calibrate with, at least 16. A source with too few is divided in the same proportion.
         held_out: number to judge by, at least 8.
         seed: of the order, or of the built-in images; the same seed and files give the same result.
@@ -162,9 +161,9 @@ def image_data(
     _check_numbers(_IMAGES, count, held_out)
     wanted = available = count + held_out
     if source is None:
-        candidates = built_in_images(resize, crop, seed, _CANDIDATES * wanted)
+        candidates = built_in_images(rule, seed, _CANDIDATES * wanted)
     else:
-        available, candidates = images_of_folder(source, resize, crop, seed, note)
+        available, candidates = images_of_folder(source, rule, seed, note)
     found = _take(candidates, wanted, lambda done: progress(done / min(wanted, available)))
     first = _split(_IMAGES, source, found, count, held_out, note)
     pixels = np.stack([candidate.item for candidate in found.usable])

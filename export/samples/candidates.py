@@ -17,6 +17,7 @@ from export.samples.films import varied_films
 from export.samples.report_sentences import report_texts
 from runtime.archive import collect_items
 from runtime.archive.items import TEXT_SUFFIXES
+from runtime.bundle.parts import Preprocessing
 from runtime.errors import Fault, InputError
 from runtime.files.folders import describe_passed_over, search_folder
 from runtime.files.formats import SUPPORTED_FORMATS
@@ -69,14 +70,13 @@ def texts_of_file(source: Path, column: str, tokenizer: Tokenizer, seed: int) ->
 
 
 def images_of_folder(
-    source: Path, resize: int, crop: int, seed: int, note: Callable[[str], None]
+    source: Path, rule: Preprocessing, seed: int, note: Callable[[str], None]
 ) -> tuple[int, Iterator[Candidate[NDArray[np.uint8]] | Fault]]:
     """Shuffle the images of a folder and its subfolders; they are read as they are asked for.
 
     Args:
         source: the folder, see `search_folder`.
-        resize: see `load_pixels`.
-        crop: see `load_pixels`.
+        rule: see `load_pixels`.
         seed: of the order.
         note: takes what is passed over.
 
@@ -102,7 +102,7 @@ def images_of_folder(
         note(f"{source}: {beside}.")
     files = [Path(image) for image in found.images]
     files.sort(key=lambda file: file.relative_to(source).parts)  # wherever the folder lies
-    return len(files), _image_candidates((files[index] for index in _order(len(files), seed)), resize, crop)
+    return len(files), _image_candidates((files[index] for index in _order(len(files), seed)), rule)
 
 
 def built_in_texts(tokenizer: Tokenizer, seed: int, limit: int) -> Iterator[Candidate[list[int]] | Fault]:
@@ -111,9 +111,9 @@ def built_in_texts(tokenizer: Tokenizer, seed: int, limit: int) -> Iterator[Cand
     return _text_candidates(islice(named, limit), tokenizer)
 
 
-def built_in_images(resize: int, crop: int, seed: int, limit: int) -> Iterator[Candidate[NDArray[np.uint8]] | Fault]:
+def built_in_images(rule: Preprocessing, seed: int, limit: int) -> Iterator[Candidate[NDArray[np.uint8]] | Fault]:
     """Draw up to `limit` synthetic radiographs."""
-    return _image_candidates(islice(varied_films(resize, seed), limit), resize, crop)
+    return _image_candidates(islice(varied_films(rule.size, seed), limit), rule)
 
 
 def _problem(source: Path, is_kind: Callable[[Path], bool], kind: str) -> str | None:
@@ -156,10 +156,10 @@ def _encode(texts: Sequence[Any], tokenizer: Tokenizer) -> list[list[int] | str]
 
 
 def _image_candidates(
-    images: Iterable[ImageLike], resize: int, crop: int
+    images: Iterable[ImageLike], rule: Preprocessing
 ) -> Iterator[Candidate[NDArray[np.uint8]] | Fault]:
     for image in images:
-        loaded, faults = load_pixels([image], resize, crop)
+        loaded, faults = load_pixels([image], rule)
         yield from faults
         for pixels in (np.ascontiguousarray(each.pixels) for each in loaded):
             yield Candidate(pixels, pixels.data, hashlib.sha256(pixels.data).digest())

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from runtime.bundle.parts import COLOURS, CROP_ROUNDINGS, INTERPOLATIONS, RESIZES, ImagePart, Preprocessing, TextPart
+
 if TYPE_CHECKING:
     from runtime.bundle.artifacts import Artifact
-    from runtime.bundle.parts import ImagePart, TextPart
 
 __all__ = ["part_faults"]
 
 # Far beyond any model of this kind; with more a damaged number would ask for all the memory there is.
 _LARGEST = 1 << 16
 _SHORTEST_TEXT = 3  # [CLS], one token, [SEP]
+_CHANNELS = 3
 
 
 def part_faults(text: TextPart | None, image: ImagePart | None) -> list[str]:
@@ -37,9 +40,38 @@ def part_faults(text: TextPart | None, image: ImagePart | None) -> list[str]:
         outputs: dict[str, tuple[int, ...]] = {"image_embeds": (image.embedding_size,)}
         if image.grid is not None:
             outputs["patch_embeds"] = (image.grid, image.grid, image.embedding_size)
-        faults += _wrong_axes(image.artifacts, "inputs", {"pixel_values": (pixels.crop, pixels.crop)})
+        faults += _preprocessing_faults(pixels)
+        faults += _wrong_axes(image.artifacts, "inputs", {"pixel_values": pixels.shape})
         faults += _wrong_axes(image.artifacts, "outputs", outputs)
     return faults
+
+
+def _preprocessing_faults(pixels: Preprocessing) -> list[str]:
+    known = {
+        "colours": COLOURS,
+        "resize": RESIZES,
+        "interpolation": INTERPOLATIONS,
+        "crop_rounding": CROP_ROUNDINGS,
+    }
+    faults = _unknown("image.preprocessing", pixels, known)
+    counts = {len(pixels.mean), len(pixels.std)}
+    if len(counts) > 1 or not counts <= {1, _CHANNELS}:
+        faults.append(
+            f"image.preprocessing has {len(pixels.mean)} values of mean and {len(pixels.std)} of std; one each, or "
+            f"{_CHANNELS}, are expected"
+        )
+    if not all(map(math.isfinite, pixels.mean)) or not all(0 < each < math.inf for each in pixels.std):
+        faults.append("image.preprocessing has a mean that is not finite, or a std that is not more than 0")
+    return faults
+
+
+def _unknown(where: str, part: object, known: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Fields whose values this version does not know."""
+    return [
+        f"{where}.{name} is {getattr(part, name)!r}; this version knows: {', '.join(values)}"
+        for name, values in known.items()
+        if getattr(part, name) not in values
+    ]
 
 
 def _out_of_range(part: str, numbers: Mapping[str, int], least: int = 1) -> list[str]:

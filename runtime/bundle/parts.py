@@ -11,7 +11,12 @@ from runtime.bundle.artifacts import Artifact
 
 __all__ = [
     "CLEANING",
+    "COLOURS",
+    "CROP_ROUNDINGS",
+    "GREY",
+    "INTERPOLATIONS",
     "PAIRS",
+    "RESIZES",
     "STRIP_PUNCTUATION",
     "ImagePart",
     "Joint",
@@ -22,6 +27,12 @@ __all__ = [
 # Values of `TextPart.cleaning`.
 STRIP_PUNCTUATION = "trailing punctuation"
 CLEANING = ("none", STRIP_PUNCTUATION)
+# Of the fields of `Preprocessing`.
+GREY = "grey"
+COLOURS = (GREY, "rgb")
+RESIZES = ("shortest", "longest", "squash")
+INTERPOLATIONS = ("bilinear", "bicubic", "lanczos")
+CROP_ROUNDINGS = ("even", "down")
 # Of `Joint.score`.
 PAIRS = "pairs"
 
@@ -70,14 +81,17 @@ class Preprocessing:
 
     Attributes:
         colours: "grey": one channel, values stretched from the least and largest to 0–255; or "rgb": three channels,
-            values as they are.
+            8-bit values as they are and deeper ones (radiographs of 16 bit) stretched. Pictures become RGB by Pillow's
+            conversion, which drops transparency, before they are resized, as in transformers 4; open_clip does that
+            after, which differs for palettes and transparency.
         resize: which side becomes `size` pixels: "shortest"; "longest", the rest padded with black; or "squash": both.
         size: see `resize`.
         interpolation: Pillow's "bilinear", "bicubic" or "lanczos", with antialiasing.
         crop: side of the centre crop in pixels.
         crop_rounding: which pixel a crop begins at where the rest is odd: "even" (halves to even, torchvision) or
             "down" (transformers).
-        mean: of each channel's values in [0, 1], which the graph subtracts; std is what it divides by.
+        mean: of each channel's values in [0, 1], which the graph subtracts; std is what it divides by. One value stands
+            for all channels.
     """
 
     colours: str
@@ -88,6 +102,14 @@ class Preprocessing:
     crop_rounding: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one image's pixels: (crop, crop) for grey, (3, crop, crop) for RGB.
+
+        Channels come first, as pixel_values do in the field: no graph transposes what the decoding threads can.
+        """
+        return (self.crop, self.crop) if self.colours == GREY else (3, self.crop, self.crop)
 
 
 @dataclass(frozen=True)

@@ -68,9 +68,9 @@ def random_texts(tokens: int, tokenizer: Tokenizer) -> list[list[int]]:
     ]
 
 
-def random_pixels(count: int, side: int) -> NDArray[np.uint8]:
-    """uint8 (count, side, side) of noise, always the same."""
-    return np.random.default_rng(_SEED).integers(0, 256, (count, side, side), dtype=np.uint8)
+def random_pixels(count: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """uint8 (count, *shape) of noise, always the same; see `Preprocessing.shape`."""
+    return np.random.default_rng(_SEED).integers(0, 256, (count, *shape), dtype=np.uint8)
 
 
 class Workbench:
@@ -168,7 +168,7 @@ class Workbench:
             text = open_text(self._bundle, choice, provider, sessions, setting.batch)
             return lambda tokens: _discard(text.encode_tokens(self._some_texts(tokens, text.tokenizer)))
         image = ImageEncoder(self._bundle.image_part(), sessions, threads=setting.threads, batch=setting.batch)
-        return lambda count: _discard(image.encode_pixels_in_bulk(self._some_pixels(count, image.crop)))
+        return lambda count: _discard(image.encode_pixels_in_bulk(self._some_pixels(count, image.preprocessing.shape)))
 
     def _session(self, setting: Setting, streams: int) -> Session:
         key = (setting.alone, streams)
@@ -187,9 +187,9 @@ class Workbench:
             self._texts[tokens] = random_texts(tokens, tokenizer)
         return self._texts[tokens]
 
-    def _some_pixels(self, count: int, side: int) -> NDArray[np.uint8]:
+    def _some_pixels(self, count: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         if count not in self._pixels:
-            self._pixels[count] = random_pixels(count, side)
+            self._pixels[count] = random_pixels(count, shape)
         return self._pixels[count]
 
 

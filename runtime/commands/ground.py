@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from runtime.archive import check_output
 from runtime.archive.output import write_array
 from runtime.commands.argument_types import as_text
@@ -79,7 +77,7 @@ def run(options: argparse.Namespace) -> None:
         described = {"image": options.image, "phrase": options.phrase, **_described(found, scores), **files}
         print_json(described)
         return
-    report_written(f"image–text similarity {found.score:+.4f}, strongest patch {found.patches.max():+.4f}")
+    report_written(f"image–text similarity {found.score:+.4f}, strongest patch {found.patches[found.strongest]:+.4f}")
     if scores and math.isnan(scores.pointing):
         report_written("the boxes lie outside what the model sees: nothing is measured")
     elif scores:
@@ -123,14 +121,14 @@ def _check_within(boxes: Sequence[Box], size: tuple[int, int]) -> None:
 
 
 def _described(found: Grounding, scores: GroundingScores | None) -> dict[str, Any]:
-    row, column = np.unravel_index(found.patches.argmax(), found.patches.shape)
+    row, column = found.strongest
     described: dict[str, Any] = {
         "similarity": found.score,
         "strongest_patch": {
-            "similarity": float(found.patches.max()),
+            "similarity": float(found.patches[row, column]),
             # Its centre, in pixels of the image.
-            "x": found.crop.x + (float(column) + 0.5) * found.crop.width / found.patches.shape[1],
-            "y": found.crop.y + (float(row) + 0.5) * found.crop.height / found.patches.shape[0],
+            "x": found.crop.x + (column + 0.5) * found.crop.width / found.patches.shape[1],
+            "y": found.crop.y + (row + 0.5) * found.crop.height / found.patches.shape[0],
         },
         "crop": [found.crop.x, found.crop.y, found.crop.width, found.crop.height],
     }

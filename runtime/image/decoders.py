@@ -7,6 +7,7 @@ DICOM through pydicom (see `dicom.py`), and NIfTI through SimpleITK.
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
@@ -57,14 +58,16 @@ class Stored(NamedTuple):
     notices: tuple[Notice, ...] = ()
 
 
-def read_stored(source: Source, dicom: DicomOptions, shorter_side: int | None = None) -> Stored:
+def read_stored(
+    source: Source, dicom: DicomOptions, needed: Callable[[int, int], tuple[int, int]] | None = None
+) -> Stored:
     """Read the stored pixel values of a file; the format is recognised by content, then by name.
 
     Args:
         source: path of a JPEG, PNG, DICOM or NIfTI file, or its bytes.
         dicom: how a DICOM file is read.
-        shorter_side: decode a JPEG file to a half, a quarter or an eighth, as long as its shorter side keeps so many
-            pixels; other formats are not affected. None decodes all of it.
+        needed: from width and height to those that are needed: decode a JPEG file to a half, a quarter or an eighth, as
+            long as it keeps so many pixels; other formats are not affected. None decodes all of it.
 
     Raises:
         DecodeError: no such file, unknown format, broken content.
@@ -79,8 +82,8 @@ def read_stored(source: Source, dicom: DicomOptions, shorter_side: int | None = 
             return Stored(_read_nifti(source))
         with Image.open(opened(source), formats=_PIL_FORMATS) as image:
             size = image.size
-            if shorter_side is not None:
-                image.draft(None, (shorter_side, shorter_side))
+            if needed is not None:
+                image.draft(None, needed(*size))
             image.load()
             return Stored(usual_mode(image), size if image.size != size else None)
     except (DecodeError, MissingExtraError):

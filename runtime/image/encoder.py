@@ -19,6 +19,7 @@ from runtime.image.batches import Batch, Way, cut, repeated, shifted, split
 from runtime.image.dicom_options import DicomOptions
 from runtime.image.given_images import ImageLike, as_image_list, only_once, taken_images
 from runtime.image.images import Pixels, load_pixels, look_at
+from runtime.image.resizing import seen_square
 from runtime.process import array_of
 from runtime.process.checks import callback, one_of
 from runtime.process.notices import Notices
@@ -40,7 +41,8 @@ class ImageEncoder:
     Attributes:
         embedding_size: length of an embedding (128 for BioViL).
         grid: patches per side (15 for BioViL); None where it embeds none.
-        resize: shorter side after resizing, in pixels (512 for BioViL).
+        preprocessing: the rules from a picture to the graph's pixels.
+        resize: side after resizing that `preprocessing` names, in pixels (512 for BioViL: the shorter one).
         crop: side of the centre crop that the graph reads, in pixels (480 for BioViL).
         dicom: how DICOM files are read.
         notices: what was unusual in the files read so far, counted.
@@ -67,9 +69,18 @@ class ImageEncoder:
             threads: threads that decode or compute at a time.
             batch: images computed together, at least 1.
             reduced: how it is pickled.
+
+        Raises:
+            BundleError: its embeddings are made of several images each.
         """
+        if part.images != 1:
+            raise BundleError(
+                f"This bundle embeds {part.images} images together (a current and a previous one); this version embeds "
+                "one image at a time. Install a newer version with: pip install -U cxr-engine"
+            )
         self.embedding_size = part.embedding_size
         self.grid = part.grid
+        self.preprocessing = part.preprocessing
         self.resize = part.preprocessing.size
         self.crop = part.preprocessing.crop
         self._sessions = sessions
@@ -98,7 +109,7 @@ class ImageEncoder:
                 Pillow images are loaded. The same file or Pillow image may come several times, and in several threads.
 
         Returns:
-            float32 (N, 128), row i for image i, unit L2 norm.
+            float32 (N, D), row i for image i, unit L2 norm; D is `embedding_size`, 128 for BioViL.
 
         Raises:
             InputError: no images, something else (a dictionary, a table, a set), or images that are unreadable,
@@ -115,10 +126,12 @@ class ImageEncoder:
             images: as for `encode`.
 
         Returns:
-            float32 (N, 15, 15, 128): image, row from the top, column from the left, unit L2 norm along the last axis.
+            float32 (N, rows, columns, D): image, row from the top, column from the left, unit L2 norm along the last
+            axis; both are `grid`, 15 for BioViL.
 
         Raises:
             InputError: as for `encode`.
+            BundleError: the encoder embeds no patches.
             MissingExtraError: as for `encode`.
         """
         if self.grid is None:
@@ -139,7 +152,7 @@ class ImageEncoder:
                 embedding is None. Without it such an image raises InputError.
 
         Yields:
-            float32 (128,) for each image, in the order given.
+            float32 (D,) for each image, in the order given.
 
         Raises:
             InputError: as for `encode`, but an empty iterable yields nothing.
@@ -165,13 +178,14 @@ class ImageEncoder:
                     yield None if index in bad else next(rows)
 
     def load(self, images: ImageLike | Iterable[ImageLike]) -> tuple[list[Pixels], list[Fault]]:
-        """Decode, remap, resize and crop images without embedding them.
+        """Decode, resize and crop images by the bundle's rules without embedding them.
 
         Args:
             images: as for `encode`.
 
         Returns:
-            The usable images (uint8 (480, 480) and the original size) in order, and a fault for each of the others.
+            The usable images (uint8 of `preprocessing.shape`, (480, 480) for BioViL, and the original size) in order,
+            and a fault for each of the others.
 
         Raises:
             InputError: no images, or something else.
@@ -184,11 +198,22 @@ class ImageEncoder:
         found = [None if index in bad else next(usable) for index in range(len(different))]
         return [pixels for place in places if (pixels := found[place]) is not None], repeated(faults, places)
 
+    def seen_square(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Where the square that the graph reads lies in an image; see `runtime.image.resizing.seen_square`.
+
+        Args:
+            size: width and height of the image in pixels.
+
+        Returns:
+            Left, top, width and height in its pixels.
+        """
+        return seen_square(self.preprocessing, size)
+
     def encode_pixels(self, pixels: NDArray[np.uint8], output: str = "image_embeds") -> NDArray[np.float32]:
         """Embed prepared pixels.
 
         Args:
-            pixels: uint8 (N, 480, 480), as `load` gives them.
+            pixels: uint8 (N, crop, crop), or (N, 3, crop, crop) for colours, as `load` gives them.
             output: "image_embeds" or "patch_embeds".
 
         Returns:
@@ -205,9 +230,10 @@ class ImageEncoder:
         return image_embeds, patch_embeds
 
     def _run_single(self, pixels: NDArray[np.uint8], outputs: list[str]) -> list[NDArray[np.float32]]:
-        expected = f"uint8 (N, {self.crop}, {self.crop})"
+        shape = self.preprocessing.shape
+        expected = f"uint8 (N, {', '.join(map(str, shape))})"
         pixels = array_of("pixel_values", pixels, expected)
-        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[1:] != (self.crop, self.crop):
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != shape:
             raise InputError(
                 f"pixel_values is {pixels.dtype} {pixels.shape}; {expected} is expected. Pass images that are not "
                 "prepared to encode()."
@@ -236,7 +262,7 @@ class ImageEncoder:
             pixels: as for `encode_pixels`.
 
         Returns:
-            float32 (N, 128), unit L2 norm.
+            float32 (N, D), unit L2 norm.
         """
         session, streams = self._sessions.bulk(), self._sessions.streams
 
@@ -301,5 +327,5 @@ class ImageEncoder:
         yield from ordered_map(work, split(images, way.size), way.streams if way.streams > 1 else 0)
 
     def _load(self, images: list[ImageLike], threads: int) -> tuple[list[Pixels], list[Fault]]:
-        resize, crop, fast, say = self.resize, self.crop, self._fast_decode, self.notices.add
-        return load_pixels(images, resize, crop, self.dicom, fast_decode=fast, threads=threads, on_notice=say)
+        rule, fast, say = self.preprocessing, self._fast_decode, self.notices.add
+        return load_pixels(images, rule, self.dicom, fast_decode=fast, threads=threads, on_notice=say)

@@ -1,8 +1,9 @@
 """Files, Pillow images or arrays → the uint8 pixels that the image graph reads.
 
-Source: hi-ml-multimodal, `image/data/io.py` and `image/data/transforms.py`: remap to 0–255, convert to grey, resize the
-shorter side with Pillow's antialiased bilinear filter, crop the centre. The bytes are the reference's own, before its
-division by 255, which the graph does; only `fast_decode` changes them.
+Grey as in hi-ml-multimodal (`image/data/io.py` and `image/data/transforms.py`): remap to 0–255, convert to grey,
+resize, crop. Colours as in the image processors of transformers: convert to RGB, resize, crop; only values of more than
+8 bits, of which those make white, are remapped as for grey. The bytes are the references' own, before their division by
+255, which the graph does; only `fast_decode` changes them.
 """
 
 from __future__ import annotations
@@ -10,18 +11,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from runtime.bundle.parts import GREY, Preprocessing
 from runtime.errors import DecodeError, Fault, MissingExtraError
 from runtime.image.decoders import Stored, look_at_file, read_stored, usual_mode
 from runtime.image.dicom_options import DicomOptions
 from runtime.image.given_images import CHANNELS, EXPECTED, ImageLike, image_name, is_array_like, load_image, read_file
-from runtime.image.pixels import remap_image, remap_to_uint8, resize_and_crop
+from runtime.image.pixels import remap_image, remap_to_uint8
+from runtime.image.resizing import resize_and_crop, resized_size
 from runtime.process.checks import is_file, missing
 from runtime.process.notices import Notice
 from runtime.process.workers import ordered_map
@@ -43,7 +47,7 @@ class Pixels:
     """One image, ready for the graph.
 
     Attributes:
-        pixels: uint8 (crop, crop).
+        pixels: uint8 (crop, crop), or (3, crop, crop) for graphs that read colours.
         size: width and height of the original image in pixels.
     """
 
@@ -70,15 +74,15 @@ def read_grey(image: ImageLike, dicom: DicomOptions = _AS_USUAL) -> Image.Image:
     return _grey(_stored(image, dicom, None).values)
 
 
-def _stored(image: ImageLike, dicom: DicomOptions, shorter_side: int | None) -> Stored:
+def _stored(image: ImageLike, dicom: DicomOptions, needed: Callable[[int, int], tuple[int, int]] | None) -> Stored:
     if isinstance(image, (str, os.PathLike)):
-        return read_stored(_path(image), dicom, shorter_side)
+        return read_stored(_path(image), dicom, needed)
     if isinstance(image, Image.Image):
         return Stored(usual_mode(load_image(image)))
     if isinstance(image, (bytes, bytearray, memoryview)):
-        return read_stored(bytes(image), dicom, shorter_side)
+        return read_stored(bytes(image), dicom, needed)
     if is_file(image):
-        return read_stored(read_file(image), dicom, shorter_side)
+        return read_stored(read_file(image), dicom, needed)
     if not is_array_like(image):
         raise DecodeError(f"is {missing(image)}; {EXPECTED} is expected")
     try:
@@ -92,10 +96,36 @@ def _path(image: str | os.PathLike[Any]) -> Path:
 
 
 def _grey(values: Image.Image | NDArray[Any]) -> Image.Image:
-    if isinstance(values, Image.Image) and values.mode in ("L", "LA", "RGB", "RGBA"):
-        if 0 in values.size:
-            raise DecodeError(f"is empty ({values.width} × {values.height} pixels)")
-        return _as_grey(remap_image(values))
+    if _has_8_bits(values):
+        return _converted(remap_image(values), "L")
+    return _converted(Image.fromarray(remap_to_uint8(_checked(values))), "L")
+
+
+def _coloured(values: Image.Image | NDArray[Any]) -> Image.Image:
+    """Mode "RGB", or "L" where all channels are the same."""
+    if _has_8_bits(values):
+        image = values
+    else:
+        array = _checked(values)
+        image = Image.fromarray(array if array.dtype == np.uint8 else remap_to_uint8(array))
+    return _converted(image, "L" if image.mode in ("L", "LA") else "RGB")
+
+
+def _has_8_bits(values: Image.Image | NDArray[Any]) -> TypeGuard[Image.Image]:
+    """Whether it is a Pillow image in a mode of 8 bits, which is best left one.
+
+    Raises:
+        DecodeError: it has no pixels.
+    """
+    if not isinstance(values, Image.Image) or values.mode not in ("L", "LA", "RGB", "RGBA"):
+        return False
+    if 0 in values.size:
+        raise DecodeError(f"is empty ({values.width} × {values.height} pixels)")
+    return True
+
+
+def _checked(values: Image.Image | NDArray[Any]) -> NDArray[Any]:
+    """Numbers (H, W) or (H, W, channels)."""
     array = np.asarray(values)
     if array.dtype.kind not in "iufb":
         raise DecodeError(f"has dtype {array.dtype}; integers or floats are expected")
@@ -107,17 +137,16 @@ def _grey(values: Image.Image | NDArray[Any]) -> Image.Image:
         raise DecodeError(f"has shape {array.shape}; (H, W), or (H, W, channels) with 1 to 4 channels, is expected")
     if array.size == 0:
         raise DecodeError(f"is empty (shape {array.shape})")
-    return _as_grey(Image.fromarray(remap_to_uint8(array)))
+    return array
 
 
-def _as_grey(image: Image.Image) -> Image.Image:
-    return image if image.mode == "L" else image.convert("L")  # which would copy
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)  # which would copy
 
 
 def load_pixels(
     images: Sequence[ImageLike],
-    resize: int,
-    crop: int,
+    rule: Preprocessing,
     dicom: DicomOptions = _AS_USUAL,
     *,
     fast_decode: bool = False,
@@ -128,8 +157,7 @@ def load_pixels(
 
     Args:
         images: see `read_grey`.
-        resize: see `resize_and_crop`.
-        crop: see `resize_and_crop`.
+        rule: of the bundle.
         dicom: see `read_grey`.
         fast_decode: see `runtime.load`.
         threads: images prepared side by side.
@@ -142,12 +170,14 @@ def load_pixels(
         MissingExtraError: a format needs an optional package.
     """
 
+    to_8_bits = _grey if rule.colours == GREY else _coloured
+
     def prepare(item: tuple[int, ImageLike]) -> Pixels | Fault:
         index, image = item
         try:
-            values, size, notices = _stored(image, dicom, resize if fast_decode else None)
-            grey = _grey(values)
-            pixels = Pixels(resize_and_crop(grey, resize, crop, size), size or grey.size)
+            values, size, notices = _stored(image, dicom, partial(resized_size, rule) if fast_decode else None)
+            decoded = to_8_bits(values)
+            pixels = Pixels(resize_and_crop(decoded, rule, size), size or decoded.size)
             if notices and on_notice:
                 on_notice(image_name(image), notices)
             return pixels

@@ -1,7 +1,7 @@
-"""Stored values → the uint8 pixels that the image graph reads.
+"""Stored values of any depth → 8 bits.
 
-Source: hi-ml-multimodal, `image/data/io.py` and `image/data/transforms.py`. The bytes are the reference's own, though
-no 8-bit image passes through float64.
+Source: hi-ml-multimodal, `image/data/io.py`. The bytes are the reference's own, though no 8-bit image passes through
+float64.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from PIL import Image
 
 from runtime.errors import DecodeError
 
-__all__ = ["remap_image", "remap_to_uint8", "resize_and_crop"]
+__all__ = ["remap_image", "remap_to_uint8"]
 
 _WHITE = 255
 _TABLE_LIMIT = 1 << 16
@@ -23,7 +23,6 @@ _FIXED_POINT_LIMIT = 1 << 12
 _FIXED_POINT_BITS = 24
 # Values computed at a time: what they become on the way stays in the processor's cache.
 _BLOCK = 1 << 16
-_LONGEST_SIDE = 1 << 15
 
 
 def remap_to_uint8(array: NDArray[Any]) -> NDArray[np.uint8]:
@@ -109,40 +108,3 @@ def _remap_integers(array: NDArray[Any], low: Any, spread: int) -> NDArray[np.ui
         else:
             np.take(table, offsets, out=out, mode="clip")  # without a mode, numpy would buffer what it writes
     return remapped
-
-
-def resize_and_crop(
-    image: Image.Image, resize: int, crop: int, size: tuple[int, int] | None = None
-) -> NDArray[np.uint8]:
-    """Resize the shorter side and cut out the centre, as torchvision's Resize and CenterCrop do on Pillow images.
-
-    Args:
-        image: mode "L".
-        resize: length of the shorter side after resizing, in pixels.
-        crop: side of the square cut out, at most `resize`.
-        size: width and height of the original, if `image` is a reduction of it to a half, a quarter or an eighth.
-
-    Returns:
-        uint8 (crop, crop).
-
-    Raises:
-        DecodeError: the sides differ so much that the resized image would be over 32,768 pixels long.
-    """
-    width, height = size or image.size
-    short, long = min(width, height), max(width, height)
-    resized_long = int(resize * long / short)
-    if resized_long > _LONGEST_SIDE:
-        raise DecodeError(
-            f"is {width} × {height} pixels; sides in a ratio of at most {_LONGEST_SIDE // resize} : 1 are expected"
-        )
-    target = (resize, resized_long) if width <= height else (resized_long, resize)
-    # round(), like torchvision's: halves go to the even neighbour.
-    left, top = round((target[0] - crop) / 2.0), round((target[1] - crop) / 2.0)
-    # All of the image is resized, which costs 2 ms of 20: Pillow's `box` could leave out what the crop does not show,
-    # but it can change which of the two passes Pillow 13 takes first, and with it the rounding.
-    if image.size != target:
-        # The last column and row of a reduction may stand for less of the original than the others do.
-        reduction = -(-width // image.width)
-        box = (0, 0, width / reduction, height / reduction)
-        image = image.resize(target, Image.Resampling.BILINEAR, box=box)
-    return np.asarray(image.crop((left, top, left + crop, top + crop)))

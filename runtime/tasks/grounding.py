@@ -98,7 +98,8 @@ class Grounding:
     Attributes:
         similarity_map: float32 (H, W) of the image, in [-1, 1]; NaN outside `crop`.
         score: global similarity of image and phrase, in [-1, 1].
-        crop: the square of the image that the model sees.
+        crop: the square of the image that the model sees; a rectangle where both sides are resized apart, and reaching
+            beyond the image where that was padded.
         patches: float32 (rows, columns), the smoothed similarity of each patch: the map before it was enlarged to
             `crop`.
     """
@@ -107,6 +108,21 @@ class Grounding:
     score: float
     crop: Box
     patches: NDArray[np.float32]
+
+    @property
+    def strongest(self) -> tuple[int, int]:
+        """Row and column of the patch that resembles the phrase most, of those whose centre lies in the image."""
+        rows, columns = (
+            (start + (np.arange(count) + 0.5) * length / count, end)
+            for start, length, count, end in (
+                (self.crop.y, self.crop.height, self.patches.shape[0], self.similarity_map.shape[0]),
+                (self.crop.x, self.crop.width, self.patches.shape[1], self.similarity_map.shape[1]),
+            )
+        )
+        above, beside = ((centres >= 0) & (centres < end) for centres, end in (rows, columns))
+        inside = np.where(np.outer(above, beside), self.patches, -np.inf)
+        row, column = np.unravel_index(inside.argmax(), inside.shape)
+        return int(row), int(column)
 
 
 @dataclass(frozen=True)

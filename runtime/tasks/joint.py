@@ -6,7 +6,6 @@ Source: hi-ml-multimodal, `vlp/inference_engine.py` (`ImageTextInferenceEngine`)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import floor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +19,7 @@ if TYPE_CHECKING:  # Pillow is imported with the first image part
     from runtime.image.given_images import ImageLike
     from runtime.text import TextEncoder
 
-__all__ = ["average_prompts", "gaussian_smooth", "ground_phrases", "map_to_image", "patch_similarity", "seen_box"]
+__all__ = ["average_prompts", "gaussian_smooth", "ground_phrases", "map_to_image", "patch_similarity"]
 
 _SIGMA = 1.5
 _TRUNCATE = 4.0
@@ -38,15 +37,15 @@ def ground_phrases(text: TextEncoder, image: ImageEncoder, film: ImageLike, phra
     if faults:
         raise InputError.from_faults("images", faults, 1)
     size = loaded[0].size
-    if _side(size, image.resize, image.crop) < 1:
+    square = image.seen_square(size)
+    if min(square[2:]) < 1:
         raise InputError(f"The image has {size[0]} × {size[1]} pixels: too few for a map.")
     image_embeds, patch_embeds = image.encode_pixels_and_patches(loaded[0].pixels[None])
-    crop = seen_box(size, image.resize, image.crop)
     found = []
     for text_embed in text_embeds:
         patches = patch_similarity(patch_embeds[0], text_embed)
         score = float(np.clip(image_embeds[0] @ text_embed, -1.0, 1.0))
-        found.append(Grounding(map_to_image(patches, size, image.resize, image.crop), score, crop, patches))
+        found.append(Grounding(map_to_image(patches, size, square), score, Box(*square), patches))
     return found
 
 
@@ -106,49 +105,32 @@ def _smoothing_matrix(size: int, sigma: float) -> NDArray[np.float64]:
     return matrix
 
 
-def map_to_image(similarity: NDArray[np.float32], size: tuple[int, int], resize: int, crop: int) -> NDArray[np.float32]:
+def map_to_image(
+    similarity: NDArray[np.float32], size: tuple[int, int], square: tuple[int, int, int, int]
+) -> NDArray[np.float32]:
     """Enlarge a patch map to the original image: nearest neighbour inside the crop, NaN outside.
+
+    What stands for the black beside an image that was padded is left out.
 
     Args:
         similarity: float32 (rows, columns).
         size: width and height of the original image in pixels.
-        resize: length of the shorter side after resizing.
-        crop: side of the crop.
+        square: left, top, width and height in it of what the model sees, see `ImageEncoder.seen_square`.
 
     Returns:
         float32 (height, width).
     """
-    side = _side(size, resize, crop)
-    left, top = _corner(size, side)
+    left, top, width, height = square
     full = np.full((size[1], size[0]), np.nan, dtype=np.float32)
-    rows, columns = (_nearest(side, count) for count in similarity.shape)
-    full[top : top + side, left : left + side] = similarity[np.ix_(rows, columns)]
+    rows, above = _within(_nearest(height, similarity.shape[0]), top, size[1])
+    columns, before = _within(_nearest(width, similarity.shape[1]), left, size[0])
+    full[above : above + len(rows), before : before + len(columns)] = similarity[np.ix_(rows, columns)]
     return full
 
 
-def seen_box(size: tuple[int, int], resize: int, crop: int) -> Box:
-    """The square of the original image that the model sees: where `map_to_image` puts the map.
-
-    Args:
-        size: width and height of the original image in pixels.
-        resize: length of the shorter side after resizing.
-        crop: side of the crop.
-
-    Raises:
-        InputError: it has less than a pixel.
-    """
-    side = _side(size, resize, crop)
-    left, top = _corner(size, side)
-    return Box(left, top, side, side)
-
-
-def _side(size: tuple[int, int], resize: int, crop: int) -> int:
-    return int(crop * min(size) / resize)
-
-
-def _corner(size: tuple[int, int], side: int) -> tuple[int, int]:
-    # Odd margins: the smaller half goes left and on top.
-    return floor((size[0] - side) / 2), floor((size[1] - side) / 2)
+def _within(indices: NDArray[np.intp], start: int, length: int) -> tuple[NDArray[np.intp], int]:
+    """Of what begins at `start` the part that lies in 0 … length, and where it begins."""
+    return indices[max(0, -start) : max(0, length - start)], max(0, start)
 
 
 def _nearest(target: int, source: int) -> NDArray[np.intp]:

@@ -23,6 +23,7 @@ from export.samples.films import varied_films
 from runtime.bundle import Manifest
 from runtime.image.images import resize_and_crop
 from tests.conftest import tiny_family
+from tests.runtime.parts import grey_rule
 
 CROP = 96
 SPEC = GraphSpec(
@@ -49,7 +50,9 @@ class Quantized:
 @pytest.fixture(scope="session")
 def films() -> NDArray[np.uint8]:
     films = varied_films(CROP, seed=3)
-    return np.stack([resize_and_crop(Image.fromarray(next(films)), CROP, CROP) for _ in range(CALIBRATION + HELD_OUT)])
+    return np.stack(
+        [resize_and_crop(Image.fromarray(next(films)), grey_rule(CROP, CROP)) for _ in range(CALIBRATION + HELD_OUT)]
+    )
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ from export.parts import text as text_part
 from export.proof import parity
 from export.staging import staged
 from tests.conftest import ROOT, System, tiny_family
+from tests.runtime.parts import grey_rule
 
 
 def nothing_left(folder: Path) -> bool:
@@ -94,9 +95,9 @@ def test_a_tokenizer_that_differs_misses_the_gate(tiny_checkpoint: Path, tmp_pat
 
 
 def test_a_crop_off_by_one_misses_the_gate(tiny_checkpoint: Path, tmp_path: Path, monkeypatch) -> None:
-    from runtime.image import pixels
+    from runtime.image import resizing
 
-    monkeypatch.setattr(pixels, "round", lambda value: round(value) + 1, raising=False)
+    monkeypatch.setattr(resizing, "round", lambda value: round(value) + 1, raising=False)
     with pytest.raises(GateError, match=r"preprocessing: differing is 14, .*pixels of 14 phantoms"):
         export_bundle(tiny_family("biovil-image"), str(tiny_checkpoint), tmp_path / "bundle")
     assert nothing_left(tmp_path)
@@ -286,7 +287,7 @@ def test_an_export_that_is_killed_leaves_no_bundle_and_the_next_one_cleans_up(
 def test_another_family_is_one_entry(tiny_checkpoint: Path, tmp_path: Path) -> None:
     """A system that is not in the table, with another crop, goes through the same path."""
     family = tiny_family("biovil-image")
-    family = replace(family, name="other", image=replace(family.image, resize=80, crop=64))
+    family = replace(family, name="other", image=replace(family.image, preprocessing=grey_rule(80, 64)))
     manifest = export_bundle(family, str(tiny_checkpoint), tmp_path / "bundle")
     assert (manifest.family, manifest.image.grid) == ("other", 2)
     engine = runtime.load(tmp_path / "bundle")

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from runtime.bundle import MANIFEST_NAME, Artifact, FidelityRecord, Manifest, ParityRecord, open_bundle
 from runtime.bundle.artifacts import Recipe, TensorSpec
 from runtime.bundle.manifest import SCHEMA_VERSION, CalibrationSet, FileEntry, Source
-from runtime.bundle.parts import PAIRS, Joint
+from runtime.bundle.parts import PAIRS, Joint, Preprocessing
 from runtime.choice import choose_precision
 from runtime.engines import PROVIDERS, processor_name
 from tests.runtime.parts import image_part, text_part
@@ -85,11 +85,15 @@ def write_bundle(
     text: Sequence[Artifact] = (),
     image: Sequence[Artifact] = (),
     calibration: Mapping[str, CalibrationSet] | None = None,
+    rule: Preprocessing | None = None,
 ) -> Path:
     """Write a bundle. Each artifact's graph has weights of its own, drawn with its file name as the seed."""
+    tower = image_part(128, CROP, GRID, embedding_size=SIZE)
+    tower = replace(tower, preprocessing=rule) if rule else tower
+    shape = tower.preprocessing.shape
     parts = {
-        "text": tuple(_written(folder, "text", each) for each in text),
-        "image": tuple(_written(folder, "image", each) for each in image),
+        "text": tuple(_written(folder, "text", each, _text_model(each.file)) for each in text),
+        "image": tuple(_written(folder, "image", each, _image_model(each.file, shape)) for each in image),
     }
     if text:
         _write_tokenizer(folder / "text")
@@ -103,7 +107,7 @@ def write_bundle(
         checks=(),
         calibration=dict(calibration or {}),
         text=text_part(max_length=64, embedding_size=SIZE, artifacts=parts["text"]) if text else None,
-        image=image_part(128, CROP, GRID, embedding_size=SIZE, artifacts=parts["image"]) if image else None,
+        image=replace(tower, artifacts=parts["image"]) if image else None,
         joint=Joint(SIZE, 1.0, 0.0, PAIRS, ()) if text and image else None,
         files={name: _entry(folder / name) for name in names},
     )
@@ -118,9 +122,8 @@ def expected_text(file: str, input_ids: Sequence[int]) -> np.ndarray:
     return embedding / np.linalg.norm(embedding)
 
 
-def _written(folder: Path, part: str, entry: Artifact) -> Artifact:
+def _written(folder: Path, part: str, entry: Artifact, model: onnx.ModelProto) -> Artifact:
     file = f"{part}/{entry.file}"
-    model = _MODELS[part](entry.file)
     (folder / file).parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, folder / file)
     inputs, outputs = ([_spec(value) for value in values] for values in (model.graph.input, model.graph.output))
@@ -171,15 +174,16 @@ def _text_model(file: str) -> onnx.ModelProto:
     return _model(nodes, weights, inputs, outputs)
 
 
-def _image_model(file: str) -> onnx.ModelProto:
+def _image_model(file: str, shape: tuple[int, ...]) -> onnx.ModelProto:
     """One convolution per patch."""
-    side = CROP // GRID
-    kernel = _random(file).standard_normal((SIZE, 1, side, side)).astype(np.float32)
+    side = shape[-1] // GRID
+    grey = len(shape) == 2
+    kernel = _random(file).standard_normal((SIZE, 1 if grey else 3, side, side)).astype(np.float32)
     weights = {"kernel": kernel, "channel": np.array([1]), "last": np.array([3]), "patches": np.array([1, 2])}
     nodes = [
         ("Cast", ["pixel_values"], ["float"], {"to": TensorProto.FLOAT}),
-        ("Unsqueeze", ["float", "channel"], ["grey"], {}),
-        ("Conv", ["grey", "kernel"], ["features"], {"strides": [side, side]}),
+        ("Unsqueeze", ["float", "channel"], ["channels"], {}) if grey else ("Identity", ["float"], ["channels"], {}),
+        ("Conv", ["channels", "kernel"], ["features"], {"strides": [side, side]}),
         ("Transpose", ["features"], ["raw"], {"perm": [0, 2, 3, 1]}),
         ("ReduceL2", ["raw", "last"], ["norms"], {"keepdims": 1}),
         ("Div", ["raw", "norms"], ["patch_embeds"], {}),
@@ -188,10 +192,7 @@ def _image_model(file: str) -> onnx.ModelProto:
         ("Div", ["mean", "norm"], ["image_embeds"], {}),
     ]
     outputs = {"image_embeds": ("batch", SIZE), "patch_embeds": ("batch", GRID, GRID, SIZE)}
-    return _model(nodes, weights, {"pixel_values": (TensorProto.UINT8, ("batch", CROP, CROP))}, outputs)
-
-
-_MODELS = {"text": _text_model, "image": _image_model}
+    return _model(nodes, weights, {"pixel_values": (TensorProto.UINT8, ("batch", *shape))}, outputs)
 
 
 def _model(nodes, weights, inputs, outputs) -> onnx.ModelProto:

@@ -26,9 +26,14 @@ _PIXELS = Preprocessing("grey", "shortest", 512, "bilinear", 480, "even", (0.0,)
 _IMAGE = ImagePart("resnet50", _PIXELS, images=1, grid=15, embedding_size=128, artifacts=())
 
 
+def grey_rule(size: int, crop: int, **changed: Any) -> Preprocessing:
+    """BioViL's rules with other sizes."""
+    return replace(_PIXELS, size=size, crop=crop, **changed)
+
+
 def text_part(**changed: Any) -> TextPart:
     return replace(_TEXT, **changed)
 
 
 def image_part(size: int, crop: int, grid: int | None, **changed: Any) -> ImagePart:
-    return replace(_IMAGE, preprocessing=replace(_PIXELS, size=size, crop=crop), grid=grid, **changed)
+    return replace(_IMAGE, preprocessing=grey_rule(size, crop), grid=grid, **changed)

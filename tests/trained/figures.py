@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.image.resizing import seen_square
 from runtime.tasks.joint import average_prompts, map_to_image, patch_similarity
+from tests.runtime.parts import grey_rule
 from tests.trained.cases import CROP, SIDE, Case, patch_areas
 from tests.trained.wordings import LOCATIONS, finding_prompts, location_prompts
 
@@ -44,7 +46,7 @@ def figures(
     embeds = [by_finding[case.finding] for case in shown]
     similarities = [patches @ embed for patches, embed in zip(patch_embeds[present], embeds, strict=True)]
     maps = [
-        map_to_image(patch_similarity(patches, embed), (SIDE, SIDE), SIDE, CROP)
+        map_to_image(patch_similarity(patches, embed), (SIDE, SIDE), seen_square(grey_rule(SIDE, CROP), (SIDE, SIDE)))
         for patches, embed in zip(patch_embeds[present], embeds, strict=True)
     ]
     return {

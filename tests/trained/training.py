@@ -28,13 +28,14 @@ from export.reference import BioViLImageModel, CXRBertModel, bert_config
 from export.samples import chest_phantom
 from runtime.image.images import load_pixels
 from runtime.text import Tokenizer
+from tests.runtime.parts import grey_rule
 from tests.trained import losses
 from tests.trained.cases import CROP, SIDE, Case, make_case, patch_areas
 from tests.trained.wordings import ABSENT, CLASSES, FINDINGS, LOCATIONS, make_caption, make_impression, words
 
 __all__ = ["IMAGE", "pixels_of", "read_tokenizer", "to_ids", "train"]
 
-IMAGE = ImageModel("biovil_image_resnet50_proj_size_128.pt", "", blocks=(1, 1, 1, 1), resize=SIDE, crop=CROP)
+IMAGE = ImageModel("biovil_image_resnet50_proj_size_128.pt", "", grey_rule(SIDE, CROP), blocks=(1, 1, 1, 1))
 
 _CONFIG = {
     **CXR_BERT_CONFIG,
@@ -236,7 +237,7 @@ def _training_cases(rng: np.random.Generator, anatomies: Sequence[NDArray[np.uin
 
 def pixels_of(cases: Sequence[Case]) -> torch.Tensor:
     """float32 (N, 3, crop, crop), made from the images as the runtime makes them."""
-    loaded, faults = load_pixels([case.image for case in cases], SIDE, CROP)
+    loaded, faults = load_pixels([case.image for case in cases], IMAGE.preprocessing)
     assert not faults
     pixels = torch.from_numpy(np.stack([item.pixels for item in loaded])).float() / 255
     return pixels[:, None].expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)

@@ -15,8 +15,10 @@ import export.samples.candidates
 from export.errors import CalibrationError
 from export.samples import CalibrationData, chest_phantom, image_data
 from export.samples.films import varied_films
+from runtime.bundle.parts import Preprocessing
 from runtime.errors import MissingExtraError
 from runtime.image.images import load_pixels
+from tests.runtime.parts import grey_rule
 from tests.runtime.trees import scan_in_order
 
 RESIZE, CROP = 64, 48
@@ -29,7 +31,7 @@ def notes() -> list[str]:
 
 def refused(source: Path | None, **options: int) -> str:
     with pytest.raises(CalibrationError) as caught:
-        image_data(source, RESIZE, CROP, note=lambda text: None, **options)
+        image_data(source, grey_rule(RESIZE, CROP), note=lambda text: None, **options)
     return str(caught.value)
 
 
@@ -51,7 +53,7 @@ def contents(data: CalibrationData) -> set[bytes]:
 
 def test_built_in_images_are_distinct_varied_and_seeded(notes: list[str]) -> None:
     shares: list[float] = []
-    data = image_data(None, RESIZE, CROP, note=notes.append, progress=shares.append)
+    data = image_data(None, grey_rule(RESIZE, CROP), note=notes.append, progress=shares.append)
     assert data.calibration.shape == (96, CROP, CROP)
     assert data.held_out.shape == (64, CROP, CROP)
     assert data.calibration.dtype == data.held_out.dtype == np.uint8
@@ -60,10 +62,10 @@ def test_built_in_images_are_distinct_varied_and_seeded(notes: list[str]) -> Non
     assert shares[-1] == 1.0
     assert len(notes) == 1
     assert "--calibration-images DIR" in notes[0]
-    again = image_data(None, RESIZE, CROP, note=notes.append)
+    again = image_data(None, grey_rule(RESIZE, CROP), note=notes.append)
     assert same_images(data, again)
     assert data.record == again.record
-    assert not contents(data) & contents(image_data(None, RESIZE, CROP, seed=1, note=notes.append))
+    assert not contents(data) & contents(image_data(None, grey_rule(RESIZE, CROP), seed=1, note=notes.append))
     # One film under many exposures has means about 127 ± 10 once its values are stretched.
     assert data.calibration.mean(axis=(1, 2)).std() > 20
 
@@ -83,18 +85,18 @@ def test_films_have_many_sizes_and_borders() -> None:
 def test_images_of_a_folder_are_prepared_as_the_runtime_does(tmp_path: Path, notes: list[str]) -> None:
     files = [*write_films(tmp_path / "a", 15), *write_films(tmp_path / "b" / "c", 15, 90)]
     (tmp_path / "notes.txt").write_text("no image")
-    data = image_data(tmp_path, RESIZE, CROP, count=16, held_out=14, note=notes.append)
-    expected = [item.pixels for item in load_pixels(files, RESIZE, CROP)[0]]
+    data = image_data(tmp_path, grey_rule(RESIZE, CROP), count=16, held_out=14, note=notes.append)
+    expected = [item.pixels for item in load_pixels(files, grey_rule(RESIZE, CROP))[0]]
     assert contents(data) == {pixels.tobytes() for pixels in expected}
     assert len(contents(data)) == 30
     assert notes == [f"{tmp_path}: 1 file is passed over: no image: 1 ({tmp_path / 'notes.txt'})."]
     assert (data.record.kind, data.record.name) == ("folder", tmp_path.name)
     assert data.record.sha256 == hashlib.sha256(data.calibration.tobytes()).hexdigest()
     assert data.record.held_out_sha256 == hashlib.sha256(data.held_out.tobytes()).hexdigest()
-    other = image_data(tmp_path, RESIZE, CROP, count=16, held_out=14, seed=1, note=notes.append)
+    other = image_data(tmp_path, grey_rule(RESIZE, CROP), count=16, held_out=14, seed=1, note=notes.append)
     assert other.record.sha256 != data.record.sha256
     moved = image_data(
-        tmp_path.rename(tmp_path.with_name("moved")), RESIZE, CROP, count=16, held_out=14, note=notes.append
+        tmp_path.rename(tmp_path.with_name("moved")), grey_rule(RESIZE, CROP), count=16, held_out=14, note=notes.append
     )
     assert same_images(moved, data)
     assert (moved.record.sha256, moved.record.name) == (data.record.sha256, "moved")
@@ -106,9 +108,9 @@ def test_the_order_of_the_file_system_does_not_matter(
 ) -> None:
     for name, side in (("a", 80), ("b", 90)):
         write_films(tmp_path / name, 15, side)
-    expected = image_data(tmp_path, RESIZE, CROP, count=16, held_out=8, note=notes.append)
+    expected = image_data(tmp_path, grey_rule(RESIZE, CROP), count=16, held_out=8, note=notes.append)
     scan_in_order(monkeypatch, backwards)
-    assert same_images(image_data(tmp_path, RESIZE, CROP, count=16, held_out=8, note=notes.append), expected)
+    assert same_images(image_data(tmp_path, grey_rule(RESIZE, CROP), count=16, held_out=8, note=notes.append), expected)
 
 
 def test_what_archives_hold_calibrates_too(tmp_path: Path, notes: list[str]) -> None:
@@ -117,11 +119,11 @@ def test_what_archives_hold_calibrates_too(tmp_path: Path, notes: list[str]) -> 
         file.rename(file.with_name(f"IM{index:06}"))
     (tmp_path / "films").mkdir()
     (tmp_path / "films" / "p10").symlink_to(tmp_path / "elsewhere")
-    assert image_data(tmp_path / "films", RESIZE, CROP, note=notes.append).record.items == 16
+    assert image_data(tmp_path / "films", grey_rule(RESIZE, CROP), note=notes.append).record.items == 16
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "a.txt").write_text("no image")
     with pytest.raises(CalibrationError, match=r"holds no images \(1 file is passed over: no image: 1 \(.*a\.txt\)\)"):
-        image_data(tmp_path / "none", RESIZE, CROP, note=notes.append)
+        image_data(tmp_path / "none", grey_rule(RESIZE, CROP), note=notes.append)
 
 
 def test_unreadable_images_are_named_and_repeats_dropped(tmp_path: Path, notes: list[str]) -> None:
@@ -130,7 +132,7 @@ def test_unreadable_images_are_named_and_repeats_dropped(tmp_path: Path, notes: 
     Image.new("L", (90, 90), 7).save(tmp_path / "films" / "flat.png")
     for index, file in enumerate(files[:3]):
         (tmp_path / "films" / f"copy{index}.png").write_bytes(file.read_bytes())
-    data = image_data(tmp_path / "films", RESIZE, CROP, note=notes.append)
+    data = image_data(tmp_path / "films", grey_rule(RESIZE, CROP), note=notes.append)
     assert len(contents(data)) == 24
     assert (data.record.items, data.record.held_out, data.record.skipped) == (16, 8, 2)
     assert "2 of 29 images looked at cannot be used" in notes[0]
@@ -146,12 +148,12 @@ def test_only_as_many_images_are_read_as_are_needed(
     write_films(tmp_path, 60)
     read: list[object] = []
 
-    def counting(images: list[object], resize: int, crop: int) -> object:
+    def counting(images: list[object], rule: Preprocessing) -> object:
         read.extend(images)
-        return load_pixels(images, resize, crop)
+        return load_pixels(images, rule)
 
     monkeypatch.setattr(export.samples.candidates, "load_pixels", counting)
-    image_data(tmp_path, RESIZE, CROP, count=16, held_out=8, note=notes.append)
+    image_data(tmp_path, grey_rule(RESIZE, CROP), count=16, held_out=8, note=notes.append)
     assert len(read) == 24
     assert max(read) > tmp_path / "040.png", "from the whole folder, not from its beginning"
 
@@ -177,4 +179,4 @@ def test_folders_that_cannot_be_used_are_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(sys.modules, "pydicom", None)
     (films / "d.dcm").write_bytes(b"anything")
     with pytest.raises(MissingExtraError, match=r"cxr-engine\[dicom\]"):
-        image_data(films, RESIZE, CROP, note=lambda text: None)
+        image_data(films, grey_rule(RESIZE, CROP), note=lambda text: None)

@@ -14,6 +14,7 @@ from runtime.errors import MissingExtraError
 from runtime.image.decoders import read_array
 from runtime.image.dicom_options import DicomOptions
 from runtime.image.images import load_pixels
+from tests.runtime.parts import grey_rule
 
 pydicom = pytest.importorskip("pydicom")
 
@@ -38,9 +39,9 @@ def test_monochrome1_is_inverted_by_default(tmp_path: Path, twelve_bit: np.ndarr
     stored = (4095 - twelve_bit).astype(dtype)
     upright = write_dicom(tmp_path / "upright.dcm", twelve_bit)
     inverted = write_dicom(tmp_path / "inverted.dcm", stored, "MONOCHROME1", 12 if dtype == np.uint16 else 16)
-    expected = load_pixels([upright], 64, 48)[0][0].pixels
-    assert np.array_equal(load_pixels([inverted], 64, 48)[0][0].pixels, expected)
-    kept = load_pixels([inverted], 64, 48, DicomOptions(invert_monochrome1=False))[0][0].pixels
+    expected = load_pixels([upright], grey_rule(64, 48))[0][0].pixels
+    assert np.array_equal(load_pixels([inverted], grey_rule(64, 48))[0][0].pixels, expected)
+    kept = load_pixels([inverted], grey_rule(64, 48), DicomOptions(invert_monochrome1=False))[0][0].pixels
     assert not np.array_equal(kept, expected)
 
 
@@ -50,7 +51,7 @@ def test_the_shared_monochrome1_film_equals_its_upright_png(shared_data: Path) -
 
     expected = reference_pixels(shared_data / "images" / "cr_mono1_as_16bit.png")
     for name in ("cr_mono1_10bit_explicitLE.dcm", "cr_mono1_10bit_implicit_nometa.dcm"):
-        loaded, faults = load_pixels([shared_data / "images" / name], 512, 480)
+        loaded, faults = load_pixels([shared_data / "images" / name], grey_rule(512, 480))
         assert not faults
         assert np.array_equal(loaded[0].pixels, expected), name
 
@@ -112,7 +113,7 @@ def test_nifti_has_the_reference_s_orientation(tmp_path: Path) -> None:
     file = tmp_path / "film.nii.gz"
     nibabel.save(nibabel.Nifti1Image(array.T[:, :, None], np.eye(4)), file)
     assert np.array_equal(read_array(file, USUAL), array)
-    loaded, _ = load_pixels([file], 512, 480)
+    loaded, _ = load_pixels([file], grey_rule(512, 480))
     assert np.array_equal(loaded[0].pixels, reference_pixels(file))
 
 
@@ -126,4 +127,4 @@ def test_a_missing_extra_is_named(
     file.touch()
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError, match=rf"{package}.*pip install 'cxr-engine\[{extra}\]'"):
-        load_pixels([file], 64, 48)
+        load_pixels([file], grey_rule(64, 48))

@@ -15,6 +15,7 @@ from runtime.errors import InputError
 from runtime.image.decoders import DecodeError, read_array
 from runtime.image.dicom_options import DicomOptions
 from runtime.image.images import load_pixels, read_grey
+from tests.runtime.parts import grey_rule
 
 pydicom = pytest.importorskip("pydicom")
 
@@ -120,9 +121,11 @@ def test_files_without_a_header_are_read_with_a_warning(
     bare = tmp_path / "bare.dcm"
     bare.write_bytes(whole[132 if kept == "file meta" else meta :])
     found = []
-    loaded, faults = load_pixels([bare], 64, 48, on_notice=lambda name, notices: found.append((name, notices)))
+    loaded, faults = load_pixels(
+        [bare], grey_rule(64, 48), on_notice=lambda name, notices: found.append((name, notices))
+    )
     assert not faults
-    assert same(loaded[0].pixels, load_pixels([tmp_path / "whole.dcm"], 64, 48)[0][0].pixels)
+    assert same(loaded[0].pixels, load_pixels([tmp_path / "whole.dcm"], grey_rule(64, 48))[0][0].pixels)
     ((name, (notice,)),) = found
     assert (name, notice.kind) == (str(bare), "no DICOM file header")
     assert kept == "file meta" or pydicom.uid.UID(syntax).name in notice.text
@@ -239,7 +242,7 @@ def test_another_modality_is_read_with_a_warning(
     seen = Notices()
     files = {code: write_dicom(tmp_path / f"{code}.dcm", film, bits=12, Modality=code) for code in ("CT", "DX", "XQ")}
     with caplog.at_level(logging.WARNING, "runtime"):
-        loaded, faults = load_pixels(list(files.values()), 64, 48, on_notice=seen.add)
+        loaded, faults = load_pixels(list(files.values()), grey_rule(64, 48), on_notice=seen.add)
     assert not faults
     assert same(loaded[0].pixels, loaded[1].pixels)
     assert seen.counts() == {

@@ -12,6 +12,7 @@ from runtime.errors import InputError
 from runtime.image.decoders import DecodeError, read_array
 from runtime.image.dicom_options import DicomOptions
 from runtime.image.images import load_pixels, read_grey
+from tests.runtime.parts import grey_rule
 
 pydicom = pytest.importorskip("pydicom")
 
@@ -44,7 +45,9 @@ def grey(path: Path, options: DicomOptions = USUAL) -> np.ndarray:
 
 def noticed(path: Path, options: DicomOptions = USUAL) -> list[str]:
     found: list[str] = []
-    loaded, faults = load_pixels([path], 64, 48, options, on_notice=lambda _, all_: found.extend(n.kind for n in all_))
+    loaded, faults = load_pixels(
+        [path], grey_rule(64, 48), options, on_notice=lambda _, all_: found.extend(n.kind for n in all_)
+    )
     assert loaded, faults
     return found
 

@@ -34,7 +34,7 @@ from runtime.image.encoder import ImageEncoder
 from runtime.image.given_images import as_image_list, image_name, load_image, only_once, read_file
 from runtime.image.images import load_pixels, read_grey
 from tests.runtime.dicoms import header, write
-from tests.runtime.parts import image_part
+from tests.runtime.parts import grey_rule, image_part
 
 PART = image_part(64, 48, 3, embedding_size=4)
 FILM = chest_phantom(90, 110, 1)
@@ -102,13 +102,13 @@ class Tensor:
 
 
 def pixels_of(image: object, dicom: DicomOptions | None = None) -> np.ndarray:
-    loaded, faults = load_pixels([image], 64, 48, dicom or DicomOptions())
+    loaded, faults = load_pixels([image], grey_rule(64, 48), dicom or DicomOptions())
     assert not faults, faults
     return loaded[0].pixels
 
 
 def fault_of(image: object) -> str:
-    loaded, faults = load_pixels([image], 64, 48)
+    loaded, faults = load_pixels([image], grey_rule(64, 48))
     assert not loaded
     return f"{faults[0].name}: {faults[0].reason}"
 
@@ -263,7 +263,7 @@ def test_different_files_are_read_side_by_side() -> None:
     files.append(
         next(file for file in spare if given_images._of_files.of(file) is not given_images._of_files.of(files[0]))
     )
-    loaded, faults = load_pixels(files, 64, 48, threads=2)
+    loaded, faults = load_pixels(files, grey_rule(64, 48), threads=2)
     assert len(loaded) == 2, faults
 
 
@@ -362,7 +362,7 @@ def test_the_bytes_of_a_file_are_that_file(holder: str, film: Path, other: Path,
 def test_fast_decoding_and_dicom_options_hold_for_bytes(other: Path, tmp_path: Path) -> None:
     large = tmp_path / "large.jpg"
     Image.fromarray(chest_phantom(600, 700, 5)).save(large)
-    fast = [load_pixels([image], 64, 48, fast_decode=True)[0][0] for image in (large, large.read_bytes())]
+    fast = [load_pixels([image], grey_rule(64, 48), fast_decode=True)[0][0] for image in (large, large.read_bytes())]
     assert np.array_equal(fast[0].pixels, fast[1].pixels)
     assert fast[1].size == (700, 600)
     assert not np.array_equal(fast[1].pixels, pixels_of(large.read_bytes()))
@@ -421,7 +421,7 @@ def closed() -> io.BytesIO:
 )
 @pytest.mark.filterwarnings("error")
 def test_what_is_no_image_is_named_with_a_reason(image: object, reason: str) -> None:
-    loaded, faults = load_pixels([image], 64, 48)
+    loaded, faults = load_pixels([image], grey_rule(64, 48))
     assert not loaded
     assert re.search(reason, f"{faults[0].name}: {faults[0].reason}"), faults
     with pytest.raises(InputError, match=re.escape(faults[0].reason)):

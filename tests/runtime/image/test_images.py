@@ -10,10 +10,11 @@ from PIL import Image
 
 from export.samples import chest_phantom
 from runtime.errors import InputError
-from runtime.image import pixels
+from runtime.image import pixels, resizing
 from runtime.image.dicom_options import DicomOptions
 from runtime.image.given_images import as_image_list
 from runtime.image.images import load_pixels, read_grey, remap_to_uint8, resize_and_crop
+from tests.runtime.parts import grey_rule
 
 REFERENCE = DicomOptions(invert_monochrome1=False, padding="keep")
 SIZES = [
@@ -47,7 +48,7 @@ def reference_pixels(path: Path) -> np.ndarray:
 
 
 def runtime_pixels(image: object) -> np.ndarray:
-    loaded, faults = load_pixels([image], 512, 480, REFERENCE)
+    loaded, faults = load_pixels([image], grey_rule(512, 480), REFERENCE)
     assert not faults, faults
     return loaded[0].pixels
 
@@ -134,7 +135,7 @@ def test_negative_control_crop_off_by_one(tmp_path: Path, monkeypatch: pytest.Mo
     file = tmp_path / "image.png"
     Image.fromarray(chest_phantom(700, 601)).save(file)
     expected = reference_pixels(file)
-    monkeypatch.setattr(pixels, "round", lambda value: round(value) + 1, raising=False)
+    monkeypatch.setattr(resizing, "round", lambda value: round(value) + 1, raising=False)
     assert not same(runtime_pixels(file), expected)
 
 
@@ -200,11 +201,11 @@ def test_resize_and_crop_equals_torchvision() -> None:
         height, width = rng.integers(20, 900, 2)
         image = Image.fromarray(rng.integers(0, 256, (height, width), dtype=np.uint8))
         expected = np.asarray(Compose([Resize(512), CenterCrop(480)])(image))
-        assert same(resize_and_crop(image, 512, 480), expected), (height, width)
+        assert same(resize_and_crop(image, grey_rule(512, 480)), expected), (height, width)
 
 
 def faulty(image: object) -> str:
-    loaded, faults = load_pixels([image], 512, 480)
+    loaded, faults = load_pixels([image], grey_rule(512, 480))
     assert not loaded
     return f"{faults[0].name}: {faults[0].reason}"
 

@@ -14,6 +14,7 @@ from sklearn.metrics import jaccard_score
 
 import runtime
 from export.samples import chest_phantom
+from runtime.image.resizing import seen_square
 from runtime.tasks.grounding import (
     THRESHOLDS,
     Box,
@@ -23,8 +24,9 @@ from runtime.tasks.grounding import (
     pointing_game,
     score_grounding,
 )
-from runtime.tasks.joint import map_to_image, seen_box
+from runtime.tasks.joint import map_to_image
 from tests.runtime.handmade import fp32, write_bundle
+from tests.runtime.parts import grey_rule
 
 NAN = math.nan
 # Columns 2 and 3 of the two rows in the middle are the box; the last column is outside the crop.
@@ -214,8 +216,8 @@ def test_several_phrases_are_answered_by_one_run(engine: runtime.Engine, monkeyp
 
 @pytest.mark.parametrize("size", [(512, 512), (1477, 1198), (333, 500), (17, 33), (120, 1477)])
 def test_the_box_that_is_seen_is_where_the_map_is(size: tuple[int, int]) -> None:
-    values = map_to_image(np.ones((15, 15), dtype=np.float32), size, 512, 480)
-    assert np.array_equal(box_mask([seen_box(size, 512, 480)], values.shape), np.isfinite(values))
+    values = map_to_image(np.ones((15, 15), dtype=np.float32), size, seen_square(grey_rule(512, 480), size))
+    assert np.array_equal(box_mask([Box(*seen_square(grey_rule(512, 480), size))], values.shape), np.isfinite(values))
 
 
 def test_what_cannot_be_grounded(engine: runtime.Engine, tmp_path: Path) -> None:

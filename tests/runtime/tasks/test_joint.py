@@ -7,7 +7,12 @@ import pytest
 import torch
 from scipy import ndimage
 
+from runtime.bundle.parts import RESIZES
+from runtime.image.images import load_pixels
+from runtime.image.resizing import seen_square
+from runtime.tasks.grounding import Box, Grounding
 from runtime.tasks.joint import _nearest, average_prompts, gaussian_smooth, map_to_image, patch_similarity
+from tests.runtime.parts import grey_rule
 
 
 @pytest.mark.parametrize("shape", [(15, 15), (14, 14), (3, 3), (1, 4), (2, 9)])
@@ -35,9 +40,53 @@ def test_map_to_image_equals_the_reference_for_odd_sizes() -> None:
         expected = ImageTextInferenceEngine.convert_similarity_to_image_size(
             torch.tensor(similarity), int(width), int(height), 512, 480
         ) if min(width, height) > 1 else np.full((height, width), np.nan, np.float32)  # fmt: skip
-        found = map_to_image(similarity, (int(width), int(height)), 512, 480)
+        size = int(width), int(height)
+        found = map_to_image(similarity, size, seen_square(grey_rule(512, 480), size))
         assert found.shape == (height, width)
         assert np.array_equal(found, expected, equal_nan=True), (width, height)
+
+
+@pytest.mark.parametrize(("crop", "size"), [(96, 96), (80, 96)])
+@pytest.mark.parametrize("resize", RESIZES)
+def test_patches_lie_where_the_pixels_of_every_rule_come_from(resize: str, crop: int, size: int) -> None:
+    """By images that say at each pixel where it is."""
+    rule = grey_rule(size, crop, colours="rgb", resize=resize)
+    for width, height in [(200, 151), (97, 250), (180, 180)]:
+        across, down = np.meshgrid(np.linspace(10, 250, width), np.linspace(10, 250, height))
+        loaded, _ = load_pixels([np.stack([across, down, down], -1).round().astype(np.uint8)], rule)
+        patches = loaded[0].pixels.reshape(3, 8, crop // 8, 8, crop // 8).mean((2, 4))
+        left, top, wide, high = seen_square(rule, (width, height))
+        # Sizes, padding and corners are rounded to a pixel of the resized image.
+        rounding = wide / crop + 0.5, high / crop + 0.5
+        places = np.arange(8) + 0.5
+        x, y = left + places * wide / 8, top + places * high / 8
+        whole_x, whole_y = (  # patches without padding
+            (start + np.arange(8) * side / 8 >= -0.5) & (start + np.arange(1, 9) * side / 8 <= length + 0.5)
+            for start, side, length in ((left, wide, width), (top, high, height))
+        )
+        assert whole_x.sum() >= 2
+        assert whole_y.sum() >= 2
+        found_x, found_y = (patches[:2] - 10) / 240 * np.array([width - 1, height - 1])[:, None, None] + 0.5
+        assert np.abs(found_x[whole_y][:, whole_x] - x[whole_x]).max() < rounding[0]
+        assert np.abs(found_y[whole_y][:, whole_x] - y[whole_y, None]).max() < rounding[1]
+        similarity = np.arange(64, dtype=np.float32).reshape(8, 8)
+        drawn = map_to_image(similarity, (width, height), (left, top, wide, high))
+        seen = np.isfinite(drawn)
+        assert seen.all() == ((resize != "shortest" and crop == size) or (width == height and crop == size))
+        for row in np.flatnonzero(whole_y):
+            for column in np.flatnonzero(whole_x):
+                assert drawn[int(y[row]), int(x[column])] == similarity[row, column]
+
+
+def test_the_strongest_patch_lies_in_the_image() -> None:
+    square = seen_square(grey_rule(96, 96, resize="longest"), (200, 100))
+    assert square == (0, -50, 200, 200)
+    patches = np.zeros((4, 4), np.float32)
+    patches[0, 1], patches[1, 2], patches[3, 3] = 0.9, 0.5, 0.8
+    drawn = map_to_image(patches, (200, 100), square)
+    found = Grounding(drawn, 0.1, Box(*square), patches)
+    assert found.strongest == (1, 2)
+    assert np.nanmax(drawn) == patches[found.strongest] == np.float32(0.5)
 
 
 def test_patch_similarity_equals_the_reference() -> None:

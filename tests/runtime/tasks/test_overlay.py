@@ -9,16 +9,19 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+from runtime.image.resizing import seen_square
 from runtime.tasks.grounding import Box, Grounding, score_grounding
-from runtime.tasks.joint import map_to_image, seen_box
+from runtime.tasks.joint import map_to_image
 from runtime.tasks.overlay import _BOX, draw_overlay
+from tests.runtime.parts import grey_rule
 
 RESIZE, CROP = 128, 120
 
 
 def grounding(size: tuple[int, int], patches: np.ndarray, score: float = 0.25) -> Grounding:
     patches = patches.astype(np.float32)
-    return Grounding(map_to_image(patches, size, RESIZE, CROP), score, seen_box(size, RESIZE, CROP), patches)
+    square = seen_square(grey_rule(RESIZE, CROP), size)
+    return Grounding(map_to_image(patches, size, square), score, Box(*square), patches)
 
 
 def halves(size: tuple[int, int]) -> Grounding:

@@ -1,0 +1,140 @@
+"""Compare the runtime's pixels with those of the libraries that the references prepare images with: identical."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize, v2
+
+from export.samples import chest_phantom
+from runtime.bundle import ParityRecord
+from runtime.bundle.parts import GREY, Preprocessing
+from runtime.image.images import load_pixels
+
+__all__ = ["pixel_parity", "preprocessor_config", "reference_pixels"]
+
+_SIZES = ((512, 512), (480, 480), (513, 769), (1031, 640), (300, 411), (97, 1400), (2048, 1501))
+
+
+def preprocessor_config(rule: Preprocessing) -> dict[str, object]:
+    """What preprocessor_config.json says, as transformers' image processors with the Pillow backend understand it.
+
+    Neither 1/255 nor mean and std: the graph has them. Of grey images the first two keys are this project's own, and so
+    is "longest_edge", which is padded to a square.
+    """
+    grey = {"do_convert_grayscale": True, "do_rescale_to_uint8": "min-max"}
+    size = {
+        "shortest": {"shortest_edge": rule.size},
+        "longest": {"longest_edge": rule.size},
+        "squash": {"height": rule.size, "width": rule.size},
+    }
+    return {
+        **(grey if rule.colours == GREY else {"do_convert_rgb": True}),
+        "do_resize": True,
+        "size": size[rule.resize],
+        "resample": int(Image.Resampling[rule.interpolation.upper()]),
+        "do_center_crop": True,
+        "crop_size": {"height": rule.crop, "width": rule.crop},
+        "do_rescale": False,
+        "do_normalize": False,
+    }
+
+
+def reference_pixels(image: Image.Image, rule: Preprocessing) -> NDArray[np.uint8]:
+    """Pixels as torchvision's transforms make them, or transformers' Pillow backend where the crop is rounded down.
+
+    Args:
+        image: a Pillow image of 8 bits in any mode; for grey rules stretched to 0–255.
+        rule: of the image tower.
+
+    Returns:
+        uint8 of `rule.shape`.
+    """
+    image = image.convert("L" if rule.colours == GREY else "RGB")
+    interpolation = InterpolationMode[rule.interpolation.upper()]
+    resized = {
+        "shortest": Resize(rule.size, interpolation),
+        # A centre crop of what is smaller pads it.
+        "longest": Compose([v2.Resize(None, interpolation, max_size=rule.size), CenterCrop(rule.size)]),
+        "squash": Resize((rule.size, rule.size), interpolation),
+    }
+    if rule.crop_rounding == "even":
+        pixels = np.asarray(CenterCrop(rule.crop)(resized[rule.resize](image)))
+        return pixels if rule.colours == GREY else pixels.transpose(2, 0, 1)
+    config = preprocessor_config(rule)
+    if rule.resize == "longest":
+        image, config["do_resize"] = resized[rule.resize](image), False
+    pixels = np.asarray(_image_processor()(**config)(image)["pixel_values"][0])
+    return pixels[0] if rule.colours == GREY else pixels
+
+
+def pixel_parity(rule: Preprocessing) -> ParityRecord:
+    """Compare the runtime's pixels with the reference's, on generated images of 8 and 16 bit and odd sizes.
+
+    For colours there are RGB images as well, with transparency and with a palette.
+
+    Returns:
+        Figure: differing, the number of images of which any byte differs.
+    """
+    phantoms = _phantoms()
+    given: list[NDArray[np.uint8] | NDArray[np.uint16] | Image.Image] = [*phantoms]
+    expected = [Image.fromarray(array if rule.colours != GREY else _stretched(array)) for array in phantoms]
+    deep = [array.astype(np.uint16) * 97 + 1000 for array in phantoms]
+    given += deep
+    expected += [Image.fromarray(_stretched(array)) for array in deep]
+    if rule.colours != GREY:
+        coloured = _coloured()
+        given += coloured
+        expected += coloured
+    loaded, faults = load_pixels(given, rule)
+    differing = len(faults) + sum(
+        not np.array_equal(found.pixels, reference_pixels(image, rule))
+        for found, image in zip(loaded, expected, strict=True)
+    )
+    library = "torchvision" if rule.crop_rounding == "even" else "transformers (Pillow backend)"
+    kinds = "8 and 16 bit" if rule.colours == GREY else "8 and 16 bit, in RGB, with transparency and palettes"
+    return ParityRecord(
+        "none",
+        f"{library}: {rule.resize} {rule.size}, {rule.interpolation}, centre {rule.crop}",
+        f"pixels of {len(given)} phantoms of {kinds}, {len(_SIZES)} sizes",
+        {"differing": float(differing)},
+        {"differing": 0.0},
+    )
+
+
+def _image_processor() -> type:
+    try:
+        from transformers import CLIPImageProcessorPil
+
+        return CLIPImageProcessorPil
+    except ImportError:  # transformers 4, whose own is that
+        from transformers import CLIPImageProcessor
+
+        return CLIPImageProcessor
+
+
+def _stretched(array: NDArray[np.generic]) -> NDArray[np.uint8]:
+    values = array.astype(float) - array.min()
+    return (values / values.max() * 255).astype(np.uint8)
+
+
+@functools.cache
+def _phantoms() -> tuple[NDArray[np.uint8], ...]:
+    """Drawn once: that takes many times as long as the comparison."""
+    return tuple(chest_phantom(height, width, index) for index, (height, width) in enumerate(_SIZES))
+
+
+@functools.cache
+def _coloured() -> tuple[Image.Image, ...]:
+    """Each phantom with other values in each channel, by turns as RGB, with transparency, and with a palette."""
+    found = []
+    for index, array in enumerate(_phantoms()):
+        channels = (array, 255 - array, np.roll(array, array.shape[1] // 3, axis=1))
+        image = Image.merge("RGB", [Image.fromarray(channel) for channel in channels])
+        if index % 3 == 1:
+            image.putalpha(Image.fromarray(array))
+        found.append(image.quantize(64) if index % 3 == 2 else image)
+    return tuple(found)
