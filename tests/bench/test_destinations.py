@@ -18,15 +18,12 @@ from runtime.errors import InputError
 from runtime.files.replaceable import wrote
 from tests.bench.a_report import a_report
 from tests.conftest import System
+from tests.runtime.trees import contents
 
 pytest.importorskip("jinja2", reason="the report's pages need jinja2")
 pytest.importorskip("matplotlib", reason="the report's pages need matplotlib")
 
 FILES = ("report.html", "report.md", "plots/texts.svg")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture

@@ -14,10 +14,7 @@ from export import demo
 from export.__main__ import main
 from export.samples import chest_phantom
 from tests.conftest import System
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+from tests.runtime.trees import contents
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:

@@ -10,6 +10,10 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from runtime.errors import DecodeError
+from runtime.image.decoders import read_array
+from runtime.image.dicom_options import DicomOptions
+
 TEST_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 CANARY = "ZQX"
 _CANARY_UID = "1.2.840.987654321"
@@ -90,6 +94,13 @@ def compress_by_gdcm(plain: Path, packed: Path, syntax: str) -> Path:
     writer.SetImage(change.GetOutput())
     assert writer.Write()
     return packed
+
+
+def refusal(path: Path, **options: object) -> str:
+    """What is said of a file that cannot be read with such `DicomOptions`."""
+    with pytest.raises(DecodeError) as caught:
+        read_array(path, DicomOptions(**options))
+    return str(caught.value)
 
 
 def identified(image: Dataset) -> Dataset:

@@ -14,6 +14,7 @@ from export.samples import SENTENCES, chest_phantom
 from runtime.engines import PROVIDERS, SessionOptions, providers
 from runtime.engines.onnxruntime_session import OnnxRuntimeSession
 from tests.conftest import System
+from tests.runtime.sessions import watch_runs
 
 
 @pytest.fixture(scope="module")
@@ -236,14 +237,7 @@ def test_a_session_that_fell_back_to_the_processor_is_refused(tiny: System) -> N
 
 def test_batches_are_as_large_as_the_engine_that_runs_wants(tiny: System, monkeypatch: pytest.MonkeyPatch) -> None:
     """GPUs need more than processors to be busy."""
-    seen: list[int] = []
-    run = OnnxRuntimeSession.run
-
-    def watched(self, outputs, inputs):
-        seen.append(next(iter(inputs.values())).shape[0])
-        return run(self, outputs, inputs)
-
-    monkeypatch.setattr(OnnxRuntimeSession, "run", watched)
+    seen = watch_runs(monkeypatch, lambda session, inputs: next(iter(inputs.values())).shape[0])
     largest: dict[str, list[int]] = {}
     found = []
     for batch in ({"text": 64, "image": 2}, {"text": 4096, "image": 5}):
@@ -266,18 +260,11 @@ def test_batches_are_as_large_as_the_engine_that_runs_wants(tiny: System, monkey
 
 def test_where_shapes_are_planned_for_there_are_two(tiny: System, monkeypatch: pytest.MonkeyPatch) -> None:
     """A single image, and whole batches, each on a session of its own."""
-    seen: list[tuple[int, int]] = []
-    run = OnnxRuntimeSession.run
-
-    def watched(self, outputs, inputs):
-        seen.append((id(self), len(inputs["pixel_values"])))
-        return run(self, outputs, inputs)
-
     plain = runtime.load(tiny.bundle, provider="cpu", parts=["image"]).image
     pixels = np.random.default_rng(0).integers(0, 256, (6, plain.crop, plain.crop), np.uint8)
     expected = plain.encode_pixels_and_patches(pixels)
     assert plain.encode_pixels(pixels[:0]).shape == (0, 128)
-    monkeypatch.setattr(OnnxRuntimeSession, "run", watched)
+    seen = watch_runs(monkeypatch, lambda session, inputs: (id(session), len(inputs["pixel_values"])))
     provider = dataclasses.replace(PROVIDERS["cpu"], batch={"image": 4}, packs=False, whole_batches=True)
     monkeypatch.setattr(providers, "PROVIDERS", {**PROVIDERS, "cpu": provider})
     image = runtime.load(tiny.bundle, provider="cpu", parts=["image"]).image

@@ -1,4 +1,4 @@
-"""Folders for tests: files that are images by their first bytes, and the file system's order."""
+"""Folders for tests: files that are images by their first bytes, what folders hold, and the file system's order."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ def write_tree(root: Path, files: dict[str, bytes]) -> None:
     for name, content in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(content)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Paths below a folder → what the files hold."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def scan_in_order(monkeypatch: pytest.MonkeyPatch, backwards: bool) -> None:

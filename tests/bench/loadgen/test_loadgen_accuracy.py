@@ -7,11 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bench.loadgen.accuracy import judge
-
-
-def unit(rows: NDArray[np.float64]) -> NDArray[np.float32]:
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-
+from tests.vectors import unit
 
 EXACT = unit(np.random.default_rng(0).standard_normal((40, 128)))
 

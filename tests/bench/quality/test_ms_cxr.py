@@ -15,11 +15,11 @@ from bench.__main__ import main
 from bench.quality.ms_cxr import print_report
 from bench.quality.ms_cxr_annotations import AnnotatedImage, Phrase
 from bench.quality.ms_cxr_scores import average, average_classes, by_class, evaluate
-from runtime.engines.onnxruntime_session import OnnxRuntimeSession
 from runtime.tasks.grounding import Box, score_grounding
 from tests.bench.ms_cxr import ROWS, SIZE, write_coco, write_csv, write_films
 from tests.conftest import System
 from tests.runtime.handmade import fp32, write_bundle
+from tests.runtime.sessions import watch_runs
 
 
 @pytest.fixture
@@ -118,14 +118,7 @@ def test_the_difference_of_two_systems_is_the_largest_of_all_pixels() -> None:
 
 
 def test_the_report(bundle: Path, films: Path, tmp_path: Path, monkeypatch, capsys) -> None:
-    runs = []
-    once = OnnxRuntimeSession.run
-
-    def counted(self, outputs, inputs):
-        runs.append(tuple(inputs))
-        return once(self, outputs, inputs)
-
-    monkeypatch.setattr(OnnxRuntimeSession, "run", counted)
+    runs = watch_runs(monkeypatch, lambda session, inputs: tuple(inputs))
     assert quality(bundle, write_csv(tmp_path / "a.csv"), films, "--json") == 0
     assert runs.count(("pixel_values",)) == 2, "one run for each image, not for each phrase"
     captured = capsys.readouterr()

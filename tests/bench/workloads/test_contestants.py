@@ -18,6 +18,7 @@ from runtime.bundle import open_bundle
 from runtime.engines import PROVIDERS
 from runtime.text import Tokenizer
 from tests.conftest import System
+from tests.runtime.sessions import watch_runs
 
 SYSTEMS = ("texts", "masks", "images", "joint")
 OPENVINO = pytest.mark.skipif(PROVIDERS["openvino"].missing() is not None, reason="OpenVINO is not installed")
@@ -110,16 +111,7 @@ def test_every_mask_contestant_gives_transformers_words(tiny: System) -> None:
 
 def test_the_decoder_runs_on_every_token(tiny: System, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or the comparison would be one of equals."""
-    from runtime.engines.onnxruntime_session import OnnxRuntimeSession
-
-    asked = []
-    run = OnnxRuntimeSession.run
-
-    def counting(self, outputs, inputs):
-        asked.append(inputs["mask_positions"].size)
-        return run(self, outputs, inputs)
-
-    monkeypatch.setattr(OnnxRuntimeSession, "run", counting)
+    asked = watch_runs(monkeypatch, lambda session, inputs: inputs["mask_positions"].size)
     texts = masked_texts(64, 8, Tokenizer(tiny.bundle / "text", 512))
     for name in ("every-token-cpu-fp32", "engine-cpu-fp32"):
         entry = next(each for each in entries(tiny) if each.name == name)

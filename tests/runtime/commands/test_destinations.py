@@ -22,6 +22,7 @@ from runtime.__main__ import main
 from runtime.files.replaceable import wrote
 from tests.conftest import ROOT
 from tests.runtime.handmade import fp32, write_bundle
+from tests.runtime.trees import contents
 
 pyarrow = pytest.importorskip("pyarrow")
 pytest.importorskip("pyarrow.parquet")
@@ -108,10 +109,6 @@ COMMANDS = {
     "search": Writing("search", lambda out: ["INDEX", "--image", "film.png", "--html", out], ".html", ("film.png",)),
 }
 writing = pytest.mark.parametrize("each", COMMANDS.values(), ids=COMMANDS.keys())
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def the_same(source: Path) -> Path:

@@ -12,9 +12,9 @@ from PIL import Image
 import runtime
 from export.samples import chest_phantom
 from runtime.__main__ import main
-from runtime.engines.onnxruntime_session import OnnxRuntimeSession
 from runtime.tasks.grounding import Box, score_grounding
 from tests.runtime.handmade import fp32, write_bundle
+from tests.runtime.sessions import watch_runs
 
 PHRASE = "left opacity"
 
@@ -37,14 +37,7 @@ def ground(bundle: Path, film: Path, *options: str) -> int:
 
 
 def test_score_and_map_come_from_one_run(bundle: Path, film: Path, monkeypatch, capsys) -> None:
-    runs = []
-    once = OnnxRuntimeSession.run
-
-    def counted(self, outputs, inputs):
-        runs.append(tuple(inputs))
-        return once(self, outputs, inputs)
-
-    monkeypatch.setattr(OnnxRuntimeSession, "run", counted)
+    runs = watch_runs(monkeypatch, lambda session, inputs: tuple(inputs))
     assert ground(bundle, film) == 0
     assert runs.count(("pixel_values",)) == 1
     assert "strongest patch" in capsys.readouterr().out

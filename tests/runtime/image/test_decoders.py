@@ -23,21 +23,16 @@ from tests.runtime.dicoms import header, write_compressed, write_dicom  # noqa: 
 USUAL = DicomOptions()
 
 
-@pytest.fixture
-def twelve_bit() -> np.ndarray:
-    return chest_phantom(90, 70).astype(np.uint16) * 16 + 3
-
-
-def test_stored_values_are_those_of_the_reference(tmp_path: Path, twelve_bit: np.ndarray) -> None:
-    file = write_dicom(tmp_path / "a.dcm", twelve_bit)
-    assert np.array_equal(read_array(file, USUAL), twelve_bit)
-    assert np.array_equal(read_array(file.rename(tmp_path / "no_suffix"), USUAL), twelve_bit), "known by its content"
+def test_stored_values_are_those_of_the_reference(tmp_path: Path, film: np.ndarray) -> None:
+    file = write_dicom(tmp_path / "a.dcm", film)
+    assert np.array_equal(read_array(file, USUAL), film)
+    assert np.array_equal(read_array(file.rename(tmp_path / "no_suffix"), USUAL), film), "known by its content"
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int16])
-def test_monochrome1_is_inverted_by_default(tmp_path: Path, twelve_bit: np.ndarray, dtype: type) -> None:
-    stored = (4095 - twelve_bit).astype(dtype)
-    upright = write_dicom(tmp_path / "upright.dcm", twelve_bit)
+def test_monochrome1_is_inverted_by_default(tmp_path: Path, film: np.ndarray, dtype: type) -> None:
+    stored = (4095 - film).astype(dtype)
+    upright = write_dicom(tmp_path / "upright.dcm", film)
     inverted = write_dicom(tmp_path / "inverted.dcm", stored, "MONOCHROME1", 12 if dtype == np.uint16 else 16)
     expected = load_pixels([upright], grey_rule(64, 48))[0][0].pixels
     assert np.array_equal(load_pixels([inverted], grey_rule(64, 48))[0][0].pixels, expected)
@@ -90,16 +85,16 @@ def test_jpeg_lossless_and_jpeg_2000_of_the_shared_films(shared_data: Path) -> N
         assert np.ptp(array) > 500
 
 
-def test_looking_at_a_file_tells_what_it_is_without_decoding(tmp_path: Path, twelve_bit: np.ndarray) -> None:
+def test_looking_at_a_file_tells_what_it_is_without_decoding(tmp_path: Path, film: np.ndarray) -> None:
     from runtime.image.images import look_at
 
-    good = [write_dicom(tmp_path / "a", twelve_bit), tmp_path / "a.png", tmp_path / "cut.jpg"]
+    good = [write_dicom(tmp_path / "a", film), tmp_path / "a.png", tmp_path / "cut.jpg"]
     Image.fromarray(chest_phantom(90, 70)).save(good[1])
     Image.fromarray(chest_phantom(90, 70)).save(good[2])
     good[2].write_bytes(good[2].read_bytes()[:700])  # only decoding tells
     text = tmp_path / "b.jpg"
     text.write_text("a text")
-    faults = look_at([*good, text, twelve_bit, tmp_path / "absent.png", tmp_path])
+    faults = look_at([*good, text, film, tmp_path / "absent.png", tmp_path])
     assert [fault.index for fault in faults] == [3, 5, 6]
     assert "not an image of a known format" in faults[0].reason
     assert "there is no such file" in faults[1].reason
@@ -121,9 +116,9 @@ def test_nifti_has_the_reference_s_orientation(tmp_path: Path) -> None:
     ("package", "extra", "name"), [("pydicom", "dicom", "a.dcm"), ("nibabel", "nifti", "a.nii.gz")]
 )
 def test_a_missing_extra_is_named(
-    package: str, extra: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, twelve_bit: np.ndarray
+    package: str, extra: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, film: np.ndarray
 ) -> None:
-    file = write_dicom(tmp_path / name, twelve_bit) if extra == "dicom" else tmp_path / name
+    file = write_dicom(tmp_path / name, film) if extra == "dicom" else tmp_path / name
     file.touch()
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtraError, match=rf"{package}.*pip install 'cxr-engine\[{extra}\]'"):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from export.samples import chest_phantom
 from runtime.errors import InputError
-from runtime.image.decoders import DecodeError, read_array
+from runtime.image.decoders import read_array
 from runtime.image.dicom_options import DicomOptions
 from runtime.image.images import load_pixels, read_grey
 from tests.runtime.parts import grey_rule
@@ -31,21 +31,10 @@ from pydicom.uid import (  # noqa: E402
     RLELossless,
 )
 
-from tests.runtime.dicoms import TEST_FILES, compress_by_gdcm, header, write, write_compressed, write_dicom  # noqa: E402
+from tests.runtime.dicoms import TEST_FILES, compress_by_gdcm, header, refusal, write, write_compressed, write_dicom  # noqa: E402
 from tests.runtime.image.test_images import REFERENCE, reference_pixels, runtime_pixels, same  # noqa: E402
 
 USUAL = DicomOptions()
-
-
-@pytest.fixture
-def film() -> np.ndarray:
-    return chest_phantom(90, 70).astype(np.uint16) * 16 + 3
-
-
-def refusal(path: Path, **options: object) -> str:
-    with pytest.raises(DecodeError) as caught:
-        read_array(path, DicomOptions(**options))
-    return str(caught.value)
 
 
 def reads(path: Path) -> np.ndarray | None:

@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.samples import chest_phantom
-from runtime.errors import DecodeError
 from runtime.image.decoders import read_array
 from runtime.image.dicom_options import DicomOptions
 
@@ -16,20 +14,9 @@ pydicom = pytest.importorskip("pydicom")
 
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLosslessSV1, JPEGLSLossless, RLELossless  # noqa: E402
 
-from tests.runtime.dicoms import TEST_FILES, header, write, write_compressed, write_dicom  # noqa: E402
+from tests.runtime.dicoms import TEST_FILES, header, refusal, write, write_compressed, write_dicom  # noqa: E402
 
 USUAL = DicomOptions()
-
-
-@pytest.fixture
-def film() -> np.ndarray:
-    return chest_phantom(90, 70).astype(np.uint16) * 16 + 3
-
-
-def refusal(path: Path, **options: object) -> str:
-    with pytest.raises(DecodeError) as caught:
-        read_array(path, DicomOptions(**options))
-    return str(caught.value)
 
 
 @pytest.mark.filterwarnings("ignore")

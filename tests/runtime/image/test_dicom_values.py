@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.samples import chest_phantom
 from runtime.errors import InputError
 from runtime.image.decoders import DecodeError, read_array
 from runtime.image.dicom_options import DicomOptions
@@ -24,11 +23,6 @@ from tests.runtime.image.test_images import REFERENCE, same  # noqa: E402
 
 USUAL, WINDOWED = DicomOptions(), DicomOptions(voi_lut=True)
 SMALL = np.array([[0, 10, 20], [30, 40, 4000]], dtype=np.uint16)
-
-
-@pytest.fixture
-def film() -> np.ndarray:
-    return chest_phantom(90, 70).astype(np.uint16) * 16 + 3
 
 
 def lut(entries: np.ndarray, first: int, bits: int) -> Dataset:

@@ -9,10 +9,7 @@ from itertools import count
 import pytest
 
 from runtime.process.workers import ordered_map
-
-
-def threads_left() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("cxr-engine")]
+from tests.runtime.sessions import threads_left
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])

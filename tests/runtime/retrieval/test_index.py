@@ -20,14 +20,11 @@ from runtime.retrieval import index_folder, nearest
 from runtime.retrieval.index_folder import IndexedItem, Origin, write_folder
 from tests.conftest import edit_json
 from tests.runtime.handmade import artifact, fp32, write_bundle
+from tests.vectors import unit
 
 faiss = pytest.importorskip("faiss")
 
 ORIGIN = Origin("image", "biovil", "0" * 64, {}, "cpu", "fp32", False)
-
-
-def unit(rows: np.ndarray) -> np.ndarray:
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def clustered(rng: np.random.Generator, count: int, size: int = 32) -> np.ndarray:

@@ -8,10 +8,7 @@ from sklearn.metrics import top_k_accuracy_score
 
 from runtime.errors import InputError
 from runtime.retrieval.recall import partner_ranks, recall_of
-
-
-def unit(rows: np.ndarray) -> np.ndarray:
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+from tests.vectors import unit
 
 
 @pytest.mark.parametrize("count", [40, 1500])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,6 +12,7 @@ from runtime.errors import Fault, InputError
 from runtime.text import TextEncoder
 from runtime.text import windows as module
 from tests.runtime.parts import text_part
+from tests.runtime.sessions import threads_left
 
 WINDOW = 8
 
@@ -82,10 +82,6 @@ def opened() -> Opened:
 def encoder(request: pytest.FixtureRequest, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> TextEncoder:
     monkeypatch.setattr(module, "_WINDOW", WINDOW)
     return TextEncoder(text_part(embedding_size=3), Sessions(opened, 2), Tokenizer(), request.param, token_budget=512)
-
-
-def threads_left() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("cxr-engine")]
 
 
 def counted(texts: list[str], taken: list[str]) -> Iterator[str]:
