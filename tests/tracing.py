@@ -47,6 +47,14 @@ def why_not() -> str:
     return "" if tried.returncode == 0 else f"strace may not trace here: {tried.stderr.strip()[-200:]}"
 
 
+@functools.cache
+def _quick() -> tuple[str, ...]:
+    """The option with which other calls than those looked for do not stop a process, where strace has it."""
+    command = ["strace", "-f", "--seccomp-bpf", "-e", "trace=openat", "true"]
+    tried = subprocess.run(command, capture_output=True, check=False)
+    return ("--seccomp-bpf",) if tried.returncode == 0 else ()
+
+
 def trace(command: Sequence[str], log: Path, environment: Mapping[str, str], folder: Path) -> Trace:
     """Run a command in a folder.
 
@@ -56,7 +64,7 @@ def trace(command: Sequence[str], log: Path, environment: Mapping[str, str], fol
         environment: all of its variables.
         folder: where it runs.
     """
-    strace = ["strace", "-f", "-y", "-s", "400", "-e", f"trace={_CALLS}", "-o", str(log)]
+    strace = ["strace", "-f", *_quick(), "-y", "-s", "400", "-e", f"trace={_CALLS}", "-o", str(log)]
     process = subprocess.run(
         [*strace, *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False
     )

@@ -95,7 +95,7 @@ FOREIGN = {
     "gated": (b"Access to model microsoft/x is restricted. You must be logged in.", "error message", "log in first"),
     "empty": (b"", "an empty file", "Fetch the file again"),
     "zeros": (b"\0" * 4096, "begin with zeros", "Fetch the file again"),
-    "gzip": (gzip.compress(b"weights"), "a gzip archive", "Unpack it"),
+    "gzip": (gzip.compress(b"weights", mtime=0), "a gzip archive", "Unpack it"),
     "tar": (archived("w"), "a tar archive", "Unpack it"),
     "tar.gz": (archived("w:gz"), "a gzip archive", "Unpack it"),
     "tar.bz2": (archived("w:bz2"), "a bzip2 archive", "Unpack it"),

@@ -189,7 +189,7 @@ def test_lines_end_where_python_ends_them_and_nowhere_else(tmp_path: Path) -> No
         ("id,text\n1,a\n".encode("utf-16"), "is UTF-16 or UTF-32. Save it as UTF-8"),
         ("id,text\n1,a\n".encode("utf-16-be"), "is UTF-16 or UTF-32. Save it as UTF-8"),
         ("id,text\n1,a\n".encode("utf-32"), "is UTF-16 or UTF-32. Save it as UTF-8"),
-        (gzip.compress(b"id,text\n1,a\n"), "is compressed. Unpack it"),
+        (gzip.compress(b"id,text\n1,a\n", mtime=0), "is compressed. Unpack it"),
         (b"PK\x03\x04\x14\0", "is an archive or a workbook"),
         (b"PAR1\x15", "is Parquet"),
     ],
