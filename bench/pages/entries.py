@@ -25,7 +25,7 @@ class Entry:
     @property
     def timed(self) -> bool:
         """Whether there is a time to show; of the workload "memory" there is none."""
-        return self.row.status == MEASURED and bool(self.row.samples) and all(self.row.samples)
+        return self.row.is_timed and all(self.row.samples)
 
     @cached_property  # thousands of draws
     def seconds(self) -> Interval:

@@ -14,7 +14,15 @@ from runtime.commands.arguments import add_bundle, add_engine_options, add_json,
 from runtime.engine import Engine
 from runtime.engines import default_threads
 
-__all__ = ["PYTORCH", "Encode", "add_encoder_options", "engine_name", "load_text_engine", "text_encoders"]
+__all__ = [
+    "PYTORCH",
+    "Encode",
+    "add_encoder_options",
+    "engine_name",
+    "load_text_engine",
+    "text_encoders",
+    "torch_threads",
+]
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 
@@ -44,8 +52,13 @@ def text_encoders(engine: Engine, options: argparse.Namespace) -> Mapping[str, E
     """
     encoders: dict[str, Encode] = {engine_name(engine): engine.text.encode}
     if options.checkpoint is not None:
-        encoders[PYTORCH] = torch_texts(engine, options.checkpoint, options.threads or default_threads())
+        encoders[PYTORCH] = torch_texts(engine, options.checkpoint, torch_threads(options))
     return encoders
+
+
+def torch_threads(options: argparse.Namespace) -> int:
+    """How many threads PyTorch gets: as many as this engine."""
+    return int(options.threads or default_threads())
 
 
 def engine_name(engine: Engine) -> str:

@@ -9,12 +9,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bench.quality.encoders import PYTORCH, add_encoder_options, engine_name, load_text_engine
+from bench.quality.encoders import PYTORCH, add_encoder_options, engine_name, load_text_engine, torch_threads
 from bench.quality.torch_text import torch_masked_accuracy
 from runtime.archive import collect_items
 from runtime.commands.argument_types import seed
 from runtime.commands.inputs import add_text_column
-from runtime.engines import default_threads
 from runtime.errors import Fault, InputError
 from runtime.process import print_json, print_result
 
@@ -63,8 +62,7 @@ def run(options: argparse.Namespace) -> None:
         raise InputError(f"{options.data} holds no text that can be used.")
     results = {engine_name(engine): (found.correct, found.masked)}
     if options.checkpoint is not None:
-        threads = options.threads or default_threads()
-        results[PYTORCH] = torch_masked_accuracy(engine, options.checkpoint, threads, texts, **chosen)
+        results[PYTORCH] = torch_masked_accuracy(engine, options.checkpoint, torch_threads(options), texts, **chosen)
     report = {
         "data": options.data.name,
         "texts": found.texts,

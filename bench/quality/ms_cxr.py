@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.quality.encoders import PYTORCH, add_encoder_options, engine_name
+from bench.quality.encoders import PYTORCH, add_encoder_options, engine_name, torch_threads
 from bench.quality.ms_cxr_annotations import AnnotatedImage, Annotations, read_annotations
 from bench.quality.ms_cxr_files import find_images
 from bench.quality.ms_cxr_scores import Averages, Evaluation, Maps, average, average_classes, by_class, evaluate
@@ -21,7 +21,6 @@ from bench.quality.ms_cxr_torch import torch_maps
 from runtime.commands.argument_types import count
 from runtime.commands.arguments import load_engine
 from runtime.engine import Engine
-from runtime.engines import default_threads
 from runtime.errors import InputError
 from runtime.process import print_json, print_note, print_result
 from runtime.process.progress import Progress
@@ -94,8 +93,7 @@ def _systems(engine: Engine, options: argparse.Namespace, phrases: Sequence[str]
         engine_name(engine): lambda file, texts: [found.similarity_map for found in engine.ground_phrases(file, texts)]
     }
     if options.checkpoint is not None:
-        threads = options.threads or default_threads()
-        systems[PYTORCH] = torch_maps(engine, options.checkpoint, phrases, threads)
+        systems[PYTORCH] = torch_maps(engine, options.checkpoint, phrases, torch_threads(options))
     return systems
 
 

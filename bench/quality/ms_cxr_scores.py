@@ -132,26 +132,23 @@ def average(phrases: Sequence[ScoredPhrase], system: str) -> Averages:
     A ratio that is not defined all the same, since a box covers all that the model sees, is left out of the mean ratio.
     """
     scores = [phrase.scores[system] for phrase in phrases if not np.isnan(phrase.scores[system].pointing)]
-    return Averages(
-        len(scores),
-        _mean([each.cnr for each in scores]),
-        _mean([each.absolute_cnr for each in scores]),
-        tuple(_mean(column) for column in zip(*(each.ious for each in scores), strict=True))
-        or (np.nan,) * len(THRESHOLDS),
-        _mean([each.pointing for each in scores]),
-    )
+    return _averages(len(scores), scores)
 
 
 def average_classes(classes: Sequence[Averages]) -> Averages:
     """Means of the classes' means, each class counting the same: the papers' "Avg."."""
     counted = [each for each in classes if each.phrases]
+    return _averages(sum(each.phrases for each in counted), counted)
+
+
+def _averages(phrases: int, scores: Sequence[GroundingScores | Averages]) -> Averages:
     return Averages(
-        sum(each.phrases for each in counted),
-        _mean([each.cnr for each in counted]),
-        _mean([each.absolute_cnr for each in counted]),
-        tuple(_mean(column) for column in zip(*(each.ious for each in counted), strict=True))
+        phrases,
+        _mean([each.cnr for each in scores]),
+        _mean([each.absolute_cnr for each in scores]),
+        tuple(_mean(column) for column in zip(*(each.ious for each in scores), strict=True))
         or (np.nan,) * len(THRESHOLDS),
-        _mean([each.pointing for each in counted]),
+        _mean([each.pointing for each in scores]),
     )
 
 

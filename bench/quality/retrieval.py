@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.quality.encoders import PYTORCH, add_encoder_options, text_encoders
+from bench.quality.encoders import PYTORCH, add_encoder_options, text_encoders, torch_threads
 from bench.quality.text_tables import Sentences, read_sentences, settle
 from bench.quality.torch_image import torch_images
 from runtime.commands.arguments import load_engine
 from runtime.commands.inputs import add_skip_bad
 from runtime.engine import Engine
-from runtime.engines import default_threads
 from runtime.errors import Fault
 from runtime.image.images import look_at
 from runtime.process import print_json, print_result
@@ -67,7 +66,7 @@ def run(options: argparse.Namespace) -> None:
     embeddings = []
     for name, encode in text_encoders(engine, options).items():
         if name == PYTORCH:
-            image_embeds = torch_images(engine, options.checkpoint, options.threads or default_threads())(list(images))
+            image_embeds = torch_images(engine, options.checkpoint, torch_threads(options))(list(images))
         else:
             image_embeds = np.stack([found[path] for path in images])
         text_embeds = encode(list(texts))

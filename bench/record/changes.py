@@ -203,7 +203,7 @@ def _beside(case: Case, old_case: Case, contestant: str, on_gpu: bool) -> dict[s
         return {}
     found = {}
     row, old_row = case.row(baseline), old_case.row(baseline)
-    if row and old_row and old_case.baseline == case.baseline and _timed(row) and _timed(old_row):
+    if row and old_row and old_case.baseline == case.baseline and row.is_timed and old_row.is_timed:
         found[baseline] = (row.samples, old_row.samples)
     for name, rate in case.rates.items():
         old_rate = old_case.rates.get(name)
@@ -211,10 +211,6 @@ def _beside(case: Case, old_case: Case, contestant: str, on_gpu: bool) -> dict[s
         if same and name.startswith(ON_GPU) == on_gpu:
             found[f"{name} matrix product"] = (rate.samples, old_rate.samples)
     return found
-
-
-def _timed(row: Row) -> bool:
-    return row.status == MEASURED and bool(row.samples)
 
 
 def _together(drafts: Sequence[_Draft], counts: set[str]) -> list[_Draft]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from bench.record.contestant import CPU, GPU, on_device
-from bench.record.report import MEASURED, Case, Report, Row
+from bench.record.report import Case, Report, Row
 from bench.record.statistics import Interval, seconds, speedup
 
 __all__ = ["QUESTIONS", "Headline", "Question", "fastest", "headlines"]
@@ -81,7 +81,7 @@ def _of_device(report: Report, case: Case, question: Question, device: str) -> I
     on_gpu = device == GPU
     asked = replace(question, text=f"{question.text}, on the GPU") if on_gpu else question
     baseline = case.row(on_device(case.baseline, on_gpu))
-    reference = baseline if baseline and _timed(baseline) else None
+    reference = baseline if baseline and baseline.is_timed else None
     named: set[str] = set()
     for precision in ("", "fp32"):
         ours = fastest(report, case, ("engine",), precision, device)
@@ -109,12 +109,8 @@ def fastest(report: Report, case: Case, kinds: tuple[str, ...], precision: str =
         for each in report.contestants
         if each.kind in kinds and precision in ("", each.precision) and device in ("", each.device)
     }
-    rows = [row for row in case.rows if _timed(row) and row.contestant in named]
+    rows = [row for row in case.rows if row.is_timed and row.contestant in named]
     return min(rows, key=lambda row: seconds(row).value, default=None)
-
-
-def _timed(row: Row) -> bool:
-    return row.status == MEASURED and bool(row.samples)  # where memory alone is looked at, there are none
 
 
 def _headline(question: Question, ours: Row, theirs: Row, against: str) -> Headline:

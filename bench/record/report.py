@@ -64,6 +64,11 @@ class Row:
     peak_bytes: list[int] = field(default_factory=list)
     resident_bytes: list[int] = field(default_factory=list)
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether it has times; where memory alone is looked at there are none."""
+        return self.status == MEASURED and bool(self.samples)
+
 
 @dataclass
 class Rate:

@@ -5,7 +5,6 @@ It stands in for the real weights where those cannot ship: in the demo and in te
 
 from __future__ import annotations
 
-import json
 import math
 import string
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ import torch
 from PIL import Image
 
 from export.checkpoints import RANDOM_MARKER
+from export.checkpoints.tokenizer import write_json
 from export.checkpoints.vocabulary import SPECIAL_TOKENS
 from export.families import Family
 from export.samples import SENTENCES, chest_phantom
@@ -95,18 +95,18 @@ def write_random_checkpoint(
     from export.reference import BioViLImageModel, CXRBertModel, bert_config
 
     folder.mkdir(parents=True, exist_ok=True)
-    _write_json(folder / RANDOM_MARKER, {"seed": seed})
+    write_json(folder / RANDOM_MARKER, {"seed": seed})
     generator = torch.Generator().manual_seed(seed)
     if family.text:
         if family.text.projection:
-            _write_json(folder / "tokenizer_config.json", _TOKENIZER_CONFIG)
-            _write_json(folder / "special_tokens_map.json", SPECIAL_TOKENS)
+            write_json(folder / "tokenizer_config.json", _TOKENIZER_CONFIG)
+            write_json(folder / "special_tokens_map.json", SPECIAL_TOKENS)
         else:  # CXR-BERT-general: a plain BERT in fewer files
             own = ("_name_or_path", "auto_map", "projection_size")
             config = {key: value for key, value in config.items() if key not in own}
             config |= {"architectures": ["BertForMaskedLM"], "model_type": family.text.model_types[0]}
-            _write_json(folder / "tokenizer_config.json", {"do_lower_case": True})
-        _write_json(folder / "config.json", config)
+            write_json(folder / "tokenizer_config.json", {"do_lower_case": True})
+        write_json(folder / "config.json", dict(config))
         vocabulary = random_vocabulary(config["vocab_size"])
         (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in vocabulary), encoding="utf-8")
         with torch.device("meta"):
@@ -197,7 +197,3 @@ def _fit_normalization(model: torch.nn.Module, seed: int) -> None:
     model.train()
     model(torch.from_numpy(np.stack(images)).float()[:, None].expand(-1, 3, -1, -1) / 255)
     model.eval()
-
-
-def _write_json(path: Path, data: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(dict(data), indent=2) + "\n", encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 
 from export.checkpoints.vocabulary import read_vocabulary
 
-__all__ = ["write_tokenizer"]
+__all__ = ["write_json", "write_tokenizer"]
 
 
 def write_tokenizer(checkpoint: Path, config: dict[str, Any], out: Path) -> list[str]:
@@ -68,10 +69,11 @@ def write_tokenizer(checkpoint: Path, config: dict[str, Any], out: Path) -> list
         "model_max_length": config["max_position_embeddings"],
         **special,
     }
-    _write_json(out / "tokenizer_config.json", published)
-    _write_json(out / "special_tokens_map.json", special)
+    write_json(out / "tokenizer_config.json", published)
+    write_json(out / "special_tokens_map.json", special)
     return ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
 
 
-def _write_json(path: Path, data: dict[str, Any]) -> None:
+def write_json(path: Path, data: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Write a settings file as the hub has them."""
     path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -7,12 +7,12 @@ folder in each of them and compares the numbers.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import onnx
 from onnx import helper
 
+from export.checkpoints.tokenizer import write_json
 from export.graphs.graph import GraphSpec
 from export.graphs.packing import PLAIN_INPUTS, text_a_row, write_face
 
@@ -61,4 +61,4 @@ def write_sentence_transformers(folder: Path, size: int, longest: int) -> None:
         ("sentence_bert_config.json", {"max_seq_length": longest, "do_lower_case": False}),
         ("1_Pooling/config.json", {"word_embedding_dimension": size, "pooling_mode_cls_token": True}),
     ):
-        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / name, content)

@@ -21,6 +21,7 @@ __all__ = [
     "add_engine_options",
     "add_force",
     "add_json",
+    "add_min_fidelity",
     "dicom_options",
     "load_engine",
     "note_choices",
@@ -43,12 +44,13 @@ def add_choice_options(parser: argparse.ArgumentParser) -> None:
         metavar="{auto,fp32,bf16,int8,…}",
         help="what to compute in; auto takes the fastest that was measured to be faithful enough, else fp32 (auto)",
     )
+    add_min_fidelity(parser, "smallest mean cosine to PyTorch fp32, on held-out data, that auto accepts")
+
+
+def add_min_fidelity(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add --min-fidelity; `what` is its help, to which the default is added."""
     parser.add_argument(
-        "--min-fidelity",
-        type=float,
-        default=MIN_FIDELITY,
-        metavar="COSINE",
-        help=f"smallest mean cosine to PyTorch fp32, on held-out data, that auto accepts ({MIN_FIDELITY:g})",
+        "--min-fidelity", type=float, default=MIN_FIDELITY, metavar="COSINE", help=f"{what} ({MIN_FIDELITY:g})"
     )
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 
 from runtime.bundle import open_bundle
-from runtime.choice import MIN_FIDELITY
 from runtime.choice.tune import BUDGET, Report, tune
 from runtime.choice.tune_table import describe_report, print_report
 from runtime.choice.tuned import GOALS, write_tuning
 from runtime.commands.argument_types import counts
-from runtime.commands.arguments import add_bundle, add_json
+from runtime.commands.arguments import add_bundle, add_json, add_min_fidelity
 from runtime.engines import PROVIDERS
 from runtime.errors import CxrEngineError
 from runtime.process import print_json, print_note
@@ -34,13 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=counts, default=(), metavar="N,N,…", help="numbers of threads to try (the cores)"
     )
-    parser.add_argument(
-        "--min-fidelity",
-        type=float,
-        default=MIN_FIDELITY,
-        metavar="COSINE",
-        help=f"pass over what has a smaller recorded mean cosine; fp32 always qualifies ({MIN_FIDELITY:g})",
-    )
+    add_min_fidelity(parser, "pass over what has a smaller recorded mean cosine; fp32 always qualifies")
     parser.add_argument(
         "--for",
         dest="goal",
