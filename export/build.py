@@ -41,6 +41,7 @@ _VERSIONED = (
     "torch",
     "torchvision",
     "transformers",
+    "hi-ml-multimodal",
     "onnx",
     "onnxscript",
     "onnxruntime",

@@ -37,6 +37,7 @@ def torch_maps(engine: Engine, checkpoint: Path, phrases: Sequence[str], threads
     with warnings.catch_warnings():  # of a package that the reference package imports
         warnings.simplefilter("ignore")
         from health_multimodal.vlp import ImageTextInferenceEngine as Reference
+    from export.reference import embed_pixels
 
     network = load_image_network(engine, checkpoint)
     texts = list(dict.fromkeys(phrases))
@@ -48,9 +49,7 @@ def torch_maps(engine: Engine, checkpoint: Path, phrases: Sequence[str], threads
     def maps(file: Path, phrases: Sequence[str]) -> list[NDArray[np.float32]]:
         (pixels,), _ = encoder.load([file])
         width, height = pixels.size
-        grey = torch.from_numpy(pixels.pixels.astype(np.float32) / 255)
-        with torch.inference_mode():
-            patches = network(grey.expand(1, 3, -1, -1))[1][0].contiguous()
+        patches = torch.from_numpy(embed_pixels(network, pixels.pixels[None], encoder.preprocessing)[1][0])
         return [
             Reference.convert_similarity_to_image_size(
                 Reference._get_similarity_map_from_embeddings(patches, text_embeds[phrase]),

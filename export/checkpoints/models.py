@@ -9,7 +9,7 @@ from torch import nn
 
 from export.checkpoints import Checkpoint, ExpectedTensors, fit_tensors
 from export.families import Family
-from export.reference import BioViLImageModel, CXRBertModel, bert_config
+from export.reference import CXRBertModel, bert_config, build_image_model
 
 __all__ = ["load_models"]
 
@@ -48,5 +48,5 @@ def _untrained(family: Family, checkpoint: Checkpoint) -> dict[str, nn.Module]:
     if family.text:
         models["text"] = CXRBertModel(bert_config(checkpoint.config), family.text)
     if family.image:
-        models["image"] = BioViLImageModel(family.image)
+        models["image"] = build_image_model(family.image)
     return models

@@ -92,7 +92,7 @@ def write_random_checkpoint(
     Returns:
         The folder.
     """
-    from export.reference import BioViLImageModel, CXRBertModel, bert_config
+    from export.reference import CXRBertModel, bert_config, build_image_model
 
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / RANDOM_MARKER, {"seed": seed})
@@ -132,7 +132,7 @@ def write_random_checkpoint(
             tensors["bert.embeddings.position_ids"] = torch.arange(config["max_position_embeddings"])[None]
             torch.save(tensors, folder / "pytorch_model.bin")
     if family.image:
-        image_model = BioViLImageModel(family.image)
+        image_model = build_image_model(family.image)
         shapes = image_model.state_dict()
         image_model.load_state_dict(
             {name: _random_image_tensor(name, value, generator) for name, value in shapes.items()}
@@ -195,5 +195,6 @@ def _fit_normalization(model: torch.nn.Module, seed: int) -> None:
         if isinstance(norm, torch.nn.BatchNorm2d):
             norm.momentum = 1.0
     model.train()
-    model(torch.from_numpy(np.stack(images)).float()[:, None].expand(-1, 3, -1, -1) / 255)
+    with torch.no_grad():
+        model(torch.from_numpy(np.stack(images)).float()[:, None].expand(-1, 3, -1, -1) / 255)
     model.eval()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from export.families import ImageModel
 from export.graphs import GraphInfo, GraphSpec, export_graph
@@ -21,10 +22,10 @@ from export.proof import Judge, check_gates, working_engines
 from export.proof.image_parity import image_parity
 from export.proof.judge import image_judge
 from export.proof.parity import Progress
-from export.reference import BioViLImageModel
+from export.reference import embed_pixels
 from export.samples import CalibrationData
 from runtime.bundle import Artifact
-from runtime.bundle.parts import ImagePart
+from runtime.bundle.parts import ImagePart, Preprocessing
 from runtime.engines import PROVIDERS, Provider, SessionOptions
 from runtime.engines.providers import default_threads
 
@@ -41,7 +42,7 @@ ImageData = CalibrationData[NDArray[np.uint8]]
 
 
 def export_image(
-    model: BioViLImageModel,
+    model: nn.Module,
     spec: ImageModel,
     folder: Path,
     engine: Provider,
@@ -66,27 +67,27 @@ def export_image(
         GraphError: an exported graph is not portable.
         GateError: an artifact misses a gate.
     """
-    grid, size, shape, crop = spec.grid, spec.embedding_size, spec.preprocessing.shape, spec.preprocessing.crop
+    grid, size, rule = spec.grid, spec.embedding_size, spec.preprocessing
     graph = GraphSpec(
-        inputs={"pixel_values": ("batch", *shape)},
+        inputs={"pixel_values": ("batch", *rule.shape)},
         outputs={"image_embeds": ("batch", size), "patch_embeds": ("batch", grid, grid, size)},
         limits={"batch": None},
     )
     source = folder / "onnx" / "model.onnx"
     source.parent.mkdir()
     with steps.step("image: exporting the graph"):
-        pixels = torch.randint(0, 256, (2, *shape), dtype=torch.uint8)
-        info = export_graph(ImageEmbeddingGraph(model).eval().requires_grad_(False), (pixels,), graph, source)
+        pixels = torch.randint(0, 256, (2, *rule.shape), dtype=torch.uint8)
+        info = export_graph(ImageEmbeddingGraph(model, rule).eval().requires_grad_(False), (pixels,), graph, source)
     with steps.step("image: comparing with PyTorch") as advance:
         session = engine.open(source, SessionOptions(threads=default_threads(), precision="fp32"))
-        parity = image_parity(session, engine.name, "fp32", model, crop, seed, advance)
+        parity = image_parity(session, engine.name, "fp32", model, rule, seed, advance)
         check_gates("image fp32", [parity])
         del session
     fp32 = artifact("image/onnx/model.onnx", "fp32", info, tuple(PROVIDERS), parity=(parity,))
     artifacts = [fp32]
     if data is not None:
         with steps.step("image: embedding the held-out images with PyTorch") as advance:
-            expected = _embed_with_pytorch(model, data.held_out, advance)
+            expected = _embed_with_pytorch(model, data.held_out, rule, advance)
             judge = image_judge(expected, data.held_out, data.record.held_out_sha256, working_engines(source))
         pixels = data.calibration[:_OVERFLOW_IMAGES]
         artifacts = float_artifacts(
@@ -96,7 +97,7 @@ def export_image(
             fp32,
             judge,
             ({"pixel_values": pixels[start : start + _BATCH]} for start in range(0, len(pixels), _BATCH)),
-            lambda session, name, precision: image_parity(session, name, precision, model, crop, seed),
+            lambda session, name, precision: image_parity(session, name, precision, model, rule, seed),
             lowering,
             steps,
             bf16_graph=False,
@@ -105,7 +106,7 @@ def export_image(
             artifacts += _int8_artifacts(source, graph, judge, data, lowering, steps)
     return ImagePart(
         architecture=spec.architecture,
-        preprocessing=spec.preprocessing,
+        preprocessing=rule,
         images=spec.images,
         grid=grid,
         embedding_size=size,
@@ -114,12 +115,11 @@ def export_image(
 
 
 def _embed_with_pytorch(
-    model: BioViLImageModel, pixels: NDArray[np.uint8], advance: Progress
+    model: nn.Module, pixels: NDArray[np.uint8], rule: Preprocessing, advance: Progress
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     found = []
     for start in range(0, len(pixels), _BATCH):
-        batch = torch.from_numpy(pixels[start : start + _BATCH]).float().div(255)[:, None].expand(-1, 3, -1, -1)
-        found.append([each.numpy() for each in model(batch)])
+        found.append(embed_pixels(model, pixels[start : start + _BATCH], rule))
         advance(start / len(pixels))
     return np.concatenate([each[0] for each in found]), np.concatenate([each[1] for each in found])
 

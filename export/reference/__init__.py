@@ -3,7 +3,7 @@
 Imports `families`.
 """
 
-from export.reference.image import BioViLImageModel
+from export.reference.image import build_image_model, embed_pixels, image_embeddings
 from export.reference.text import CXRBertModel, bert_config
 
-__all__ = ["BioViLImageModel", "CXRBertModel", "bert_config"]
+__all__ = ["CXRBertModel", "bert_config", "build_image_model", "embed_pixels", "image_embeddings"]

@@ -1,64 +1,113 @@
-"""The image models as upstream builds them.
+"""The image models as upstream builds them: hi-ml-multimodal's own, imported when one is needed.
 
-Source: hi-ml-multimodal, `image/model/` (ImageModel, ImageEncoder, MLP). The trunk itself is torchvision's.
+Source: hi-ml-multimodal, `image/model/model.py` and `image/inference_engine.py`.
 """
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import nn
-from torchvision.models.resnet import Bottleneck, ResNet
+from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from export.families import ImageModel
+from runtime.bundle.parts import Preprocessing
+from runtime.errors import MissingExtraError
 
-__all__ = ["BioViLImageModel"]
+__all__ = ["build_image_model", "embed_pixels", "image_embeddings", "normalized"]
 
-
-class _Trunk(nn.Module):
-    """Upstream's ImageEncoder: a wrapper that gives the ResNet its doubled name `encoder.encoder`."""
-
-    def __init__(self, blocks: tuple[int, int, int, int]) -> None:
-        super().__init__()
-        # fc stays: upstream's checkpoints carry it, unused.
-        self.encoder = ResNet(Bottleneck, list(blocks))
+# Architecture → the blocks of its trunk.
+_BLOCKS: Mapping[str, type[BasicBlock | Bottleneck]] = MappingProxyType(
+    {"resnet18": BasicBlock, "resnet50": Bottleneck}
+)
 
 
-class _Projector(nn.Module):
-    def __init__(self, input_size: int, output_size: int) -> None:
-        super().__init__()
-        self.model = nn.Sequential(
-            nn.Conv2d(input_size, output_size, kernel_size=1, bias=False),
-            nn.BatchNorm2d(output_size),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(output_size, output_size, kernel_size=1, bias=True),
-        )
+def build_image_model(image: ImageModel) -> nn.Module:
+    """An untrained `health_multimodal.image.model.ImageModel`, with a trunk as deep as the family says.
+
+    Its parameters have the names of the published checkpoints: `encoder.encoder.…` and `projector.model.…`.
+
+    Args:
+        image: the image tower.
+
+    Raises:
+        MissingExtraError: hi-ml-multimodal is not installed.
+    """
+    upstream, resnet = _upstream()
+    # It learns its trunk's width from a pass through it, which takes seconds with weights and none without.
+    with torch.device("meta"):
+        model: nn.Module = upstream(image.architecture, joint_feature_size=image.embedding_size)
+    model.encoder.encoder = resnet(block=_BLOCKS[image.architecture], layers=list(image.blocks))
+    model.projector.to_empty(device=torch.get_default_device())
+    for module in model.projector.modules():
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
+            module.reset_parameters()
+    return model
 
 
-class BioViLImageModel(nn.Module):
-    """ResNet trunk (`encoder.encoder.…`) and 1×1-convolution projector (`projector.model.…`)."""
+def _upstream() -> tuple[Any, Any]:
+    """hi-ml-multimodal's ImageModel and ResNetHIML."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # it imports timm by a name that is going
+            from health_multimodal.image.model.model import ImageModel as Upstream
+            from health_multimodal.image.model.resnet import ResNetHIML
+    except ImportError as error:
+        missing = "hi-ml-multimodal" if (error.name or "").startswith("health_multimodal") else error.name
+        raise MissingExtraError("Building the image model", missing or str(error), "export") from error
+    return Upstream, ResNetHIML
 
-    def __init__(self, image: ImageModel) -> None:
-        super().__init__()
-        self.encoder = _Trunk(image.blocks)
-        self.projector = _Projector(512 * Bottleneck.expansion, image.embedding_size)
 
-    @torch.no_grad()
-    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Global and patch embeddings.
+def image_embeddings(model: nn.Module, channels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Global and patch embeddings, as hi-ml's inference engine normalizes them.
 
-        Args:
-            pixels: float32 (batch, 3, crop, crop) in [0, 1], three equal channels.
+    Args:
+        model: of `build_image_model`.
+        channels: float32 (N, 3, crop, crop), see `normalized`.
 
-        Returns:
-            float32 (batch, D): spatial mean of the projected patches, then unit norm; and float32 (batch, rows,
-            columns, D): every patch with unit norm.
-        """
-        resnet = self.encoder.encoder
-        hidden = resnet.maxpool(resnet.relu(resnet.bn1(resnet.conv1(pixels))))
-        for stage in (resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4):
-            hidden = stage(hidden)
-        projected = self.projector.model(hidden)
-        image_embeds = F.normalize(projected.mean(dim=(2, 3)), dim=-1)
-        patch_embeds = F.normalize(projected, dim=1).permute(0, 2, 3, 1)
-        return image_embeds, patch_embeds
+    Returns:
+        float32 (N, D): spatial mean of the projected patches, then unit norm; and float32 (N, rows, columns, D): every
+        patch with unit norm.
+    """
+    found = model(channels)
+    image_embeds = F.normalize(found.projected_global_embedding, dim=-1)
+    patch_embeds = F.normalize(found.projected_patch_embeddings, dim=1).permute(0, 2, 3, 1)
+    return image_embeds, patch_embeds
+
+
+def normalized(pixels: torch.Tensor, rule: Preprocessing) -> torch.Tensor:
+    """The pixels that the runtime prepares as upstream's transforms end: in [0, 1], less the mean, divided by std.
+
+    Args:
+        pixels: uint8 (N, crop, crop) or (N, 3, crop, crop), see `Preprocessing.shape`.
+        rule: of the image tower.
+
+    Returns:
+        float32 (N, 3, crop, crop).
+    """
+    channels = pixels.float().div(255)
+    channels = channels[:, None].expand(-1, 3, -1, -1) if channels.ndim == 3 else channels
+    mean, std = (torch.tensor(each, device=pixels.device)[:, None, None] for each in (rule.mean, rule.std))
+    return channels if not mean.any() and (std == 1).all() else (channels - mean) / std
+
+
+@torch.no_grad()
+def embed_pixels(
+    model: nn.Module, pixels: NDArray[np.uint8], rule: Preprocessing
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """`image_embeddings` of pixels that the runtime prepared, as arrays.
+
+    Args:
+        model: of `build_image_model`, in evaluation mode.
+        pixels: uint8 (N, crop, crop) or (N, 3, crop, crop).
+        rule: of the image tower.
+    """
+    image_embeds, patch_embeds = image_embeddings(model, normalized(torch.tensor(pixels), rule))
+    return image_embeds.numpy(), patch_embeds.numpy()

@@ -18,7 +18,7 @@ from export.graphs import GraphInfo, GraphSpec, export_graph
 from export.graphs.image_rewrites import ImageEmbeddingGraph
 from export.precision import Lowering
 from export.precision.int8_image import quantize_image
-from export.reference import BioViLImageModel
+from export.reference import build_image_model
 from export.samples.films import varied_films
 from runtime.bundle import Manifest
 from runtime.image.images import resize_and_crop
@@ -68,11 +68,11 @@ def held_out(films: NDArray[np.uint8]) -> NDArray[np.uint8]:
 @pytest.fixture(scope="session")
 def source(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     image = tiny_family().image
-    model = BioViLImageModel(image).eval()
+    model = build_image_model(image).eval()
     model.load_state_dict(read_tensors(tiny_checkpoint / image.weights_name))
     path = tmp_path_factory.mktemp("image") / "model.onnx"
     pixels = torch.randint(0, 256, (2, CROP, CROP), dtype=torch.uint8)
-    export_graph(ImageEmbeddingGraph(model).eval().requires_grad_(False), (pixels,), SPEC, path)
+    export_graph(ImageEmbeddingGraph(model, image.preprocessing).eval().requires_grad_(False), (pixels,), SPEC, path)
     return path
 
 

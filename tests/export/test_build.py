@@ -49,8 +49,8 @@ def test_the_tiny_bundle_holds_what_the_manifest_says(tiny: System) -> None:
 def _perturbing(graph: type, name: str):
     """The graph class with one weight changed after it was built from the reference."""
 
-    def make(model):
-        module = graph(model)
+    def make(model, *rule):
+        module = graph(model, *rule)
         with torch.no_grad():
             module.get_parameter(name).view(-1)[5] += 0.5
         return module
@@ -62,7 +62,7 @@ def _perturbing(graph: type, name: str):
     ("attribute", "family", "graph", "name"),
     [
         ("TextEmbeddingGraph", "cxr-bert-specialized", TextEmbeddingGraph, "attentions.1.query.weight"),
-        ("ImageEmbeddingGraph", "biovil-image", ImageEmbeddingGraph, "blocks.2.spatial.weight"),
+        ("ImageEmbeddingGraph", "biovil-image", ImageEmbeddingGraph, "blocks.2.convolutions.1.weight"),
     ],
 )
 def test_one_perturbed_weight_misses_the_gate_and_leaves_nothing(
@@ -73,7 +73,7 @@ def test_one_perturbed_weight_misses_the_gate_and_leaves_nothing(
 
     broken = _perturbing(graph, name)
     part = text_part if attribute == "TextEmbeddingGraph" else image_part
-    monkeypatch.setattr(part, attribute, lambda model: broken(copy.deepcopy(model)))
+    monkeypatch.setattr(part, attribute, lambda model, *rule: broken(copy.deepcopy(model), *rule))
     with pytest.raises(GateError, match=r"no bundle was written.\n  .* fp32 on cpu: max_abs"):
         export_bundle(tiny_family(family), str(tiny_checkpoint), tmp_path / "bundle", provider="cpu")
     assert nothing_left(tmp_path)

@@ -29,7 +29,7 @@ import export.reference.text
 import export.samples.phantom
 from export.checkpoints.random_checkpoint import random_vocabulary
 from export.families import FAMILIES, Family
-from export.reference import BioViLImageModel, CXRBertModel, bert_config
+from export.reference import CXRBertModel, bert_config, build_image_model, image_embeddings
 from tests.trained import cases as _cases
 from tests.trained import losses as _losses
 from tests.trained import training as _training
@@ -91,10 +91,10 @@ def trained_checkpoint(folder: Path | None = None) -> Path:
     return checkpoint
 
 
-def load_models(checkpoint: Path) -> tuple[CXRBertModel, BioViLImageModel]:
+def load_models(checkpoint: Path) -> tuple[CXRBertModel, torch.nn.Module]:
     """The PyTorch models of the checkpoint, in evaluation mode."""
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-    text, image = CXRBertModel(bert_config(config)), BioViLImageModel(_training.IMAGE)
+    text, image = CXRBertModel(bert_config(config)), build_image_model(_training.IMAGE)
     state = torch.load(checkpoint / "pytorch_model.bin", weights_only=True)
     text.load_state_dict({name: value for name, value in state.items() if not name.endswith("position_ids")})
     image.load_state_dict(torch.load(checkpoint / _training.IMAGE.weights_name, weights_only=True))
@@ -107,7 +107,7 @@ def reference_texts(text: CXRBertModel, checkpoint: Path) -> Callable[[list[str]
     return lambda texts: text.cls_projection(*_training.to_ids(tokenizer.encode(texts))).numpy()
 
 
-def reference_images(image: BioViLImageModel, cases: Sequence[Case]) -> tuple[NDArray, NDArray]:
+def reference_images(image: torch.nn.Module, cases: Sequence[Case]) -> tuple[NDArray, NDArray]:
     """Embeddings of the cases by PyTorch, of the reference package's pixels.
 
     Returns:
@@ -118,7 +118,8 @@ def reference_images(image: BioViLImageModel, cases: Sequence[Case]) -> tuple[ND
 
     transform = create_chest_xray_transform_for_inference(_cases.SIDE, _cases.CROP)
     pixels = torch.stack([transform(Image.fromarray(remap_to_uint8(case.image)).convert("L")) for case in cases])
-    batches = [image(pixels[start : start + _BATCH]) for start in range(0, len(cases), _BATCH)]
+    with torch.no_grad():
+        batches = [image_embeddings(image, pixels[start : start + _BATCH]) for start in range(0, len(cases), _BATCH)]
     image_embeds, patch_embeds = zip(*batches, strict=True)
     return torch.cat(image_embeds).numpy(), torch.cat(patch_embeds).numpy()
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 import runtime
-from export.reference import BioViLImageModel, CXRBertModel
+from export.reference import CXRBertModel
 from tests import trained as oracle
 from tests.trained import FAMILY, Case, figures
 
@@ -35,7 +36,7 @@ class Trained:
     bundle: Path
     films: Path
     text: CXRBertModel
-    image: BioViLImageModel
+    image: torch.nn.Module
     cases: list[Case]
     encode_texts: Callable[[list[str]], NDArray]
     image_embeds: NDArray

@@ -7,7 +7,6 @@ finding's region, and two on patches.
 from __future__ import annotations
 
 import functools
-import inspect
 import json
 import math
 import tempfile
@@ -24,7 +23,7 @@ from export.checkpoints.random_checkpoint import CXR_BERT_CONFIG, random_vocabul
 from export.checkpoints.tokenizer import write_tokenizer
 from export.checkpoints.vocabulary import SPECIAL_TOKENS
 from export.families import ImageModel
-from export.reference import BioViLImageModel, CXRBertModel, bert_config
+from export.reference import CXRBertModel, bert_config, build_image_model, image_embeddings
 from export.samples import chest_phantom
 from runtime.image.images import load_pixels
 from runtime.text import Tokenizer
@@ -81,7 +80,7 @@ def train(folder: Path) -> None:
     tokenizer = read_tokenizer(folder)
     rng = np.random.default_rng([1, _SEED])
     torch.manual_seed(_SEED)
-    text, image = CXRBertModel(bert_config(config)), BioViLImageModel(IMAGE)
+    text, image = CXRBertModel(bert_config(config)), build_image_model(IMAGE)
     _learn_to_read(text, tokenizer, rng)
     _align(text, image, tokenizer, rng)
     state = dict(text.state_dict())
@@ -121,17 +120,16 @@ def _learn_to_read(text: CXRBertModel, tokenizer: Tokenizer, rng: np.random.Gene
             print(_shown("text", step, found), flush=True)
 
 
-def _align(text: CXRBertModel, image: BioViLImageModel, tokenizer: Tokenizer, rng: np.random.Generator) -> None:
+def _align(text: CXRBertModel, image: torch.nn.Module, tokenizer: Tokenizer, rng: np.random.Generator) -> None:
     anatomies = [chest_phantom(SIDE, SIDE, seed) for seed in range(_ANATOMIES)]
     image.to(memory_format=torch.channels_last).train()
-    forward = inspect.unwrap(BioViLImageModel.forward)  # without its no_grad
     stated = torch.tensor([finding not in ABSENT for finding, _ in CLASSES])
     log_scales = torch.nn.Parameter(torch.full((3,), math.log(_SCALE)))
     optimizer, schedule = _optimizer([*text.parameters(), *image.parameters(), log_scales], _RATE, _STEPS)
     for step in range(_STEPS):
         cases = _training_cases(rng, anatomies, step)
         text_embeds, found = _read(text, tokenizer, rng)
-        image_embeds, patch_embeds = forward(image, pixels_of(cases))
+        image_embeds, patch_embeds = image_embeddings(image, pixels_of(cases))
         global_scale, region_scale, patch_scale = log_scales.clamp(max=math.log(_LARGEST_SCALE)).exp()
         patches, shares = patch_embeds.flatten(1, 2), _patch_shares(cases, patch_embeds.shape[1])
         region_embeds = F.normalize((shares[..., None] * patches).sum(1), dim=-1)
@@ -261,12 +259,13 @@ def _patch_shares(cases: Sequence[Case], grid: int) -> torch.Tensor:
 
 
 def _settle_normalization(
-    image: BioViLImageModel, rng: np.random.Generator, anatomies: Sequence[NDArray[np.uint8]]
+    image: torch.nn.Module, rng: np.random.Generator, anatomies: Sequence[NDArray[np.uint8]]
 ) -> None:
     """Replace the batch normalizations' running statistics, which lag behind, by those of the final weights."""
     for module in image.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.reset_running_stats()
             module.momentum = None  # a plain average
-    for step in range(_NORMALIZATION_BATCHES):
-        image(pixels_of(_training_cases(rng, anatomies, step)))
+    with torch.no_grad():
+        for step in range(_NORMALIZATION_BATCHES):
+            image(pixels_of(_training_cases(rng, anatomies, step)))

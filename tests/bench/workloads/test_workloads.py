@@ -23,7 +23,7 @@ from bench.workloads.table import QUICK, WHOLE, WORKLOADS, Setting, Size
 from export.checkpoints.random_checkpoint import CXR_BERT_CONFIG
 from export.checkpoints.tokenizer import write_tokenizer
 from export.families import FAMILIES
-from export.reference import BioViLImageModel, CXRBertModel, bert_config
+from export.reference import CXRBertModel, bert_config, build_image_model
 from runtime.bundle import open_bundle
 from runtime.text import Tokenizer
 from tests.conftest import System, tiny_config
@@ -58,7 +58,7 @@ def operations(model: nn.Module, *given: torch.Tensor) -> float:
 
 def test_the_operations_of_an_image(tiny: System) -> None:
     with torch.device("meta"):
-        model = BioViLImageModel(FAMILIES["biovil"].image).eval()
+        model = build_image_model(FAMILIES["biovil"].image).eval()
         assert operations(model, torch.empty(1, 3, 480, 480)) == resnet_operations()
     assert 37e9 < resnet_operations() < 39e9, "4.1 billion products at 224 × 224, 4.6 times as many pixels"
     assert image_operations(open_bundle(tiny.bundle)) == 0.0, "another network"

@@ -16,7 +16,7 @@ from export.checkpoints.random_checkpoint import CXR_BERT_CONFIG, random_vocabul
 from export.checkpoints.tokenizer import write_tokenizer
 from export.errors import CheckpointError
 from export.families import FAMILIES
-from export.reference import BioViLImageModel, CXRBertModel, bert_config
+from export.reference import CXRBertModel, bert_config, build_image_model
 from tests.conftest import edit_json, tiny_config, tiny_family
 
 IMAGE_WEIGHTS = "biovil_image_resnet50_proj_size_128.pt"
@@ -167,7 +167,7 @@ def test_missing_files_are_listed_together(tmp_path: Path) -> None:
 
 def test_faulty_tensors_are_listed_together_by_name() -> None:
     family = tiny_family()
-    expected = BioViLImageModel(family.image).state_dict()
+    expected = build_image_model(family.image).state_dict()
     found = dict(expected)
     del found["projector.model.3.bias"], found["encoder.encoder.fc.weight"]
     found["head.weight"] = torch.ones(2)

@@ -22,7 +22,7 @@ from export.graphs.image_rewrites import ImageEmbeddingGraph
 from export.graphs.text_rewrites import TextEmbeddingGraph
 from export.precision import half
 from export.precision.half import convert_half, find_overflowing
-from export.reference import BioViLImageModel, CXRBertModel, bert_config
+from export.reference import CXRBertModel, bert_config, build_image_model
 from export.samples import chest_phantom
 from runtime.engines import PROVIDERS, SessionOptions
 from tests.conftest import tiny_config, tiny_family
@@ -34,7 +34,7 @@ COSINE = 0.9995
 # same function, but what flows between them is far too large for float16, while each constant fits.
 OUTSIZED = {
     "text": ("attentions.0.value.bias", "layers.0.attention.output.dense.bias", 2.0**18),
-    "image": ("blocks.0.reduce.bias", "blocks.0.spatial.bias", 2.0**13),
+    "image": ("blocks.0.convolutions.0.bias", "blocks.0.convolutions.1.bias", 2.0**13),
 }
 
 
@@ -73,7 +73,7 @@ def export_text(checkpoint: Path, path: Path) -> Graph:
 
 def export_image(checkpoint: Path, path: Path) -> Graph:
     image = tiny_family().image
-    model = BioViLImageModel(image).eval()
+    model = build_image_model(image).eval()
     model.load_state_dict(read_tensors(checkpoint / image.weights_name))
     spec = GraphSpec(
         inputs={"pixel_values": ("batch", 96, 96)},
@@ -81,7 +81,7 @@ def export_image(checkpoint: Path, path: Path) -> Graph:
         limits={"batch": None},
     )
     pixels = torch.randint(0, 256, (2, 96, 96), dtype=torch.uint8)
-    export_graph(ImageEmbeddingGraph(model).eval().requires_grad_(False), (pixels,), spec, path)
+    export_graph(ImageEmbeddingGraph(model, image.preprocessing).eval().requires_grad_(False), (pixels,), spec, path)
     noise = np.random.default_rng(0).integers(0, 256, (96, 96), dtype=np.uint8)
     black, white = np.zeros_like(noise), np.full_like(noise, 255)
     return Graph(path, spec, [{"pixel_values": np.stack([chest_phantom(96, 96, 1), noise, black, white])}])
