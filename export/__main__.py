@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from export.families import FAMILIES
+from export.families import FAMILIES, Family
 from runtime.commands.argument_types import count, names, seed
 from runtime.commands.arguments import add_force, add_json
 from runtime.commands.command_line import run_command_line
@@ -54,7 +54,7 @@ def _export(arguments: list[str]) -> None:
     except ImportError as error:
         raise MissingExtraError("Exporting", error.name or str(error), "export") from error
     manifest = export_bundle(
-        FAMILIES[options.family],
+        _chosen_family(parser, options),
         options.checkpoint,
         options.out,
         seed=options.seed,
@@ -86,7 +86,8 @@ def _export(arguments: list[str]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="python -m export",
-        description="Export CXR-BERT and BioViL checkpoints to a checked bundle of ONNX files.",
+        description="Export a checkpoint of CXR-BERT, BioViL, another BERT, or a folder of sentence-transformers, to a "
+        "checked bundle of ONNX files.",
         epilog="Example: python -m export biovil --checkpoint microsoft/BiomedVLP-CXR-BERT-specialized "
         "--out bundles/biovil --precision fp32,int8. An existing bundle is "
         "measured by: python -m export verify BUNDLE. "
@@ -98,6 +99,18 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoint", metavar="SOURCE", help="a folder in the hub's layout, a hub id, or 'random' (see --seed)"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="the bundle to write; must not exist")
+    parser.add_argument(
+        "--pooling",
+        choices=["cls", "mean"],
+        help="what an embedding is made of, where the system leaves it open: the first token or the mean of all (what "
+        "a folder of sentence-transformers says, else mean)",
+    )
+    parser.add_argument(
+        "--casing",
+        choices=["cased", "uncased"],
+        help="whether the model reads capital letters (what the tokenizer's files say; where they say nothing "
+        "transformers lower-cases, and so does this)",
+    )
     parser.add_argument("--seed", type=seed, default=0, help="seed of random weights and of the parity inputs (0)")
     parser.add_argument("--revision", help="hub revision instead of the pinned one")
     parser.add_argument(
@@ -140,6 +153,21 @@ def _parser() -> argparse.ArgumentParser:
     add_force(parser)
     add_json(parser)
     return parser
+
+
+def _chosen_family(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Family:
+    """The row of the table, with what is left open there decided by the options."""
+    family = FAMILIES[options.family]
+    chosen = {"pooling": options.pooling, "lowercase": options.casing and options.casing == "uncased"}
+    for option, name in (("--pooling", "pooling"), ("--casing", "lowercase")):
+        if chosen[name] is not None and (family.text is None or not family.text.modules):
+            parser.error(f"{option}: '{family.name}' says that itself")
+    decided = {name: value for name, value in chosen.items() if value is not None}
+    return (
+        dataclasses.replace(family, text=dataclasses.replace(family.text, **decided))
+        if family.text and decided
+        else family
+    )
 
 
 def _check_lowering(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -187,7 +215,9 @@ def _print_families() -> None:
     rows = [("NAME", "PARTS", "CHECKPOINT", "WHAT")]
     for family in FAMILIES.values():
         parts = " + ".join(name for name, part in (("text", family.text), ("image", family.image)) if part)
-        rows.append((family.name, parts, f"{family.hub.repo}@{family.hub.revision}", family.summary))
+        rows.append(
+            (family.name, parts, f"{family.hub.repo}@{family.hub.revision}" if family.hub else "any", family.summary)
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for row in rows:
         print_result("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]))

@@ -16,7 +16,7 @@ import torch
 from export.checkpoints import Checkpoint, open_checkpoint
 from export.checkpoints.models import load_models
 from export.checkpoints.tokenizer import write_tokenizer
-from export.families import Family
+from export.families import Family, TextAxes
 from export.parts import export_image, export_text
 from export.precision import Lowering
 from export.progress import Steps
@@ -138,7 +138,7 @@ def export_bundle(
         text = image = None
         if family.text:
             text = export_text(
-                models["text"], family.text, stage / "text", engine, lowering, data.get("text"), seed, steps
+                models["text"], _axes(checkpoint), stage / "text", engine, lowering, data.get("text"), seed, steps
             )
         if family.image:
             image = export_image(
@@ -192,7 +192,7 @@ def _calibration_data(
     if family.text:
         data["text"] = text_data(
             sources.text,
-            Tokenizer(stage / "text", checkpoint.config["max_position_embeddings"]),
+            Tokenizer(stage / "text", _axes(checkpoint).tokenization),
             column=sources.column,
             count=sources.texts,
             held_out=sources.texts_held_out,
@@ -218,14 +218,28 @@ def _comparing_engine(name: str) -> Provider:
     return choose_provider(name)[0]
 
 
+def _axes(checkpoint: Checkpoint) -> TextAxes:
+    assert checkpoint.text is not None, "asked for systems with a text part"
+    return checkpoint.text
+
+
 def _write_tokenizer(checkpoint: Checkpoint, folder: Path) -> ParityRecord:
     folder.mkdir()
-    write_tokenizer(checkpoint.folder, checkpoint.config, folder)
+    axes = _axes(checkpoint)
+    longest = axes.tokenization.max_length
+    write_tokenizer(
+        checkpoint.folder,
+        checkpoint.config,
+        folder,
+        longest=longest,
+        lowercase=axes.lowercase,
+        lowercase_before=axes.lowercase_before,
+    )
     # Other tools open the folder as a BERT; the checkpoint's class and its code are not theirs to run.
     dropped = ("auto_map", "_name_or_path", "architectures")
     plain = {key: value for key, value in checkpoint.config.items() if key not in dropped} | {"model_type": "bert"}
     (folder / "config.json").write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
-    return token_parity(Tokenizer(folder, checkpoint.config["max_position_embeddings"]), checkpoint.folder)
+    return token_parity(Tokenizer(folder, axes.tokenization), checkpoint.folder, axes)
 
 
 def _write_preprocessing(rule: Preprocessing, folder: Path) -> ParityRecord:

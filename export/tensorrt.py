@@ -105,11 +105,11 @@ def plan_shapes(bundle: Bundle, max_batch: int | None, lengths: tuple[int, ...])
     default = Shapes()
     part = bundle.manifest.text
     if part is not None:
-        too_long = [length for length in lengths if length > part.max_length]
+        too_long = [length for length in lengths if length > part.tokenization.max_length]
         if too_long:
-            raise InputError(f"lengths {too_long}: {bundle.root} takes up to {part.max_length} tokens.")
-        kept = lengths or tuple(length for length in default.lengths if length < part.max_length)
-        lengths = tuple(sorted({*kept, part.max_length}))
+            raise InputError(f"lengths {too_long}: {bundle.root} takes up to {part.tokenization.max_length} tokens.")
+        kept = lengths or tuple(length for length in default.lengths if length < part.tokenization.max_length)
+        lengths = tuple(sorted({*kept, part.tokenization.max_length}))
     return Shapes(max_batch or default.text_batch, max_batch or default.image_batch, lengths or default.lengths)
 
 

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from bench.workloads.corpus import report_texts
 from export.checkpoints.random_checkpoint import CXR_BERT_CONFIG, random_vocabulary
 from export.checkpoints.tokenizer import write_tokenizer
+from runtime.bundle.parts import REFUSED, STRIP_PUNCTUATION, Tokenization
 from runtime.text import Tokenizer
 
 # A radiograph's height and width.
 SHAPE = (2500, 2048)
+_RULES = Tokenization("wordpiece", 512, REFUSED, STRIP_PUNCTUATION, {}, None)
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +34,7 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tokenizer(tokenizer_folder: Path) -> Tokenizer:
     """The runtime's."""
-    return Tokenizer(tokenizer_folder, 512)
+    return Tokenizer(tokenizer_folder, _RULES)
 
 
 @pytest.fixture(scope="session")

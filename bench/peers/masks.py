@@ -39,6 +39,6 @@ def open_every_token(spec: Spec) -> Prepare:
     graph = bundle.path(bundle.artifact("text", source, FILL_MASK, provider.name).file)
     options = SessionOptions(threads=spec["threads"], precision=spec["precision"])
     session = _EveryToken(provider.open(graph, options))
-    tokenizer = Tokenizer(bundle.path("text"), bundle.text_part().max_length)
+    tokenizer = Tokenizer(bundle.path("text"), bundle.text_part().tokenization)
     filler = MaskFiller(tokenizer, lambda: Sessions(lambda streams: session, 1), provider.batch["text"])
     return lambda case: settled(lambda: masks_answer(filler.fill_mask(case["texts"], TOP)))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from bench.peers.contract import (
@@ -81,18 +79,12 @@ def _tuned(dtype: str, compiled: bool = False) -> Open:
 def _projection(spec: Spec, dtype: str, compiled: bool) -> Callable[..., Any]:
     import torch
 
-    from export.reference import CXRBertModel, bert_config
+    from bench.peers.cxr_bert import load_cxr_bert
 
     torch.set_num_threads(spec["threads"])
-    folder = Path(spec["checkpoint"])
-    config = bert_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    config._attn_implementation = "sdpa"
-    model = CXRBertModel.from_pretrained(str(folder), config=config).eval().to(getattr(torch, dtype))
+    model = load_cxr_bert(spec["checkpoint"], "sdpa").to(getattr(torch, dtype))
     model = model.to(spec.get("device", PROCESSOR))
-    embed = model.cls_projection
-    if compiled:
-        # What is under it already turns gradients off; within a compiled graph that would break it in two.
-        embed = torch.compile(type(model).cls_projection.__wrapped__.__get__(model), dynamic=True)
+    embed = torch.compile(model.embed, dynamic=True) if compiled else model.embed
     return lambda ids, mask: torch.nn.functional.normalize(embed(ids, mask).float(), dim=-1)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.quality.torch_image import check_weights, family_of
+from runtime.bundle.parts import CUT, STRIP_PUNCTUATION
 from runtime.engine import Engine
 from runtime.text.masked_accuracy import choose_masks
 
@@ -31,13 +32,16 @@ def torch_texts(engine: Engine, checkpoint: Path, threads: int) -> Callable[[Seq
 
     network = _load(engine, checkpoint, threads)
     tokenizer = BertTokenizer.from_pretrained(str(checkpoint))
+    rules = engine.manifest.text.tokenization if engine.manifest.text else None
+    assert rules is not None, "an engine with a text part"
+    strip, cut, prompt = rules.cleaning == STRIP_PUNCTUATION, rules.too_long == CUT, engine.text.tokenizer.prompt(None)
 
     def encode(texts: Sequence[str]) -> NDArray[np.float32]:
         found = []
         for start in range(0, len(texts), _BATCH):
-            stripped = [text.rstrip(_STRIPPED) for text in texts[start : start + _BATCH]]
-            batch = tokenizer(stripped, padding=True, return_tensors="pt")
-            projected = network.cls_projection(batch["input_ids"], batch["attention_mask"])
+            given = [prompt + (text.rstrip(_STRIPPED) if strip else text) for text in texts[start : start + _BATCH]]
+            batch = tokenizer(given, padding=True, truncation=cut, max_length=rules.max_length, return_tensors="pt")
+            projected = network.embed(batch["input_ids"], batch["attention_mask"])
             found.append(torch.nn.functional.normalize(projected, dim=-1).numpy())
         return np.concatenate(found)
 
@@ -68,7 +72,7 @@ def torch_masked_accuracy(
 
     network = _load(engine, checkpoint, threads)
     tokenizer = engine.text.tokenizer
-    rows, faults = tokenizer.try_encode(list(texts), strip=False)
+    rows, faults = tokenizer.try_encode(list(texts), clean=False)
     bad = {fault.index for fault in faults}
     whole = [
         (row, positions)
@@ -85,7 +89,7 @@ def torch_masked_accuracy(
         for each, (_, positions) in zip(input_ids, batch, strict=True):
             each[positions] = tokenizer.mask_token_id
         with torch.inference_mode():
-            best = network(input_ids=input_ids, attention_mask=attention_mask).logits.argmax(dim=-1)
+            best = network.logits(input_ids, attention_mask).argmax(dim=-1)
         for row, (found, (_, positions)) in zip(truth, zip(best, batch, strict=True), strict=True):
             correct += int((found[positions] == row[positions]).sum())
             masked += len(positions)
@@ -104,4 +108,6 @@ def _load(engine: Engine, checkpoint: Path, threads: int) -> Any:
     torch.set_num_threads(threads)
     # As the export reads it, training programs' files included.
     family = replace(family_of(engine), image=None)
+    if family.text and family.text.modules and engine.manifest.text:
+        family = replace(family, text=replace(family.text, pooling=engine.manifest.text.pooling))
     return load_models(family, open_checkpoint(str(checkpoint), family, checkpoint))["text"]

@@ -33,20 +33,17 @@ report(engine.text.encode(sys.argv[3])[0])
 # As the model card does it, less the downloaded code: tokenizer and model by from_pretrained, then the projected [CLS]
 # embedding. argv: …, device.
 _TRANSFORMERS = """
-from pathlib import Path
 import torch
 from transformers import BertTokenizer
 from transformers.utils import logging
-from export.reference import CXRBertModel, bert_config
+from bench.peers.cxr_bert import load_cxr_bert
 logging.set_verbosity_error()
 logging.disable_progress_bar()
-folder = Path(sys.argv[2])
-tokenizer = BertTokenizer.from_pretrained(str(folder))
-config = bert_config(json.loads((folder / "config.json").read_text()))
-model = CXRBertModel.from_pretrained(str(folder), config=config).eval().to(sys.argv[6])
+tokenizer = BertTokenizer.from_pretrained(sys.argv[2])
+model = load_cxr_bert(sys.argv[2]).to(sys.argv[6])
 inputs = tokenizer([sys.argv[3].rstrip("!?.")], return_tensors="pt").to(sys.argv[6])
 with torch.inference_mode():
-    projected = model.cls_projection(inputs["input_ids"], inputs["attention_mask"])
+    projected = model.embed(inputs["input_ids"], inputs["attention_mask"])
 report(torch.nn.functional.normalize(projected, dim=-1)[0].tolist())
 """
 _ONNXRUNTIME = """

@@ -109,7 +109,7 @@ class Setting:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """Of the bundle."""
-        return Tokenizer(self.bundle.path("text"), self.bundle.text_part().max_length)
+        return Tokenizer(self.bundle.path("text"), self.bundle.text_part().tokenization)
 
     @cached_property
     def token(self) -> float:

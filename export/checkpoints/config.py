@@ -38,7 +38,8 @@ def read_config(path: Path, text: TextModel) -> dict[str, Any]:
         CheckpointError: not readable, another architecture, quantized, or numbers that cannot be used.
     """
     config = read_json(path)
-    if config.get("model_type") not in text.model_types:
+    untyped = text.untyped and "model_type" not in config and "hidden_size" in config
+    if config.get("model_type") not in text.model_types and not untyped:
         classes = config.get("architectures")
         named = f" ({', '.join(map(str, classes))})" if isinstance(classes, list) and classes else ""
         raise CheckpointError(
@@ -66,7 +67,7 @@ def read_config(path: Path, text: TextModel) -> dict[str, Any]:
 
 
 def _check_numbers(path: Path, config: dict[str, Any], text: TextModel) -> None:
-    numbers = (*_NUMBERS, "projection_size") if text.projection else _NUMBERS
+    numbers = (*_NUMBERS, "projection_size") if text.projection == "cxr-bert" else _NUMBERS
     wrong = [
         key
         for key in numbers

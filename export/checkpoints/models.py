@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 
 from export.checkpoints import Checkpoint, ExpectedTensors, fit_tensors
+from export.checkpoints.modules import DenseModule
+from export.checkpoints.weights import read_tensors
 from export.families import Family
-from export.reference import CXRBertModel, bert_config, build_image_model
+from export.reference import TextReference, build_image_model, untrained_text
 
 __all__ = ["load_models"]
 
+# Of the head that scores words at masks.
+_MASKED_HEAD = "cls.predictions."
 
-def load_models(
-    family: Family, checkpoint: Checkpoint, note: Callable[[str], None] = lambda _: None
-) -> dict[str, nn.Module]:
+
+def load_models(family: Family, checkpoint: Checkpoint, note: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
     """The models of all parts with the checkpoint's weights, in evaluation mode.
 
     Args:
         family: the system.
         checkpoint: of its weights.
         note: see `fit_tensors`.
+
+    Returns:
+        "text": `TextReference`; "image": hi-ml-multimodal's `ImageModel`.
 
     Raises:
         CheckpointError: the weights do not fit; the faults of all parts are raised together.
@@ -32,21 +39,39 @@ def load_models(
         shapes = {part: model.state_dict() for part, model in _untrained(family, checkpoint).items()}
     if family.text:
         text = family.text
-        expected["text"] = ExpectedTensors(shapes["text"], text.harmless, dict(text.tied), dict(text.hints))
+        tied = {name: other for name, other in text.tied if name in shapes["text"]}
+        # Without its head, a checkpoint's is not missed.
+        unread = () if tied else (_MASKED_HEAD,)
+        expected["text"] = ExpectedTensors(shapes["text"], (*text.harmless, *unread), tied, dict(text.hints))
     if family.image:
         expected["image"] = ExpectedTensors(shapes["image"], family.image.harmless)
     fitted = fit_tensors(checkpoint.tensors, expected, note)
-    models = _untrained(family, checkpoint)
+    models: dict[str, Any] = _untrained(family, checkpoint)
     for part, tensors in fitted.items():
         models[part].load_state_dict(tensors, strict=False)
         models[part].eval()
+    if axes := checkpoint.text:
+        dense = None if checkpoint.dense is None else _dense(checkpoint.dense, note)
+        models["text"] = TextReference(models["text"], axes.pooling, dense, axes.tokenization.max_length)
     return models
 
 
 def _untrained(family: Family, checkpoint: Checkpoint) -> dict[str, nn.Module]:
     models: dict[str, nn.Module] = {}
     if family.text:
-        models["text"] = CXRBertModel(bert_config(checkpoint.config), family.text)
+        masked = family.text.masked_words
+        if masked is None:
+            masked = any(_MASKED_HEAD in f".{name}" for name in checkpoint.tensors["text"])
+        models["text"] = untrained_text(checkpoint.config, family.text.projection, masked)
     if family.image:
         models["image"] = build_image_model(family.image)
     return models
+
+
+def _dense(module: DenseModule, note: Callable[[str], None]) -> nn.Linear:
+    """The linear map of a Dense module, with its weights."""
+    dense = nn.Linear(module.in_features, module.out_features, bias=module.bias)
+    expected = {f"linear.{name}": value for name, value in dense.state_dict().items()}
+    fitted = fit_tensors({"dense": read_tensors(module.weights, note)}, {"dense": ExpectedTensors(expected)}, note)
+    dense.load_state_dict({name.removeprefix("linear."): value for name, value in fitted["dense"].items()})
+    return dense.eval()

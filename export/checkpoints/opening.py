@@ -10,14 +10,23 @@ from typing import Any
 
 import torch
 
+from export.checkpoints.axes import read_axes
 from export.checkpoints.config import read_config
 from export.checkpoints.hub import download, looks_like_hub_id
-from export.checkpoints.places import check_folder, folder_names, found_instead, refuse_source, similar_repository
+from export.checkpoints.modules import MODULE_FILES, MODULES, DenseModule, read_modules
+from export.checkpoints.places import (
+    check_folder,
+    example_repository,
+    folder_names,
+    found_instead,
+    refuse_source,
+    similar_repository,
+)
 from export.checkpoints.signatures import PICKLE, SAFETENSORS, read_json, require, unreadable
 from export.checkpoints.vocabulary import TOKENIZER_FILES
 from export.checkpoints.weights import INDEX, read_shards, read_tensors, shard_names
 from export.errors import CheckpointError
-from export.families import Family
+from export.families import Family, TextAxes
 from runtime.bundle.manifest import Source
 from runtime.files import sha256_file
 
@@ -43,12 +52,16 @@ class Checkpoint:
         folder: where they lie.
         source: where they came from, for the manifest.
         config: the parsed config.json; empty without a text model.
+        text: what is known of the text tower beside its sizes; None without one.
+        dense: the linear map behind its pooled state, where a folder of sentence-transformers has one.
         tensors: "text" and "image" → tensor name → tensor.
     """
 
     folder: Path
     source: Source
     config: dict[str, Any] = field(default_factory=dict)
+    text: TextAxes | None = None
+    dense: DenseModule | None = None
     tensors: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
 
 
@@ -83,16 +96,21 @@ def open_checkpoint(
         folder = write_random_checkpoint(work / "random-checkpoint", family, seed)
     elif kind == "hub":
         if revision is None:
-            revision = family.hub.revision if source == family.hub.repo else "main"
+            revision = family.hub.revision if family.hub and source == family.hub.repo else "main"
         folder, commit = _download(source, revision, family, note)
     elif kind == "random":
         seed = _random_seed(folder / RANDOM_MARKER)
     elif not kind:
         raise refuse_source(source, family)
     names = folder_names(folder)
-    check_folder(folder, names)
+    check_folder(folder, names, family)
+    modules = read_modules(folder) if family.text and family.text.modules and MODULES in names else None
+    if modules is not None and modules.folder != folder:
+        folder = modules.folder
+        names = folder_names(folder)
     files = _find_files(folder, names, family, f"{source} --revision {revision}" if kind == "hub" else None)
     config = read_config(folder / "config.json", family.text) if family.text else {}
+    text = read_axes(folder, config, family.text, modules, note) if family.text else None
     try:
         digests = {file.name: sha256_file(file) for file in _weights_files(files)}
         published = _check_published(files.get("image"), family, kind, source)
@@ -115,6 +133,8 @@ def open_checkpoint(
             published=published,
         ),
         config,
+        text,
+        modules.dense if modules else None,
         tensors,
     )
 
@@ -144,7 +164,7 @@ def _download(source: str, revision: str, family: Family, note: Callable[[str], 
     except CheckpointError as error:
         known = similar_repository(source, family)
         # Of the table's own repository the name is right; of another one it may be a folder's that was mistyped.
-        here = "" if source == family.hub.repo else " There is no folder of that name here either."
+        here = "" if family.hub and source == family.hub.repo else " There is no folder of that name here either."
         raise CheckpointError(f"{error}{here}" + (f" Did you mean {known}?" if known else "")) from None
     except OSError as error:
         raise CheckpointError(f"{source}: the hub's cache cannot be used: {error}.") from None
@@ -161,7 +181,8 @@ def _wanted_files(family: Family) -> list[str]:
     """Patterns of names."""
     wanted: list[str] = []
     if family.text:
-        wanted += ["config.json", *TOKENIZER_FILES, *TEXT_WEIGHTS, *_SHARDS, "adapter_config.json", "modules.json"]
+        wanted += ["config.json", *TOKENIZER_FILES, *TEXT_WEIGHTS, *_SHARDS, "adapter_config.json"]
+        wanted += MODULE_FILES if family.text.modules else [MODULES]
     if family.image:
         wanted.append(family.image.weights_name)
     return wanted
@@ -183,7 +204,8 @@ def _find_files(folder: Path, names: set[str], family: Family, cached: str | Non
             faults.append("config.json")
         if "tokenizer.json" not in names:
             faults += ["tokenizer.json or vocab.txt"] if "vocab.txt" not in names else []
-            faults += ["tokenizer_config.json"] if "tokenizer_config.json" not in names else []
+            silent = family.text.silent_tokenizer or "tokenizer_config.json" in names
+            faults += [] if silent else ["tokenizer_config.json"]
         weights = [name for name in TEXT_WEIGHTS if name in names]
         if weights:
             found["text"] = folder / weights[0]
@@ -197,7 +219,8 @@ def _find_files(folder: Path, names: set[str], family: Family, cached: str | Non
         partly = f" The hub's cache holds a part of it: fetch the rest with `hf download {cached}`." if cached else ""
         raise CheckpointError(
             f"{folder} does not hold a '{family.name}' checkpoint. Missing: {', '.join(faults)}. "
-            f"The layout expected is that of {family.hub.repo} on the hub.{partly or found_instead(folder, names)}"
+            f"The layout expected is that of {example_repository(family)} on the hub."
+            f"{partly or found_instead(folder, names)}"
         )
     return found
 
@@ -226,7 +249,7 @@ def _check_published(weights: Path | None, family: Family, kind: str, source: st
     digest = hashlib.md5(usedforsecurity=False)
     digest.update(weights.read_bytes())
     matches = digest.hexdigest() == family.image.weights_md5
-    if kind == "hub" and source == family.hub.repo and not matches:
+    if kind == "hub" and family.hub and source == family.hub.repo and not matches:
         raise CheckpointError(
             f"{weights.name} from {source} has md5 {digest.hexdigest()}; the published file has "
             f"{family.image.weights_md5}. The download is damaged or the file was replaced: delete it from the hub's "

@@ -8,12 +8,13 @@ import re
 from pathlib import Path
 
 from export.checkpoints.hub import looks_like_hub_id
+from export.checkpoints.modules import MODULES
 from export.checkpoints.signatures import FOREIGN_WEIGHTS, identify, read_json, unreadable
 from export.errors import CheckpointError
 from export.families import FAMILIES, Family
 from runtime.process.wording import few
 
-__all__ = ["check_folder", "folder_names", "found_instead", "refuse_source"]
+__all__ = ["check_folder", "example_repository", "folder_names", "found_instead", "refuse_source"]
 
 _HUB_ADDRESS = re.compile(
     r"(?:https?://|hf://|git@)?(?:www\.)?(?:huggingface\.co|hf\.co|hf-mirror\.com)?[/:]?(?:models/)?"
@@ -26,6 +27,11 @@ _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\|[^/]*\\")
 _WEIGHTS = re.compile(r".*\.(bin|pt|pth|ckpt|safetensors|tar)", re.IGNORECASE)
 
 
+def example_repository(family: Family) -> str:
+    """A hub id that could be given for a family."""
+    return family.hub.repo if family.hub else "sentence-transformers/all-MiniLM-L6-v2"
+
+
 def refuse_source(source: str, family: Family) -> CheckpointError:
     """The error for a source that is neither a folder nor a hub id nor "random".
 
@@ -33,7 +39,7 @@ def refuse_source(source: str, family: Family) -> CheckpointError:
         source: what came.
         family: what was to be exported.
     """
-    expected = f"expected a folder in the hub's layout, a hub id such as {family.hub.repo}, or 'random'."
+    expected = f"expected a folder in the hub's layout, a hub id such as {example_repository(family)}, or 'random'."
     return CheckpointError(f"{source!r} is no checkpoint: {expected}{_hint(source, family)}")
 
 
@@ -70,7 +76,8 @@ def _hint(source: str, family: Family) -> str:
 
 def similar_repository(source: str, family: Family) -> str | None:
     """A repository of the table of families whose id is nearly this text, or whose name without organisation it is."""
-    repositories = [family.hub.repo, *(each.hub.repo for each in FAMILIES.values())]
+    own = [family.hub.repo] if family.hub else []
+    repositories = [*own, *(each.hub.repo for each in FAMILIES.values() if each.hub)]
     squeezed = re.sub(r"\s", "", source).lower().replace("\\", "/")
     if squeezed in (repository.lower() for repository in repositories) and source not in repositories:
         return next(repository for repository in repositories if repository.lower() == squeezed)
@@ -117,8 +124,8 @@ def folder_names(folder: Path) -> set[str]:
     return names
 
 
-def check_folder(folder: Path, names: set[str]) -> None:
-    """Refuse folders that hold something else, though they may have all files of a checkpoint.
+def check_folder(folder: Path, names: set[str], family: Family) -> None:
+    """Refuse folders that hold something else than a family's checkpoint, though they may have all of its files.
 
     Raises:
         CheckpointError: an adapter, a bundle, or a model of sentence-transformers; the message says what to do.
@@ -136,10 +143,10 @@ def check_folder(folder: Path, names: set[str]) -> None:
             f"{folder} is a bundle that was exported already: use it with python -m runtime, or measure it with "
             f"python -m export verify {folder}. --checkpoint takes the checkpoint that it was made from."
         )
-    if "modules.json" in names:
+    if MODULES in names and family.text is not None and not family.text.modules:
         raise CheckpointError(
-            f"{folder} is a model of sentence-transformers, whose weights lack the heads of CXR-BERT. Give the "
-            "checkpoint that it was trained from."
+            f"{folder} is a model of sentence-transformers, whose weights lack the heads of CXR-BERT. Export it as "
+            "what it is: python -m export bert; or give the checkpoint that it was trained from."
         )
 
 

@@ -92,16 +92,17 @@ def write_random_checkpoint(
     Returns:
         The folder.
     """
-    from export.reference import CXRBertModel, bert_config, build_image_model
+    from export.reference import build_image_model, untrained_text
 
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / RANDOM_MARKER, {"seed": seed})
     generator = torch.Generator().manual_seed(seed)
     if family.text:
-        if family.text.projection:
+        own_head = family.text.projection == "cxr-bert"
+        if own_head:
             write_json(folder / "tokenizer_config.json", _TOKENIZER_CONFIG)
             write_json(folder / "special_tokens_map.json", SPECIAL_TOKENS)
-        else:  # CXR-BERT-general: a plain BERT in fewer files
+        else:  # a plain BERT in fewer files
             own = ("_name_or_path", "auto_map", "projection_size")
             config = {key: value for key, value in config.items() if key not in own}
             config |= {"architectures": ["BertForMaskedLM"], "model_type": family.text.model_types[0]}
@@ -110,8 +111,8 @@ def write_random_checkpoint(
         vocabulary = random_vocabulary(config["vocab_size"])
         (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in vocabulary), encoding="utf-8")
         with torch.device("meta"):
-            shapes = CXRBertModel(bert_config(config), family.text).state_dict()
-        if not family.text.projection:
+            shapes = untrained_text(config, family.text.projection).state_dict()
+        if not own_head:
             hidden = config["hidden_size"]
             unread = {"bert.pooler.dense.weight": (hidden, hidden), "bert.pooler.dense.bias": (hidden,)}
             unread |= {"cls.seq_relationship.weight": (2, hidden), "cls.seq_relationship.bias": (2,)}

@@ -17,7 +17,17 @@ from typing import Any
 from export.errors import CheckpointError
 from runtime.process.wording import few
 
-__all__ = ["FOREIGN_WEIGHTS", "PICKLE", "SAFETENSORS", "TEXT", "identify", "read_json", "read_text", "require"]
+__all__ = [
+    "FOREIGN_WEIGHTS",
+    "PICKLE",
+    "SAFETENSORS",
+    "TEXT",
+    "identify",
+    "read_json",
+    "read_list",
+    "read_text",
+    "require",
+]
 
 # Formats that a checkpoint is made of. A pickle is what torch.save writes, of either kind: a zip or a bare one.
 PICKLE, SAFETENSORS, TEXT = "pickle", "safetensors", "text"
@@ -202,17 +212,32 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: see `read_text`; or it is not valid JSON, no object, or the error message of a server.
     """
-    text = read_text(path).removeprefix("\ufeff")
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
-        raise CheckpointError(f"{path} is not valid JSON: {reason}. {_AGAIN}.") from None
+    found = _parsed(path)
     if not isinstance(found, dict):
         raise CheckpointError(f"{path} is not a valid JSON object: it holds a {type(found).__name__}. {_AGAIN}.")
     if found and found.keys() <= {"error", "message", "detail", "status", "statusCode", "errors", "code"}:
-        raise _refused(path, f"the error message of a server ({text.strip()[:100]})", _LOGIN)
+        raise _refused(path, f"the error message of a server ({str(found)[:100]})", _LOGIN)
     return found
+
+
+def read_list(path: Path) -> list[Any]:
+    """The list in a JSON file.
+
+    Raises:
+        CheckpointError: see `read_text`; or it is not valid JSON, or no list.
+    """
+    found = _parsed(path)
+    if not isinstance(found, list):
+        raise CheckpointError(f"{path} is not a valid JSON list: it holds a {type(found).__name__}. {_AGAIN}.")
+    return found
+
+
+def _parsed(path: Path) -> Any:
+    try:
+        return json.loads(read_text(path).removeprefix("\ufeff"))
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise CheckpointError(f"{path} is not valid JSON: {reason}. {_AGAIN}.") from None
 
 
 def unreadable(path: Path, error: OSError) -> CheckpointError:

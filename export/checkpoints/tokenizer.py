@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,15 @@ from export.checkpoints.vocabulary import read_vocabulary
 __all__ = ["write_json", "write_tokenizer"]
 
 
-def write_tokenizer(checkpoint: Path, config: dict[str, Any], out: Path) -> list[str]:
+def write_tokenizer(
+    checkpoint: Path,
+    config: dict[str, Any],
+    out: Path,
+    *,
+    longest: int | None = None,
+    lowercase: bool | None = None,
+    lowercase_before: bool = False,
+) -> list[str]:
     """Write tokenizer.json, tokenizer_config.json and special_tokens_map.json.
 
     The result is the BERT tokenizer that the checkpoint describes. References to code and to the training machine's
@@ -24,6 +33,9 @@ def write_tokenizer(checkpoint: Path, config: dict[str, Any], out: Path) -> list
         checkpoint: folder with the files that `read_vocabulary` reads.
         config: the parsed config.json.
         out: an existing folder.
+        longest: most tokens of a text, for other tools; None takes the model's positions.
+        lowercase: instead of what the files say.
+        lowercase_before: whether texts are lower-cased first of all, accents kept.
 
     Returns:
         The names of the files written.
@@ -32,16 +44,20 @@ def write_tokenizer(checkpoint: Path, config: dict[str, Any], out: Path) -> list
         CheckpointError: see `read_vocabulary`.
     """
     files = read_vocabulary(checkpoint, config)
+    if lowercase is not None:
+        files = replace(files, lowercase=lowercase)
     special = dict(files.special)
     tokenizer = Tokenizer(
         models.WordPiece(dict(files.tokens), unk_token=special["unk_token"], max_input_chars_per_word=100)
     )
-    tokenizer.normalizer = normalizers.BertNormalizer(
+    normalizer = normalizers.BertNormalizer(
         clean_text=True,
         handle_chinese_chars=files.chinese,
         strip_accents=files.strip_accents,
         lowercase=files.lowercase,
     )
+    before = [normalizers.Lowercase()] if lowercase_before and not files.lowercase else []
+    tokenizer.normalizer = normalizers.Sequence([*before, normalizer]) if before else normalizer
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(prefix="##")
     for entry in files.added:
@@ -66,7 +82,7 @@ def write_tokenizer(checkpoint: Path, config: dict[str, Any], out: Path) -> list
         "do_lower_case": files.lowercase,
         "tokenize_chinese_chars": files.chinese,
         "strip_accents": files.strip_accents,
-        "model_max_length": config["max_position_embeddings"],
+        "model_max_length": longest or config["max_position_embeddings"],
         **special,
     }
     write_json(out / "tokenizer_config.json", published)

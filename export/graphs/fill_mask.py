@@ -16,10 +16,11 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 from onnx.external_data_helper import ExternalDataInfo, set_external_data, uses_external_data
+from torch import nn
 
 from export.graphs.graph import GraphSpec, save_weights_apart
 from export.graphs.packing import LAST_HIDDEN_STATE, PACKED_INPUTS, keep_needed, rename, write_face
-from export.reference import CXRBertModel
+from export.reference import TextReference
 from runtime.bundle import FILL_MASK, Artifact
 
 __all__ = ["Head", "export_head", "fill_mask_artifact"]
@@ -60,18 +61,18 @@ class Head:
     vocab_size: int
 
 
-def export_head(model: CXRBertModel, folder: Path, shared: Path | None = None) -> Head:
+def export_head(reference: TextReference, folder: Path, shared: Path | None = None) -> Head:
     """Write the weights of the masked-language head to a file of their own, and its graph to go behind an encoder.
 
     Args:
-        model: the reference, with GELU as its activation.
+        reference: with a head for masked words, and GELU as its activation.
         folder: where to write them.
         shared: a graph in the folder of which weights with the same bytes are read instead of written again: the
             decoder's table is that of the word embeddings.
     """
-    hidden, vocab_size = model.config.hidden_size, model.config.vocab_size
-    transform, decoder = model.cls.predictions.transform, model.cls.predictions.decoder
-    layers = {"dense": transform.dense, "norm": transform.LayerNorm, "decoder": decoder}
+    hidden, vocab_size, masked = reference.hidden_size, reference.vocab_size, reference.masked_head
+    assert masked is not None, "asked for models that have one"
+    layers: dict[str, nn.Module] = {"dense": masked.dense, "norm": masked.norm, "decoder": masked.decoder}
     tensors = {
         f"{layer}.{name}": parameter.detach().numpy()
         for layer, module in layers.items()
@@ -83,7 +84,7 @@ def export_head(model: CXRBertModel, folder: Path, shared: Path | None = None) -
     graph = onnx.GraphProto(name="head")
     for operator, inputs, output, attributes in _NODES:
         if operator == "LayerNormalization":
-            attributes = {**attributes, "epsilon": transform.LayerNorm.eps}
+            attributes = {**attributes, "epsilon": masked.norm.eps}
         names = [[name if name in outer else _PREFIX + name for name in each] for each in (inputs, (output,))]
         graph.node.append(helper.make_node(operator, *names, name=_PREFIX + output, **attributes))
     graph.initializer.extend(

@@ -15,6 +15,7 @@ from onnx import helper
 from export.checkpoints.tokenizer import write_json
 from export.graphs.graph import GraphSpec
 from export.graphs.packing import PLAIN_INPUTS, text_a_row, write_face
+from runtime.bundle.parts import Tokenization
 
 __all__ = ["EVERY_TOKEN", "every_token_graph", "write_sentence_transformers"]
 
@@ -44,21 +45,23 @@ def every_token_graph(source: Path, vocab_size: int, longest: int) -> None:
     write_face(model, [*before, *model.graph.node], source.with_name(EVERY_TOKEN), spec)
 
 
-def write_sentence_transformers(folder: Path, size: int, longest: int) -> None:
+def write_sentence_transformers(folder: Path, size: int, rules: Tokenization) -> None:
     """Say to sentence-transformers how the folder is read: the graph, then its only token.
 
     Args:
         folder: the bundle's text folder.
         size: length of an embedding.
-        longest: most tokens of a text; sentence-transformers cuts what is longer.
+        rules: its longest input, where sentence-transformers cuts, and its prompts.
     """
     package = "sentence_transformers"
     steps = (("", f"{package}.models.Transformer"), ("1_Pooling", f"{package}.models.Pooling"))
     modules = [{"idx": i, "name": str(i), "path": path, "type": kind} for i, (path, kind) in enumerate(steps)]
+    prompts = {"prompts": rules.prompts, "default_prompt_name": rules.default_prompt}
     (folder / "1_Pooling").mkdir()
     for name, content in (
         ("modules.json", modules),
-        ("sentence_bert_config.json", {"max_seq_length": longest, "do_lower_case": False}),
+        ("sentence_bert_config.json", {"max_seq_length": rules.max_length, "do_lower_case": False}),
         ("1_Pooling/config.json", {"word_embedding_dimension": size, "pooling_mode_cls_token": True}),
+        *([("config_sentence_transformers.json", prompts)] if rules.prompts else []),
     ):
         write_json(folder / name, content)

@@ -40,10 +40,10 @@ __all__ = [
 
 # What the heads read: the one tensor inside all text graphs that has a name of its own.
 LAST_HIDDEN_STATE = "last_hidden_state"
-_OUTPUTS = ("text_embeds", "cls_projected_embedding")
+_OUTPUTS = ("text_embeds", "unnormalized_embeds")
 # Names of the packed graph's outputs while they are not outputs, and of what its heads read.
 _INNER = {name: f"packed_{name}" for name in (*_OUTPUTS, LAST_HIDDEN_STATE)}
-PACKED_INPUTS = ("input_ids", "position_ids", "segment_ids", "cls_positions")
+PACKED_INPUTS = ("input_ids", "position_ids", "segment_ids", "text_positions")
 PLAIN_INPUTS = ("input_ids", "attention_mask")
 _ZERO, _ONE = "plain:zero", "plain:one"
 # (rows, width, heads, size) → (rows, heads, size, width), and its two steps.
@@ -53,7 +53,7 @@ _KEYS, _HEADS, _TURNED = (0, 2, 3, 1), (0, 2, 1, 3), (0, 1, 3, 2)
 def packed_spec(size: int, longest: int, external_data: str) -> GraphSpec:
     """Names and axes of the packed graph: int64 inputs, float32 outputs (rows, texts, size)."""
     return GraphSpec(
-        inputs={name: ("rows", "texts" if name == "cls_positions" else "width") for name in PACKED_INPUTS},
+        inputs={name: ("rows", "texts" if name == "text_positions" else "width") for name in PACKED_INPUTS},
         outputs=dict.fromkeys(_OUTPUTS, ("rows", "texts", size)),
         limits={"rows": None, "width": longest, "texts": None},
         external_data=external_data,
@@ -98,7 +98,7 @@ def plain_graph(source: Path, target: Path, spec: GraphSpec) -> GraphInfo:
     _constants(graph, {_ZERO: np.array([0]), _ONE: np.array([1])})
     before = [
         *text_a_row(graph),
-        helper.make_node("Slice", ["position_ids", _ZERO, _ONE, _ONE], ["cls_positions"]),
+        helper.make_node("Slice", ["position_ids", _ZERO, _ONE, _ONE], ["text_positions"]),
     ]
     after = [helper.make_node("Squeeze", [_INNER[name], _ONE], [name]) for name in _OUTPUTS]
     after.append(helper.make_node("Unsqueeze", [_OUTPUTS[0], _ONE], [LAST_HIDDEN_STATE]))

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from export.reference import CXRBertModel
+from export.reference import TextReference
 
 __all__ = ["PackedTextGraph", "TextEmbeddingGraph"]
 
@@ -49,31 +49,29 @@ class _Attention(nn.Module):
 
 
 class TextEmbeddingGraph(nn.Module):
-    """Token ids → one projected embedding per text, normalized and not."""
+    """Token ids → one embedding per text, normalized and not."""
 
-    def __init__(self, model: CXRBertModel) -> None:
+    def __init__(self, reference: TextReference) -> None:
         super().__init__()
-        embeddings = model.bert.embeddings
+        embeddings = reference.encoder.embeddings
         self.word_embeddings = embeddings.word_embeddings
         positions = embeddings.position_embeddings.weight.detach() + embeddings.token_type_embeddings.weight[0].detach()
         self.positions = nn.Parameter(positions)
         self.embedding_norm = embeddings.LayerNorm
-        self.layers = model.bert.encoder.layer
-        self.attentions = nn.ModuleList(
-            _Attention(layer.attention.self, model.config.num_attention_heads) for layer in self.layers
-        )
-        self.projection_head = model.cls_projection_head
-        self.pooling = model.pooling
+        self.layers = reference.encoder.encoder.layer
+        self.attentions = nn.ModuleList(_Attention(layer.attention.self, reference.heads) for layer in self.layers)
+        self.projection_head = reference.projection
+        self.pooling = reference.pooling
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """int64 (batch, sequence) twice → text_embeds, cls_projected_embedding: float32 (batch, D) each.
+        """int64 (batch, sequence) twice → text_embeds, unnormalized_embeds: float32 (batch, D) each.
 
         A text a row is a special case of several; `export.graphs.packing` does the same to the exported `packed`.
         """
         rows, width = input_ids.shape
         position_ids = torch.arange(width, device=input_ids.device).expand(rows, width)
-        cls_positions = torch.zeros(rows, 1, dtype=torch.int64, device=input_ids.device)
-        text_embeds, projected = self.packed(input_ids, position_ids, attention_mask, cls_positions)
+        text_positions = torch.zeros(rows, 1, dtype=torch.int64, device=input_ids.device)
+        text_embeds, projected = self.packed(input_ids, position_ids, attention_mask, text_positions)
         return text_embeds.squeeze(1), projected.squeeze(1)
 
     def packed(
@@ -81,7 +79,7 @@ class TextEmbeddingGraph(nn.Module):
         input_ids: torch.Tensor,
         position_ids: torch.Tensor,
         segment_ids: torch.Tensor,
-        cls_positions: torch.Tensor,
+        text_positions: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Several texts a row.
 
@@ -89,12 +87,12 @@ class TextEmbeddingGraph(nn.Module):
             input_ids: int64 (rows, width), one text after the other.
             position_ids: int64 (rows, width), from 0 within each text.
             segment_ids: int64 (rows, width), equal within a text and different from its neighbours'.
-            cls_positions: int64 (rows, texts), where each text begins.
+            text_positions: int64 (rows, texts), where each text begins.
 
         Returns:
-            text_embeds and cls_projected_embedding, float32 (rows, texts, D).
+            text_embeds and unnormalized_embeds, float32 (rows, texts, D).
         """
-        states, owned = self.states(input_ids, position_ids, segment_ids, cls_positions)
+        states, owned = self.states(input_ids, position_ids, segment_ids, text_positions)
         return self.embeddings(states, owned)
 
     def states(
@@ -134,7 +132,7 @@ class TextEmbeddingGraph(nn.Module):
         return hidden, owned
 
     def embeddings(self, states: torch.Tensor, owned: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """text_embeds and cls_projected_embedding of what `states` gives."""
+        """text_embeds and unnormalized_embeds of what `states` gives."""
         if self.pooling == "mean":
             weights = owned.to(states.dtype)
             states = (weights @ states) / weights.sum(dim=-1, keepdim=True)
@@ -155,10 +153,10 @@ class PackedTextGraph(nn.Module):
         input_ids: torch.Tensor,
         position_ids: torch.Tensor,
         segment_ids: torch.Tensor,
-        cls_positions: torch.Tensor,
+        text_positions: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """See `TextEmbeddingGraph`: text_embeds, cls_projected_embedding, last_hidden_state."""
-        states, owned = self.encoder.states(input_ids, position_ids, segment_ids, cls_positions)
+        """See `TextEmbeddingGraph`: text_embeds, unnormalized_embeds, last_hidden_state."""
+        states, owned = self.encoder.states(input_ids, position_ids, segment_ids, text_positions)
         return *self.encoder.embeddings(states, owned), states
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from export.families import TextModel
+from export.families import TextAxes
 from export.graphs import GraphSpec, export_graph
 from export.graphs.fill_mask import export_head, fill_mask_artifact
 from export.graphs.other_tools import every_token_graph, write_sentence_transformers
@@ -24,10 +24,10 @@ from export.proof.fill_mask_parity import MaskedCases, fill_mask_parity, masked_
 from export.proof.judge import text_judge
 from export.proof.parity import Progress
 from export.proof.text_parity import packed_parity, text_parity
-from export.reference import CXRBertModel
+from export.reference import TextReference
 from export.samples import TRIPLETS, CalibrationData
 from runtime.bundle import PACKED, Artifact
-from runtime.bundle.parts import STRIP_PUNCTUATION, TextPart
+from runtime.bundle.parts import TextPart
 from runtime.engines import PROVIDERS, Provider, SessionOptions
 from runtime.engines.providers import default_threads
 from runtime.text import Tokenizer, pad_batch, plan_batches
@@ -42,8 +42,8 @@ TextData = CalibrationData[list[list[int]]]
 
 
 def export_text(
-    model: CXRBertModel,
-    spec: TextModel,
+    reference: TextReference,
+    axes: TextAxes,
     folder: Path,
     engine: Provider,
     lowering: Lowering,
@@ -54,8 +54,8 @@ def export_text(
     """Export the text encoder to `folder`/onnx and check every artifact.
 
     Args:
-        model: the reference, in evaluation mode.
-        spec: its axes.
+        reference: upstream's model.
+        axes: what else there is to say of it.
         folder: the bundle's text folder, with its tokenizer.
         engine: compares fp32 with PyTorch.
         lowering: precisions asked for.
@@ -67,29 +67,28 @@ def export_text(
         GraphError: the exported graph is not portable.
         GateError: an artifact misses a gate.
     """
-    config = model.config
-    longest, size = config.max_position_embeddings, config.projection_size
+    longest, size, vocab_size = reference.longest, reference.size, reference.vocab_size
     source = folder / "onnx" / "model.onnx"
     graph, packed = plain_spec(size, longest), packed_spec(size, longest, f"{source.name}_data")
     source.parent.mkdir()
-    tokenizer = Tokenizer(folder, longest)
+    tokenizer = Tokenizer(folder, axes.tokenization)
     with steps.step("text: exporting the graph"):
-        module = PackedTextGraph(TextEmbeddingGraph(model)).eval().requires_grad_(False)
+        module = PackedTextGraph(TextEmbeddingGraph(reference)).eval().requires_grad_(False)
         exported = source.with_name(".packed.onnx")
-        whole = exported_spec(size, longest, packed.external_data, config.hidden_size, model.pooling)
-        export_graph(module, _example(config.vocab_size), whole, exported)
+        whole = exported_spec(size, longest, packed.external_data, reference.hidden_size, reference.pooling)
+        export_graph(module, _example(vocab_size), whole, exported)
         info = plain_graph(exported, source, graph)
         exported.unlink()
     with steps.step("text: comparing with PyTorch") as advance:
         session = engine.open(source, SessionOptions(threads=default_threads(), precision="fp32"))
-        parity = text_parity(session, engine.name, "fp32", model, tokenizer, seed, advance)
+        parity = text_parity(session, engine.name, "fp32", reference, tokenizer, seed, advance)
         check_gates("text fp32", [parity])
         del session
     fp32 = artifact("text/onnx/model.onnx", "fp32", info, tuple(PROVIDERS), parity=(parity,))
     artifacts, judge = [fp32], None
     if data is not None:
         with steps.step("text: embedding the held-out texts with PyTorch") as advance:
-            judge = _judge_by_pytorch(model, source, tokenizer, data, advance)
+            judge = _judge_by_pytorch(reference, source, tokenizer, data, advance)
         artifacts = float_artifacts(
             "text",
             source,
@@ -97,7 +96,7 @@ def export_text(
             fp32,
             judge,
             token_feeds(data.calibration[:_OVERFLOW_TEXTS], tokenizer),
-            lambda session, name, precision: text_parity(session, name, precision, model, tokenizer, seed),
+            lambda session, name, precision: text_parity(session, name, precision, reference, tokenizer, seed),
             lowering,
             steps,
             bf16_graph=True,
@@ -109,34 +108,30 @@ def export_text(
         engines = judge.engines if judge else (engine,)
         packable = [found for found in kept if any(PROVIDERS[name].packs for name in found.providers)]
         for index, found in enumerate(packable):
-            kept += (_pack(found, folder.parent, packed, engines, tokenizer, config.vocab_size, seed),)
+            kept += (_pack(found, folder.parent, packed, engines, tokenizer, vocab_size, seed),)
             advance((index + 1) / len(packable))
-    with steps.step("text: filling masks, compared with PyTorch") as advance:
-        packs = [found for found in kept if found.role == PACKED]
-        # The decoder's table is in the fp32 graph's file. Others need it in one of its own, which fp32 then reads too.
-        shared = source if {found.precision for found in packs} == {"fp32"} else None
-        head = export_head(model, source.parent, shared)
-        reference = "PyTorch fp32 (transformers)"
-        cases = masked_cases(pytorch_answers(model), reference, tokenizer, config.vocab_size, seed)
-        for index, found in enumerate(packs):
-            filling = fill_mask_artifact(found, folder.parent, head, longest)
-            kept += (_compare_masks(filling, folder.parent, engines, cases),)
-            if found.precision == "fp32":
-                every_token_graph(folder.parent / filling.file, config.vocab_size, longest)
-            advance((index + 1) / len(packs))
-    write_sentence_transformers(folder, size, longest)
+    if reference.masked_head is not None:
+        with steps.step("text: filling masks, compared with PyTorch") as advance:
+            packs = [found for found in kept if found.role == PACKED]
+            # The decoder's table is in the fp32 graph's file. Others need it in one of its own, which fp32 then reads
+            # too.
+            shared = source if {found.precision for found in packs} == {"fp32"} else None
+            head = export_head(reference, source.parent, shared)
+            cases = masked_cases(pytorch_answers(reference), reference.name, tokenizer, vocab_size, seed)
+            for index, found in enumerate(packs):
+                filling = fill_mask_artifact(found, folder.parent, head, longest)
+                kept += (_compare_masks(filling, folder.parent, engines, cases),)
+                if found.precision == "fp32":
+                    every_token_graph(folder.parent / filling.file, vocab_size, longest)
+                advance((index + 1) / len(packs))
+    write_sentence_transformers(folder, size, axes.tokenization)
     return TextPart(
         architecture="bert",
         attention="bidirectional",
-        tokenizer="wordpiece",
-        max_length=longest,
-        too_long="refused",
-        cleaning=STRIP_PUNCTUATION,
-        prompts={},
-        default_prompt=None,
-        pooling=spec.pooling,
-        projection="cxr-bert" if spec.projection else "none",
-        masked_words=True,
+        tokenization=axes.tokenization,
+        pooling=axes.pooling,
+        projection=axes.projection,
+        masked_words=reference.masked_head is not None,
         embedding_size=size,
         artifacts=kept,
     )
@@ -181,16 +176,16 @@ def _compare_masks(filling: Artifact, bundle: Path, engines: tuple[Provider, ...
 
 
 def _judge_by_pytorch(
-    model: CXRBertModel, source: Path, tokenizer: Tokenizer, data: TextData, advance: Progress
+    reference: TextReference, source: Path, tokenizer: Tokenizer, data: TextData, advance: Progress
 ) -> Judge:
     triplets = tokenizer.encode([text for triplet in TRIPLETS for text in triplet])
     rows = [*data.held_out, *triplets]
-    expected = np.empty((len(rows), model.config.projection_size), np.float32)
+    expected = np.empty((len(rows), reference.size), np.float32)
     done = 0
     for batch in plan_batches([len(row) for row in rows], _TOKEN_BUDGET):
         padded = pad_batch([rows[index] for index in batch], tokenizer.pad_token_id)
         ids, mask = (torch.from_numpy(each) for each in padded)
-        expected[batch] = torch.nn.functional.normalize(model.cls_projection(ids, mask), dim=-1).numpy()
+        expected[batch] = torch.nn.functional.normalize(reference.embed(ids, mask), dim=-1).numpy()
         done += len(batch)
         advance(done / len(rows))
     held_out = len(data.held_out)
@@ -199,7 +194,7 @@ def _judge_by_pytorch(
         expected[held_out:],
         list(data.held_out),
         tokenizer,
-        model.config.vocab_size,
+        reference.vocab_size,
         data.record.held_out_sha256,
         working_engines(source),
     )

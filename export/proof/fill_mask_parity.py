@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from export.proof.parity import GATES
-from export.reference import CXRBertModel
+from export.reference import TextReference
 from export.samples import SENTENCES
 from runtime.bundle import ParityRecord
 from runtime.engines import Session
@@ -63,13 +63,12 @@ class MaskedCases:
         )
 
 
-def pytorch_answers(model: CXRBertModel) -> Answers:
+def pytorch_answers(reference: TextReference) -> Answers:
     """The reference's answers (transformers' `BertForMaskedLM`)."""
 
-    @torch.no_grad()
     def answer(row: list[int], masks: list[int]) -> NDArray[np.float32]:
         ids = torch.tensor([row])
-        return model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, masks].numpy()
+        return reference.logits(ids, torch.ones_like(ids))[0, masks].numpy()
 
     return answer
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from export.proof.parity import Progress, max_abs, min_cosine, parity_record, worst
-from export.reference import CXRBertModel
+from export.reference import TextReference
 from export.samples import SENTENCES, TRIPLETS
 from runtime.bundle import ParityRecord
 from runtime.engines import Session
@@ -32,7 +32,7 @@ def text_parity(
     session: Session,
     provider: str,
     precision: str,
-    model: CXRBertModel,
+    reference: TextReference,
     tokenizer: Tokenizer,
     seed: int = 0,
     progress: Progress = lambda share: None,
@@ -43,7 +43,7 @@ def text_parity(
         session: the opened graph.
         provider: what runs it.
         precision: of the artifact; picks the gates.
-        model: the reference, in evaluation mode.
+        reference: upstream's model.
         tokenizer: the bundle's.
         seed: of the random ids.
         progress: called with the share done, 0 to 1.
@@ -53,18 +53,18 @@ def text_parity(
         the largest value), min_cosine, max_abs_padding (a padded row against the same row alone), triplets_changed.
     """
     generator = np.random.default_rng(seed)
-    longest = model.config.max_position_embeddings
+    longest = reference.longest
     shapes = [(rows, length) for rows, length in _SHAPES if length <= longest]
     seen: dict[str, list[float]] = {"max_abs": [], "max_abs_unnormalized": [], "min_cosine": []}
 
     def run(rows: list[list[int]]) -> list[NDArray[np.float32]]:
         input_ids, attention_mask = pad_batch(rows, tokenizer.pad_token_id)
-        outputs = ["text_embeds", "cls_projected_embedding"]
+        outputs = ["text_embeds", "unnormalized_embeds"]
         return session.run(outputs, {"input_ids": input_ids, "attention_mask": attention_mask})
 
     def compare(rows: list[list[int]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         input_ids, attention_mask = pad_batch(rows, tokenizer.pad_token_id)
-        projected = model.cls_projection(torch.from_numpy(input_ids), torch.from_numpy(attention_mask))
+        projected = reference.embed(torch.from_numpy(input_ids), torch.from_numpy(attention_mask))
         expected = torch.nn.functional.normalize(projected, dim=-1).numpy()
         found, found_projected = run(rows)
         seen["max_abs"].append(max_abs(found, expected))
@@ -74,7 +74,7 @@ def text_parity(
 
     for index, (rows, length) in enumerate(shapes):
         lengths = [length, *generator.integers(3, length + 1, rows - 1)]
-        compare([generator.integers(5, model.config.vocab_size, size).tolist() for size in lengths])
+        compare([generator.integers(5, reference.vocab_size, size).tolist() for size in lengths])
         progress(index / len(shapes))
 
     encoded = tokenizer.encode(SENTENCES)
@@ -87,7 +87,7 @@ def text_parity(
         f"batches of 1, 2 and 7, lengths 3 to {longest} of random tokens; {len(SENTENCES)} sentences in one padded "
         f"batch and alone; {len(TRIPLETS)} triplets"
     )
-    return parity_record(provider, precision, "PyTorch fp32 (transformers)", cases, figures)
+    return parity_record(provider, precision, reference.name, cases, figures)
 
 
 def packed_parity(

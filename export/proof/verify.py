@@ -126,7 +126,7 @@ def _packed(bundle: Bundle, part: str, plain: Artifact, engine: Provider, comput
         return None
     options = SessionOptions(threads=default_threads(), precision=computed)
     sessions = [engine.open(bundle.path(found.file), options) for found in (plain, twins[0])]
-    tokenizer = Tokenizer(bundle.path(part), bundle.text_part().max_length)
+    tokenizer = Tokenizer(bundle.path(part), bundle.text_part().tokenization)
     return packed_parity(*sessions, engine.name, computed, tokenizer, _vocab_size(bundle))
 
 
@@ -137,7 +137,7 @@ def _masked_cases(bundle: Bundle) -> MaskedCases | None:
     if not found:
         return None
     session = reference.open(bundle.path(found[0].file), SessionOptions(threads=default_threads(), precision="fp32"))
-    tokenizer = Tokenizer(bundle.path("text"), bundle.text_part().max_length)
+    tokenizer = Tokenizer(bundle.path("text"), bundle.text_part().tokenization)
     name = f"the fp32 graph on {reference.name}"
     return masked_cases(session_answers(session, tokenizer), name, tokenizer, _vocab_size(bundle))
 
@@ -176,7 +176,7 @@ def _judge(bundle: Bundle, part: str, source: Path | None, column: str, chosen: 
         image = bundle.image_part()
         data = image_data(source, image.preprocessing, note=steps.note, **counts)
         return image_judge(embed_images(session, data.held_out), data.held_out, data.record.held_out_sha256, able)
-    tokenizer = Tokenizer(bundle.path("text"), bundle.text_part().max_length)
+    tokenizer = Tokenizer(bundle.path("text"), bundle.text_part().tokenization)
     data = text_data(source, tokenizer, column=column, note=steps.note, **counts)
     rows, digest = list(data.held_out), data.record.held_out_sha256
     triplets = tokenizer.encode([sentence for triplet in TRIPLETS for sentence in triplet])

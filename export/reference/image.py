@@ -5,10 +5,8 @@ Source: hi-ml-multimodal, `image/model/model.py` and `image/inference_engine.py`
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +16,8 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from export.families import ImageModel
+from export.reference.hi_ml import hi_ml
 from runtime.bundle.parts import Preprocessing
-from runtime.errors import MissingExtraError
 
 __all__ = ["build_image_model", "embed_pixels", "image_embeddings", "normalized"]
 
@@ -40,7 +38,7 @@ def build_image_model(image: ImageModel) -> nn.Module:
     Raises:
         MissingExtraError: hi-ml-multimodal is not installed.
     """
-    upstream, resnet = _upstream()
+    upstream, resnet = hi_ml("image.model.model").ImageModel, hi_ml("image.model.resnet").ResNetHIML
     # It learns its trunk's width from a pass through it, which takes seconds with weights and none without.
     with torch.device("meta"):
         model: nn.Module = upstream(image.architecture, joint_feature_size=image.embedding_size)
@@ -50,19 +48,6 @@ def build_image_model(image: ImageModel) -> nn.Module:
         if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
             module.reset_parameters()
     return model
-
-
-def _upstream() -> tuple[Any, Any]:
-    """hi-ml-multimodal's ImageModel and ResNetHIML."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # it imports timm by a name that is going
-            from health_multimodal.image.model.model import ImageModel as Upstream
-            from health_multimodal.image.model.resnet import ResNetHIML
-    except ImportError as error:
-        missing = "hi-ml-multimodal" if (error.name or "").startswith("health_multimodal") else error.name
-        raise MissingExtraError("Building the image model", missing or str(error), "export") from error
-    return Upstream, ResNetHIML
 
 
 def image_embeddings(model: nn.Module, channels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,22 +1,18 @@
-"""The text models as upstream builds them.
-
-Source: hi-ml-multimodal, `text/model/modelling_cxrbert.py` (CXRBertModel, BertProjectionHead). The encoder itself is
-transformers'.
-"""
+"""The text models as upstream builds them: transformers' classes, and hi-ml-multimodal's for CXR-BERT."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
-from transformers import BertConfig, BertForMaskedLM
+from transformers import BertConfig, BertForMaskedLM, BertModel
 
-from export.families import TextModel
+from export.reference.hi_ml import hi_ml
 
-__all__ = ["CXRBertModel", "bert_config", "pool"]
+__all__ = ["MaskedHead", "TextReference", "bert_config", "pool", "untrained_text"]
 
 _CONFIG_KEYS = (
     "vocab_size",
@@ -36,59 +32,127 @@ _CONFIG_KEYS = (
 
 
 def bert_config(config: Mapping[str, Any]) -> BertConfig:
-    """transformers' configuration from the fields of a CXR-BERT config.json that shape the network.
+    """transformers' configuration from the fields of a config.json that shape the network.
 
-    Attention is computed step by step ("eager"), as the paper's models were.
+    Attention is computed step by step ("eager"), as the papers' models were.
     """
-    chosen = BertConfig(**{key: config[key] for key in _CONFIG_KEYS if key in config}, attn_implementation="eager")
-    chosen.projection_size = config.get("projection_size", chosen.hidden_size)
-    return chosen
+    chosen = {key: config[key] for key in _CONFIG_KEYS if key in config}
+    if "projection_size" not in config:
+        return BertConfig(**chosen, attn_implementation="eager")
+    with_projection: BertConfig = hi_ml("text.model").CXRBertConfig(
+        config["projection_size"], **chosen, attn_implementation="eager"
+    )
+    return with_projection
 
 
-class _ProjectionHead(nn.Module):
-    def __init__(self, hidden_size: int, projection_size: int) -> None:
-        super().__init__()
-        self.dense_to_hidden = nn.Linear(hidden_size, projection_size)
-        self.LayerNorm = nn.LayerNorm(projection_size, eps=1e-12)
-        self.dense_to_output = nn.Linear(projection_size, projection_size)
+def untrained_text(config: Mapping[str, Any], projection: str = "cxr-bert", masked_words: bool = True) -> nn.Module:
+    """Upstream's model, with weights that mean nothing.
 
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        hidden_states = F.gelu(self.dense_to_hidden(hidden_states))
-        return self.dense_to_output(self.LayerNorm(hidden_states))
+    Args:
+        config: the parsed config.json.
+        projection: "cxr-bert" for `CXRBertModel`; else transformers' own classes.
+        masked_words: whether there is a head that scores words at masks; CXR-BERT always has one.
+
+    Raises:
+        MissingExtraError: CXR-BERT without hi-ml-multimodal.
+    """
+    if projection == "cxr-bert":
+        upstream: nn.Module = hi_ml("text.model").CXRBertModel(bert_config(config))
+        return upstream
+    plain = bert_config({key: value for key, value in config.items() if key != "projection_size"})
+    return BertForMaskedLM(plain) if masked_words else BertModel(plain, add_pooling_layer=False)
 
 
 def pool(hidden: torch.Tensor, attention_mask: torch.Tensor, pooling: str) -> torch.Tensor:
-    """One vector per text: float (batch, sequence, D) → (batch, D); "cls" or "mean", as in `TextModel`."""
+    """One vector per text: float (batch, sequence, D) → (batch, D); see `TextPart.pooling`."""
     if pooling == "cls":
         return hidden[:, 0]
     weights = attention_mask[..., None].to(hidden.dtype)
     return (hidden * weights).sum(1) / weights.sum(1)
 
 
-class CXRBertModel(BertForMaskedLM):
-    """BERT with a masked-language head (`cls.…`) and a projection head for [CLS] (`cls_projection_head.…`).
+@dataclass(frozen=True)
+class MaskedHead:
+    """The layers of a head that scores words: GELU follows `dense`, then `norm`, then `decoder`."""
 
-    `TextModel` may ask for a model without projection head, or for the mean of all tokens instead of [CLS].
+    dense: nn.Linear
+    norm: nn.LayerNorm
+    decoder: nn.Linear
+
+
+class TextReference(nn.Module):
+    """A text model of upstream's, with how an embedding is made of it.
+
+    Attributes:
+        model: upstream's, in evaluation mode.
+        encoder: its embeddings and layers.
+        pooling: see `TextPart.pooling`.
+        projection: what follows the pooled state.
+        size: length of an embedding.
+        longest: most tokens of a text.
+        vocab_size: token ids are below it.
     """
 
-    def __init__(self, config: BertConfig, text: TextModel | None = None) -> None:
-        super().__init__(config)
-        text = text or TextModel()
-        self.pooling = text.pooling
-        self.cls_projection_head = (
-            _ProjectionHead(config.hidden_size, config.projection_size) if text.projection else nn.Identity()
-        )
+    def __init__(
+        self, model: nn.Module, pooling: str = "cls", dense: nn.Linear | None = None, longest: int | None = None
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            model: upstream's; see `untrained_text`.
+            pooling: "cls" or "mean".
+            dense: a linear map behind the pooled state; CXR-BERT's own head is taken by itself.
+            longest: most tokens of a text, if it is fewer than the model has positions for.
+        """
+        super().__init__()
+        self.model = model.eval()
+        config: Any = model.config
+        self.encoder: Any = getattr(model, "bert", model)
+        self.pooling = pooling
+        self.projection: nn.Module = getattr(model, "cls_projection_head", None) or dense or nn.Identity()
+        sized = config.projection_size if hasattr(model, "cls_projection_head") else config.hidden_size
+        self.size = int(dense.out_features if dense is not None else sized)
+        self.longest = min(longest or config.max_position_embeddings, int(config.max_position_embeddings))
+        self.vocab_size, self.hidden_size = int(config.vocab_size), int(config.hidden_size)
+        self.heads = int(config.num_attention_heads)
+
+    @property
+    def name(self) -> str:
+        """The reference in words."""
+        package = "hi-ml-multimodal" if hasattr(self.model, "cls_projection_head") else "transformers"
+        return f"PyTorch fp32 ({package})"
+
+    @property
+    def masked_head(self) -> MaskedHead | None:
+        """The head that scores words at masks, if there is one."""
+        head: Any = getattr(self.model, "cls", None)
+        if head is None:
+            return None
+        transform = head.predictions.transform
+        return MaskedHead(transform.dense, transform.LayerNorm, head.predictions.decoder)
 
     @torch.no_grad()
-    def cls_projection(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Projected embeddings of texts, not normalized.
+    def embed(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Embeddings of texts, not normalized.
 
         Args:
             input_ids: int64 (batch, sequence).
             attention_mask: int64 (batch, sequence), 1 for tokens, 0 for padding.
 
         Returns:
-            float32 (batch, projection_size).
+            float32 (batch, D).
         """
-        hidden = self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        return self.cls_projection_head(pool(hidden, attention_mask, self.pooling))
+        if hasattr(self.model, "get_projected_text_embeddings") and self.pooling == "cls":
+            found: torch.Tensor = self.model.get_projected_text_embeddings(
+                input_ids, attention_mask, normalize_embeddings=False
+            )
+            return found
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        projected: torch.Tensor = self.projection(pool(hidden, attention_mask, self.pooling))
+        return projected
+
+    @torch.no_grad()
+    def logits(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Scores of the vocabulary at every token: float32 (batch, sequence, vocabulary)."""
+        found: torch.Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+        return found

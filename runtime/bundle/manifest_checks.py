@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
-from runtime.bundle.parts import COLOURS, CROP_ROUNDINGS, INTERPOLATIONS, RESIZES, ImagePart, Preprocessing, TextPart
-
-if TYPE_CHECKING:
-    from runtime.bundle.artifacts import Artifact
+from runtime.bundle.artifacts import Artifact
+from runtime.bundle.parts import (
+    COLOURS,
+    CROP_ROUNDINGS,
+    CUT,
+    INTERPOLATIONS,
+    REFUSED,
+    RESIZES,
+    STRIP_PUNCTUATION,
+    ImagePart,
+    Preprocessing,
+    TextPart,
+)
 
 __all__ = ["part_faults"]
 
@@ -28,7 +36,16 @@ def part_faults(text: TextPart | None, image: ImagePart | None) -> list[str]:
     """
     faults: list[str] = []
     if text is not None:
-        faults += _out_of_range("text", {"max_length": text.max_length}, _SHORTEST_TEXT)
+        rules = text.tokenization
+        faults += _out_of_range("text", {"max_length": rules.max_length}, _SHORTEST_TEXT)
+        if rules.default_prompt is not None and rules.default_prompt not in rules.prompts:
+            faults.append(f"text.default_prompt is {rules.default_prompt!r}, which is none of its prompts")
+        for name, value, known in (
+            ("too_long", rules.too_long, (REFUSED, CUT)),
+            ("cleaning", rules.cleaning, ("none", STRIP_PUNCTUATION)),
+        ):
+            if value not in known:
+                faults.append(f"text.{name} is {value!r}; one of {', '.join(map(repr, known))} is expected")
         faults += _out_of_range("text", {"embedding_size": text.embedding_size})
         faults += _wrong_axes(text.artifacts, "outputs", {"text_embeds": (text.embedding_size,)})
     if image is not None:

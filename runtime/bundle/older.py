@@ -5,9 +5,16 @@ Until schema 3 every bundle held CXR-BERT, BioViL's ResNet-50 or both, and what 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["OLDEST", "upgraded"]
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.bundle.artifacts import Artifact
+from runtime.engines import Session
+
+__all__ = ["OLDEST", "present_names", "upgraded"]
 
 # Schema 3 says what a text embedding is made of, and has graphs that fill masks; 4 has the towers' axes.
 OLDEST = 2
@@ -17,6 +24,26 @@ _EMBEDDINGS = {
     "mean of all tokens": {"pooling": "mean", "projection": "none"},
 }
 _FILL_MASK = "fill_mask"
+# Names of tensors today → what they were called when every text graph was CXR-BERT's.
+_TENSORS = {"unnormalized_embeds": "cls_projected_embedding", "text_positions": "cls_positions"}
+
+
+class _Renamed:
+    """A session of an older graph, which is asked by today's names."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+        """See `Session`."""
+        renamed = {_TENSORS.get(name, name): value for name, value in inputs.items()}
+        return self._session.run([_TENSORS.get(name, name) for name in outputs], renamed)
+
+
+def present_names(session: Session, artifact: Artifact) -> Session:
+    """A session that is asked by today's names of tensors, whatever the graph calls them."""
+    names = {tensor.name for tensor in (*artifact.inputs, *artifact.outputs)}
+    return _Renamed(session) if names & set(_TENSORS.values()) else session
 
 
 def upgraded(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -57,11 +84,14 @@ def _text(part: dict[str, Any]) -> dict[str, Any]:
     return {
         "architecture": "bert",
         "attention": "bidirectional",
-        "tokenizer": "wordpiece",
-        "too_long": "refused",
-        "cleaning": "trailing punctuation",
-        "prompts": {},
-        "default_prompt": None,
+        "tokenization": {
+            "tokenizer": "wordpiece",
+            "too_long": "refused",
+            "cleaning": "trailing punctuation",
+            "prompts": {},
+            "default_prompt": None,
+            **({"max_length": part.pop("max_length")} if "max_length" in part else {}),
+        },
         **_EMBEDDINGS[embedding],
         "masked_words": _FILL_MASK in roles,
         **part,

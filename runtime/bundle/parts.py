@@ -10,23 +10,25 @@ from dataclasses import dataclass
 from runtime.bundle.artifacts import Artifact
 
 __all__ = [
-    "CLEANING",
     "COLOURS",
     "CROP_ROUNDINGS",
+    "CUT",
     "GREY",
     "INTERPOLATIONS",
     "PAIRS",
+    "REFUSED",
     "RESIZES",
     "STRIP_PUNCTUATION",
     "ImagePart",
     "Joint",
     "Preprocessing",
     "TextPart",
+    "Tokenization",
 ]
 
-# Values of `TextPart.cleaning`.
+# Of `Tokenization.cleaning`, and of its `too_long`.
 STRIP_PUNCTUATION = "trailing punctuation"
-CLEANING = ("none", STRIP_PUNCTUATION)
+REFUSED, CUT = "refused", "cut"
 # Of the fields of `Preprocessing`.
 GREY = "grey"
 COLOURS = (GREY, "rgb")
@@ -38,12 +40,10 @@ PAIRS = "pairs"
 
 
 @dataclass(frozen=True)
-class TextPart:
-    """The text tower.
+class Tokenization:
+    """From a text to the token ids that the graph takes.
 
     Attributes:
-        architecture: "bert": learned positions, normalization after each residual sum.
-        attention: "bidirectional" or "causal".
         tokenizer: what tokenizer.json holds: "wordpiece".
         max_length: longest input in tokens, special tokens included.
         too_long: what becomes of longer texts, as in the reference: "refused", or "cut" to max_length with the special
@@ -52,6 +52,24 @@ class TextPart:
             its end as hi-ml-multimodal does.
         prompts: name → what is put before a text of that kind.
         default_prompt: name of the one for texts of no named kind; None puts nothing before them.
+    """
+
+    tokenizer: str
+    max_length: int
+    too_long: str
+    cleaning: str
+    prompts: dict[str, str]
+    default_prompt: str | None
+
+
+@dataclass(frozen=True)
+class TextPart:
+    """The text tower.
+
+    Attributes:
+        architecture: "bert": learned positions, normalization after each residual sum.
+        attention: "bidirectional" or "causal".
+        tokenization: of its texts.
         pooling: which states of the last layer become the embedding: "cls", the first token's; "mean", of all tokens.
         projection: what follows the pooled state: "none", "cxr-bert" (two linear maps around GELU and a normalization)
             or "linear".
@@ -62,12 +80,7 @@ class TextPart:
 
     architecture: str
     attention: str
-    tokenizer: str
-    max_length: int
-    too_long: str
-    cleaning: str
-    prompts: dict[str, str]
-    default_prompt: str | None
+    tokenization: Tokenization
     pooling: str
     projection: str
     masked_words: bool

@@ -108,8 +108,10 @@ def _print_origin(description: dict[str, Any]) -> None:
 def _describe_text(part: dict[str, Any]) -> str:
     pooled = _POOLED.get(part["pooling"], part["pooling"])
     made = pooled if part["projection"] == "none" else f"projected {pooled}"
-    beyond = {"refused": "longer texts are refused", "cut": "longer texts are cut"}[part["too_long"]]
-    return f"{made}, up to {part['max_length']} tokens ({beyond})"
+    rules = part["tokenization"]
+    beyond = {"refused": "longer texts are refused", "cut": "longer texts are cut"}[rules["too_long"]]
+    prompts = f", prompts {', '.join(rules['prompts'])}" if rules["prompts"] else ""
+    return f"{made}, up to {rules['max_length']} tokens ({beyond}){prompts}"
 
 
 def _describe_image(part: dict[str, Any]) -> str:

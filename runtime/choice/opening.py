@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from runtime.bundle import FILL_MASK, PACKED, Artifact, Bundle
+from runtime.bundle.manifest import SCHEMA_VERSION
+from runtime.bundle.older import present_names
 from runtime.bundle.verified import WatchedSession
 from runtime.choice.precision import Choice
 from runtime.engines import Provider, Session, SessionOptions, Sessions
@@ -72,7 +74,7 @@ def _open_verified(bundle: Bundle, artifact: Artifact, provider: Provider, optio
         # The graph is verified before it is parsed. Its weights are raw bytes: they are hashed while the session opens,
         # and no session is handed out before the digests agree.
         session, mapped = bundle.files.open([artifact.file], artifact.external_data, open_session)
-        return WatchedSession(session, mapped)
+        return WatchedSession(present_names(session, artifact), mapped)
 
     options = replace(options, digest=digest, size=sum(entry.bytes for entry in entries), open_later=verified)
     return verified(lambda: provider.open(bundle.path(artifact.file), options))
@@ -106,7 +108,7 @@ def open_text(
     part = bundle.text_part()
     packed = _graph(bundle, choice, provider).role == PACKED
     files = [f"{folder}/{name}" for name in TOKENIZER_FILES]
-    tokenizer, _ = bundle.files.open(files, (), lambda: Tokenizer(bundle.path(folder), part.max_length))
+    tokenizer, _ = bundle.files.open(files, (), lambda: Tokenizer(bundle.path(folder), part.tokenization))
     budget = token_budget or provider.batch[choice.part]
 
     filler = None
@@ -129,6 +131,10 @@ def _fill_mask(bundle: Bundle, choice: Choice, provider: Provider) -> Artifact:
     for artifact in there:
         if provider.name in artifact.providers and artifact.precision == choice.artifact.precision:
             return artifact
+    if not there and bundle.manifest.schema_version == SCHEMA_VERSION:
+        raise BundleError(
+            f"{bundle.root} cannot fill masks: the checkpoint that it was made from has no head that fills masks."
+        )
     if not there:
         raise BundleError(
             f"{bundle.root} cannot fill masks: it was exported before that was possible. Export it again: "

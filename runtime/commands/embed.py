@@ -102,6 +102,6 @@ def run(options: argparse.Namespace) -> None:
         )
     else:
         embed_to_file(engine, stream, out, skips_bad(options), options.rejects, options.force)
-    if stream.part == "image":
-        for line in engine.image.notices.summary():
-            print_note(line)
+    encoder = engine.image if stream.part == "image" else engine.text
+    for line in encoder.notices.summary():
+        print_note(line)

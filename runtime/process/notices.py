@@ -1,4 +1,4 @@
-"""What a user should know of files that were read all the same: said once, then counted."""
+"""What a user should know of files and texts that were taken all the same: said once, then counted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Notice(NamedTuple):
     """Something unusual in a file.
 
     Attributes:
-        kind: what files are counted by; completes "N images: …".
+        kind: what is counted; completes "N images: …".
         text: completes "NAME: …"; no value of a header that could identify somebody.
     """
 
@@ -40,37 +40,41 @@ class Notices:
     So an archive of 100,000 files gets six lines of a kind, not 100,000. Any thread may add.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, noun: str = "images") -> None:
+        """Count nothing yet; `noun` is what is counted."""
+        self._noun = noun
         self._lock = ForkSafeLock()
         self._kinds: dict[str, _Kind] = {}
 
-    def add(self, name: str, notices: Iterable[Notice]) -> None:
-        """Count what was noticed of a file.
+    def add(self, name: str, notices: Iterable[Notice], key: str | None = None) -> None:
+        """Count what was noticed of a file or text.
 
         Args:
-            name: the file's name, as the caller gave it.
+            name: the file's name, as the caller gave it, or the beginning of a text.
             notices: a kind at most once.
+            key: what tells it from others where its name does not.
         """
+        seen = hash(name if key is None else key)
         for notice in notices:
             with self._lock:
                 kind = self._kinds.setdefault(notice.kind, _Kind())
-                if hash(name) in kind.seen:
+                if seen in kind.seen:
                     continue
                 if len(kind.seen) == _REMEMBERED:
                     kind.seen.clear()
-                kind.seen.add(hash(name))
+                kind.seen.add(seen)
                 kind.count += 1
                 count = kind.count
             if count == 1:
                 _LOG.warning("%s: %s", name, notice.text)
             elif str(count).strip("0") == "1":
-                _LOG.warning("%s images by now: %s (the last is %s)", f"{count:,}", notice.kind, name)
+                _LOG.warning("%s %s by now: %s (the last is %s)", f"{count:,}", self._noun, notice.kind, name)
 
     def counts(self) -> dict[str, int]:
-        """Images of each kind so far, in the order in which kinds were first met."""
+        """Files or texts of each kind so far, in the order in which kinds were first met."""
         with self._lock:
             return {name: kind.count for name, kind in self._kinds.items()}
 
     def summary(self) -> list[str]:
-        """A line for each kind of which more than one image was met, to be printed at the end of a job."""
-        return [f"{count:,} images in all: {kind}" for kind, count in self.counts().items() if count > 1]
+        """A line for each kind of which more than one was met, to be printed at the end of a job."""
+        return [f"{count:,} {self._noun} in all: {kind}" for kind, count in self.counts().items() if count > 1]

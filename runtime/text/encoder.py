@@ -14,6 +14,7 @@ from runtime.engines.session import Reduced, reduced_or_raise
 from runtime.errors import BundleError, Fault, InputError
 from runtime.process import flag
 from runtime.process.checks import TEXTS, callback, taken, texts_of
+from runtime.process.notices import Notices
 from runtime.text.fill_mask import MaskFiller
 from runtime.text.masked_accuracy import MaskedAccuracy
 from runtime.text.similarity import text_similarity
@@ -59,31 +60,41 @@ class TextEncoder:
         self._masks = masks
         self._reduced = reduced
 
+    @property
+    def notices(self) -> Notices:
+        """Texts that were cut so far, counted."""
+        return self._windows.notices
+
     def __reduce__(self) -> Reduced:
         return reduced_or_raise(self, self._reduced)
 
-    def encode(self, texts: str | Iterable[str], *, normalize: bool = True) -> NDArray[np.float32]:
-        """Embed one text or many in the space shared with images.
+    def encode(
+        self, texts: str | Iterable[str], *, normalize: bool = True, prompt_name: str | None = None
+    ) -> NDArray[np.float32]:
+        """Embed one text or many, for CXR-BERT in the space shared with images.
 
-        Each row is the projected [CLS] embedding of one text (Boecking et al., ECCV 2022, section 2; reference:
-        `TextInferenceEngine.get_embeddings_from_prompt`). Trailing "!?." are ignored, as there. Equal texts are
-        computed once.
+        What an embedding is made of is the system's: for CXR-BERT the projected [CLS] state (Boecking et al., ECCV
+        2022, section 2; reference: `TextInferenceEngine.get_embeddings_from_prompt`), with trailing "!?." ignored, as
+        there. Equal texts are computed once.
 
         Args:
             texts: a string, or any number of strings in any order. An empty string is a text of no words.
             normalize: divide each row by its L2 norm. Average several prompts before normalizing: pass False.
+            prompt_name: of what the system puts before texts of a kind (sentence-transformers: `prompt_name`); None
+                takes its default, which is nothing for most.
 
         Returns:
-            float32 (N, 128), row i for text i; unit L2 norm unless `normalize` is False.
+            float32 (N, D), row i for text i; unit L2 norm unless `normalize` is False. D is 128 for CXR-BERT.
 
         Raises:
             InputError: no texts, items that are no strings, special tokens other than [MASK] in a text, texts of more
-                than 512 tokens. All bad texts are listed together.
+                tokens than the system reads (512 for CXR-BERT), unless it cuts them: then they are counted and said,
+                see `notices`. All bad texts are listed together. A prompt that the system has not.
         """
-        listed, normalize = texts_of(texts), flag("normalize", normalize)
+        listed, normalize, prompt = texts_of(texts), flag("normalize", normalize), self.tokenizer.prompt(prompt_name)
         faults: list[Fault] = []
         embeddings = np.empty((len(listed), self.embedding_size), dtype=np.float32)
-        for window in self._windows.windows(listed, normalize, skip_bad=False):
+        for window in self._windows.windows(listed, normalize, skip_bad=False, prompt=prompt):
             faults += window.faults
             if not faults:
                 embeddings[window.start : window.start + len(window.row_of)] = window.embeddings[window.row_of]
@@ -111,6 +122,7 @@ class TextEncoder:
         texts: Iterable[str],
         *,
         normalize: bool = True,
+        prompt_name: str | None = None,
         on_fault: Callable[[Fault], None] | None = None,
     ) -> Iterator[NDArray[np.float32] | None]:
         """Embed any number of texts, in order and in bounded memory.
@@ -118,24 +130,27 @@ class TextEncoder:
         Args:
             texts: strings, taken as embeddings are consumed, some thousands ahead; nothing is taken before the first is
                 asked for.
-            normalize: as for `encode`.
+            normalize: as for `encode`; prompt_name alike.
             on_fault: called with each text that cannot be used (`Fault.index` counts from the first text); its
                 embedding is None. Without it such a text raises InputError.
 
         Yields:
-            float32 (128,) for each text, in the order given.
+            float32 (D,) for each text, in the order given.
 
         Raises:
             InputError: as for `encode`, but an empty iterable yields nothing.
         """
         return self._encode_iter(
-            taken(texts, "texts", TEXTS), flag("normalize", normalize), callback("on_fault", on_fault)
+            taken(texts, "texts", TEXTS),
+            flag("normalize", normalize),
+            self.tokenizer.prompt(prompt_name),
+            callback("on_fault", on_fault),
         )
 
     def _encode_iter(
-        self, texts: Iterable[str], normalize: bool, on_fault: Callable[[Fault], None] | None
+        self, texts: Iterable[str], normalize: bool, prompt: str, on_fault: Callable[[Fault], None] | None
     ) -> Iterator[NDArray[np.float32] | None]:
-        for window in self._windows.windows(texts, normalize, skip_bad=on_fault is not None):
+        for window in self._windows.windows(texts, normalize, skip_bad=on_fault is not None, prompt=prompt):
             if window.faults and on_fault is None:
                 raise InputError.from_faults("texts", window.faults, window.start + len(window.row_of))
             if on_fault is not None:
@@ -149,10 +164,11 @@ class TextEncoder:
         """Embed tokenized texts, as bulk work however few they are: what `runtime.choice.tune` measures.
 
         Args:
-            rows: token ids, [CLS] and [SEP] among them, at most 512 each; equal rows are computed again.
+            rows: token ids, special tokens among them, at most as many as the system reads; equal rows are computed
+                again.
 
         Returns:
-            float32 (N, 128), unit L2 norm.
+            float32 (N, D), unit L2 norm.
         """
         return self._windows.encode_tokens(rows)
 
@@ -175,7 +191,8 @@ class TextEncoder:
             each mask, filled independently. For several texts a list of what each alone would give.
 
         Raises:
-            InputError: no [MASK] in a text, more than 512 tokens, other special tokens (all bad texts are listed
+            InputError: no [MASK] in a text, more tokens than the system reads, other special tokens (all bad texts are
+                listed
                 together); top_k below 1 or beyond the vocabulary; no target has a token.
             BundleError: the bundle has no graph for it, in this precision on this provider.
         """
@@ -217,7 +234,8 @@ class TextEncoder:
             `MaskedAccuracy`: accuracy, correct, masked, texts and the settings.
 
         Raises:
-            InputError: texts over 512 tokens, with special tokens, or without a token to mask; share outside (0, 1].
+            InputError: texts over the longest input, with special tokens, or without a token to mask; share outside
+                (0, 1].
             BundleError: as for `fill_mask`.
         """
         return self._filler().masked_token_accuracy(

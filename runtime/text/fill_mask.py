@@ -81,7 +81,7 @@ class MaskFiller:
             top_k = min(top_k, len(chosen))
         elif top_k > self._tokenizer.vocabulary_size:
             raise InputError(f"top_k={shown(top_k)}; the vocabulary has {self._tokenizer.vocabulary_size} tokens.")
-        rows, faults = self._tokenizer.try_encode(listed, strip=False)
+        rows, faults = self._tokenizer.try_encode(listed, clean=False)
         masks = [self._masks(row) for row in rows]
         bad = {fault.index for fault in faults}
         faults += [
@@ -129,7 +129,7 @@ class MaskFiller:
         one_at_a_time, on_fault = flag("one_at_a_time", one_at_a_time), callback("on_fault", on_fault)
         seed = whole_number("seed", seed, least=0)
         listed = texts_of(texts)
-        rows, faults = self._tokenizer.try_encode(listed, strip=False)
+        rows, faults = self._tokenizer.try_encode(listed, clean=False)
         reasons = {fault.index: fault for fault in faults}
         kept: list[tuple[list[int], list[list[int]]]] = []
         for index, row in enumerate(rows):

@@ -42,7 +42,7 @@ class PackedBatch:
     """What the packed graph reads.
 
     Attributes:
-        inputs: input_ids, position_ids, segment_ids int64 (rows, width), cls_positions int64 (rows, places).
+        inputs: input_ids, position_ids, segment_ids int64 (rows, width), text_positions int64 (rows, places).
         row: intp (texts,), the row of each text; place alike. Result i belongs to texts[i].
         texts: intp (texts,), indices of the texts.
     """
@@ -106,7 +106,7 @@ def pack_batch(rows: Sequence[Row], tokens: Sequence[Sequence[int]], pad_token_i
     input_ids = np.full(shape, pad_token_id, dtype=np.int64)
     position_ids = np.zeros(shape, dtype=np.int64)
     segment_ids = np.zeros(shape, dtype=np.int64)
-    cls_positions = np.zeros((len(rows), _places(len(row.texts) for row in rows)), dtype=np.int64)
+    text_positions = np.zeros((len(rows), _places(len(row.texts) for row in rows)), dtype=np.int64)
     where: list[tuple[int, int, int]] = []
     for index, row in enumerate(rows):
         start = 0
@@ -115,7 +115,7 @@ def pack_batch(rows: Sequence[Row], tokens: Sequence[Sequence[int]], pad_token_i
             input_ids[index, start:end] = tokens[text]
             position_ids[index, start:end] = np.arange(end - start)
             segment_ids[index, start:end] = place + 1
-            cls_positions[index, place] = start
+            text_positions[index, place] = start
             where.append((index, place, text))
             start = end
     row_of, place_of, text_of = np.array(where, dtype=np.intp).T
@@ -123,7 +123,7 @@ def pack_batch(rows: Sequence[Row], tokens: Sequence[Sequence[int]], pad_token_i
         "input_ids": input_ids,
         "position_ids": position_ids,
         "segment_ids": segment_ids,
-        "cls_positions": cls_positions,
+        "text_positions": text_positions,
     }
     return PackedBatch(inputs, row_of, place_of, text_of)
 
@@ -140,7 +140,7 @@ def pack_masks(
         pad_token_id: id to fill with.
     """
     packed = pack_batch(rows, tokens, pad_token_id)
-    starts = packed.inputs.pop("cls_positions")
+    starts = packed.inputs.pop("text_positions")
     where: list[tuple[int, int, int, int]] = []
     found: list[list[int]] = [[] for _ in rows]
     for row, place, text in zip(packed.row, packed.place, packed.texts, strict=True):

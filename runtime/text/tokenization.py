@@ -1,18 +1,20 @@
-"""Text → input_ids, as the reference tokenizes its prompts.
+"""Text → input_ids, as the bundle's system tokenizes its texts.
 
-Source: hi-ml-multimodal, `TextInput.tokenize_input_prompts`: trailing "!?." are stripped, special tokens other than
-[MASK] raise, nothing is truncated.
+What differs between systems is in `Tokenization`. Sources: hi-ml-multimodal, `TextInput.tokenize_input_prompts`
+(trailing "!?." are stripped, special tokens other than [MASK] raise, nothing is truncated); sentence-transformers,
+`Transformer.tokenize` (what is longer is cut, prompts are put before texts).
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer as RustTokenizer
 
+from runtime.bundle.parts import CUT, STRIP_PUNCTUATION, Tokenization
 from runtime.errors import BundleError, Fault, InputError
 from runtime.process import shown
 from runtime.process.checks import missing
@@ -35,14 +37,18 @@ in_children(_alone_in_children)
 
 
 class Tokenizer:
-    """A WordPiece tokenizer read from a bundle's text folder."""
+    """A tokenizer read from a bundle's text folder.
 
-    def __init__(self, folder: Path, max_length: int) -> None:
+    Attributes:
+        max_length: longest sequence in tokens, special tokens included.
+    """
+
+    def __init__(self, folder: Path, rules: Tokenization) -> None:
         """Read `tokenizer.json` and `special_tokens_map.json`.
 
         Args:
             folder: the bundle's text folder.
-            max_length: longest sequence in tokens, [CLS] and [SEP] included.
+            rules: how texts become tokens.
 
         Raises:
             BundleError: the files are not valid.
@@ -63,7 +69,29 @@ class Tokenizer:
         self.special_ids: frozenset[int] = frozenset(index for index in ids if index is not None)
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self.max_length = max_length
+        self._rules = rules
+        self.max_length = rules.max_length
+        # Of "[CLS] x [SEP]" one stands behind the text.
+        marks = self._tokenizer.encode("x").special_tokens_mask
+        self._ends = len(marks) - 1 - max((index for index, mark in enumerate(marks) if not mark), default=-1)
+
+    def prompt(self, name: str | None) -> str:
+        """What stands before texts of a kind.
+
+        Args:
+            name: of the kind; None takes the bundle's default.
+
+        Raises:
+            InputError: the bundle has no prompt of that name; those it has are listed.
+        """
+        prompts = self._rules.prompts
+        if name is None:
+            name = self._rules.default_prompt
+            return "" if name is None else prompts[name]
+        if not isinstance(name, str) or name not in prompts:
+            there = f"it has: {', '.join(prompts)}" if prompts else "it has none"
+            raise InputError(f"The bundle has no prompt {shown(name)}; {there}.")
+        return prompts[name]
 
     @property
     def vocabulary_size(self) -> int:
@@ -90,7 +118,7 @@ class Tokenizer:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens))
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, with [CLS] and [SEP], unpadded.
+        """Token ids of each text, with special tokens at its ends, unpadded.
 
         Args:
             texts: any number of strings; [MASK] may occur in them, other special tokens may not.
@@ -99,8 +127,8 @@ class Tokenizer:
             One list of 2 … max_length ids per text, in the order given.
 
         Raises:
-            InputError: no texts, items that are no strings, special tokens in a text, texts over max_length tokens. All
-                bad texts are listed together.
+            InputError: no texts, items that are no strings, special tokens in a text, texts over max_length tokens
+                where the system refuses those. All bad texts are listed together.
         """
         if len(texts) == 0:
             raise InputError("The list of texts is empty; at least one text is expected.")
@@ -109,12 +137,22 @@ class Tokenizer:
             raise InputError.from_faults("texts", faults, len(texts))
         return encoded
 
-    def try_encode(self, texts: Sequence[str], *, strip: bool = True) -> tuple[list[list[int]], list[Fault]]:
+    def try_encode(
+        self,
+        texts: Sequence[str],
+        *,
+        clean: bool = True,
+        prompt: str = "",
+        on_cut: Callable[[int, int], None] = lambda index, tokens: None,
+    ) -> tuple[list[list[int]], list[Fault]]:
         """Token ids as `encode` gives them, and a fault for each text that cannot be used; its ids mean nothing.
 
         Args:
             texts: as for `encode`.
-            strip: leave trailing "!?." out, as the reference does.
+            clean: prepare texts for embedding as the system does: clean them, cut them where it cuts. Otherwise they
+                are taken as they stand, and too long ones are faults.
+            prompt: what stands before each text.
+            on_cut: called with the position and the number of tokens of each text that is cut.
         """
         faults: dict[int, str] = {}
         for index, text in enumerate(texts):
@@ -127,11 +165,18 @@ class Tokenizer:
             elif not _is_unicode(text):
                 faults[index] = "contains half of a surrogate pair, which is not valid Unicode. Decode the file again"
         usable = [text for index, text in enumerate(texts) if index not in faults]
+        strip = clean and self._rules.cleaning == STRIP_PUNCTUATION
         prompts = [text.rstrip(_STRIPPED) for text in usable] if strip else usable
+        if prompt:
+            prompts = [prompt + text for text in prompts]
         ids = iter([encoding.ids for encoding in self._tokenizer.encode_batch_fast(prompts)])
+        cut = clean and self._rules.too_long == CUT
         encoded: list[list[int]] = []
         for index in range(len(texts)):
             row = [] if index in faults else next(ids)
+            if len(row) > self.max_length and cut:
+                on_cut(index, len(row))
+                row = row[: self.max_length - self._ends] + row[len(row) - self._ends :]
             encoded.append(row)
             if len(row) > self.max_length:
                 faults[index] = (

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from runtime.engines import Session, Sessions
 from runtime.errors import Fault
+from runtime.process import shown
+from runtime.process.notices import Notice, Notices
 from runtime.process.workers import ordered_map
 from runtime.text.batching import pad_batch, plan_batches
 from runtime.text.packing import Row, pack_batch, plan_packed
@@ -66,6 +68,7 @@ class TextWindows:
         self._packed = packed
         self._token_budget = token_budget
         self._embedding_size = embedding_size
+        self.notices = Notices("texts")
 
     def encode_tokens(self, rows: Sequence[list[int]]) -> NDArray[np.float32]:
         """See `TextEncoder.encode_tokens`."""
@@ -77,14 +80,15 @@ class TextWindows:
             pass
         return window.embeddings
 
-    def windows(self, texts: Iterable[str], normalize: bool, skip_bad: bool) -> Iterator[Window]:
+    def windows(self, texts: Iterable[str], normalize: bool, skip_bad: bool, prompt: str = "") -> Iterator[Window]:
         """Texts, window by window, with their embeddings; after a bad text nothing is computed unless `skip_bad`.
 
-        Texts are tokenized and planned on this thread while the engine computes earlier ones on others.
+        Texts are tokenized and planned on this thread while the engine computes earlier ones on others. `prompt` stands
+        before each; what is cut is counted in `notices`.
         """
-        output = "text_embeds" if normalize else "cls_projected_embedding"
+        output = "text_embeds" if normalize else "unnormalized_embeds"
         remaining = iter(texts)
-        first = self._read(remaining, 0)
+        first = self._read(remaining, 0, prompt)
         if first is None:
             return
         session, workers = self._sessions.single, 1
@@ -100,7 +104,7 @@ class TextWindows:
         def upcoming() -> Iterator[_Job]:
             yield from jobs
             last, compute = first, True
-            while (window := self._read(remaining, last.start + len(last.row_of))) is not None:
+            while (window := self._read(remaining, last.start + len(last.row_of), prompt)) is not None:
                 compute = compute and (skip_bad or not last.faults)
                 yield from self._plan(window, skip_bad, compute)
                 last = window
@@ -112,12 +116,19 @@ class TextWindows:
                 current = job.window
         yield current
 
-    def _read(self, texts: Iterator[str], start: int) -> Window | None:
+    def _read(self, texts: Iterator[str], start: int, prompt: str) -> Window | None:
         """Tokenize the next window; equal rows of tokens are kept once."""
         taken = list(islice(texts, _WINDOW))
         if not taken:
             return None
-        rows, faults = self._tokenizer.try_encode(taken)
+        longest = self._tokenizer.max_length
+
+        def note(index: int, tokens: int) -> None:
+            kind = f"more than {longest} tokens, cut there as the system does"
+            text = f"{tokens} tokens; what is beyond {longest} is cut, as the system does"
+            self.notices.add(shown(taken[index]), [Notice(kind, text)], key=taken[index])
+
+        rows, faults = self._tokenizer.try_encode(taken, prompt=prompt, on_cut=note)
         bad = {fault.index for fault in faults}
         different: dict[tuple[int, ...], int] = {}
         row_of = [

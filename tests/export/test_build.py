@@ -82,8 +82,8 @@ def test_one_perturbed_weight_misses_the_gate_and_leaves_nothing(
 def test_a_tokenizer_that_differs_misses_the_gate(tiny_checkpoint: Path, tmp_path: Path, monkeypatch) -> None:
     original = build.write_tokenizer
 
-    def cased(checkpoint: Path, config, out: Path):
-        written = original(checkpoint, config, out)
+    def cased(checkpoint: Path, config, out: Path, **options):
+        written = original(checkpoint, config, out, **options)
         file = out / "tokenizer.json"
         file.write_text(file.read_text().replace('"lowercase": true', '"lowercase": false'))
         return written

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from tests.fuzz.properties.archives import PART, embedded_files
 from tests.fuzz.properties.files import handmade_manifest
@@ -27,10 +28,10 @@ def found() -> list[tuple[str, object]]:
 _LIES = (
     ("text", {"embedding_size": 2**64}),
     ("text", {"embedding_size": 17}),
-    ("text", {"max_length": -1}),
+    ("text", {"tokenization": {"max_length": -1}}),
     ("image", {"grid": 0}),
     ("image", {"embedding_size": 17}),
-    ("image", {"crop": 10**9, "resize": 10**9}),
+    ("image", {"preprocessing": {"crop": 10**9, "size": 10**9}}),
 )
 _IMPOSSIBLE: tuple[dict[str, int], ...] = (
     {"rejects_bytes": -1},
@@ -43,7 +44,8 @@ def _changed_part(**values: int) -> dict[str, object]:
     return {**PART, **values}
 
 
-def _changed(part: str, **values: int) -> dict[str, object]:
+def _changed(part: str, **values: Any) -> dict[str, object]:
     manifest = json.loads(json.dumps(handmade_manifest()))
-    manifest[part] |= values
+    for name, value in values.items():
+        manifest[part][name] = manifest[part][name] | value if isinstance(value, dict) else value
     return manifest

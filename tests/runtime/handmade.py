@@ -19,7 +19,7 @@ from runtime.bundle.manifest import SCHEMA_VERSION, CalibrationSet, FileEntry, S
 from runtime.bundle.parts import PAIRS, Joint, Preprocessing
 from runtime.choice import choose_precision
 from runtime.engines import PROVIDERS, processor_name
-from tests.runtime.parts import image_part, text_part
+from tests.runtime.parts import image_part, text_part, tokenization
 
 ALL = ("cpu", "openvino", "cuda", "tensorrt")
 SIZE = 16
@@ -106,7 +106,9 @@ def write_bundle(
         versions={"torch": "none"},
         checks=(),
         calibration=dict(calibration or {}),
-        text=text_part(max_length=64, embedding_size=SIZE, artifacts=parts["text"]) if text else None,
+        text=text_part(tokenization=tokenization(max_length=64), embedding_size=SIZE, artifacts=parts["text"])
+        if text
+        else None,
         image=replace(tower, artifacts=parts["image"]) if image else None,
         joint=Joint(SIZE, 1.0, 0.0, PAIRS, ()) if text and image else None,
         files={name: _entry(folder / name) for name in names},
@@ -164,13 +166,13 @@ def _text_model(file: str) -> onnx.ModelProto:
         ("Mul", ["hidden", "column"], ["masked"], {}),
         ("ReduceSum", ["masked", "tokens"], ["sum"], {"keepdims": 0}),
         ("ReduceSum", ["mask", "tokens"], ["count"], {"keepdims": 1}),
-        ("Div", ["sum", "count"], ["cls_projected_embedding"], {}),
-        ("ReduceL2", ["cls_projected_embedding", "tokens"], ["norm"], {"keepdims": 1}),
-        ("Div", ["cls_projected_embedding", "norm"], ["text_embeds"], {}),
+        ("Div", ["sum", "count"], ["unnormalized_embeds"], {}),
+        ("ReduceL2", ["unnormalized_embeds", "tokens"], ["norm"], {"keepdims": 1}),
+        ("Div", ["unnormalized_embeds", "norm"], ["text_embeds"], {}),
     ]
     tokens = ("batch", "sequence")
     inputs = dict.fromkeys(("input_ids", "attention_mask"), (TensorProto.INT64, tokens))
-    outputs = dict.fromkeys(("text_embeds", "cls_projected_embedding"), ("batch", SIZE))
+    outputs = dict.fromkeys(("text_embeds", "unnormalized_embeds"), ("batch", SIZE))
     return _model(nodes, weights, inputs, outputs)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 _EMBEDDING = {("cls", "cxr-bert"): "projected [CLS]", ("cls", "none"): "[CLS]", ("mean", "none"): "mean of all tokens"}
-_TEXT = ("max_length", "embedding_size", "artifacts")
+_TEXT = ("embedding_size", "artifacts")
 
 
 def as_schema_3(manifest: dict[str, Any]) -> None:
@@ -14,7 +14,8 @@ def as_schema_3(manifest: dict[str, Any]) -> None:
     del manifest["joint"]
     if text := manifest["text"]:
         embedding = _EMBEDDING[text["pooling"], text["projection"]]
-        manifest["text"] = {name: text[name] for name in _TEXT} | {"embedding": embedding}
+        longest = text["tokenization"]["max_length"]
+        manifest["text"] = {name: text[name] for name in _TEXT} | {"embedding": embedding, "max_length": longest}
     if image := manifest["image"]:
         pixels = image["preprocessing"]
         kept = {name: image[name] for name in ("grid", "embedding_size", "artifacts")}

@@ -5,17 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from runtime.bundle.parts import STRIP_PUNCTUATION, ImagePart, Preprocessing, TextPart
+from runtime.bundle.parts import REFUSED, STRIP_PUNCTUATION, ImagePart, Preprocessing, TextPart, Tokenization
 
+_RULES = Tokenization("wordpiece", 512, REFUSED, STRIP_PUNCTUATION, {}, None)
 _TEXT = TextPart(
     architecture="bert",
     attention="bidirectional",
-    tokenizer="wordpiece",
-    max_length=512,
-    too_long="refused",
-    cleaning=STRIP_PUNCTUATION,
-    prompts={},
-    default_prompt=None,
+    tokenization=_RULES,
     pooling="cls",
     projection="cxr-bert",
     masked_words=True,
@@ -29,6 +25,10 @@ _IMAGE = ImagePart("resnet50", _PIXELS, images=1, grid=15, embedding_size=128, a
 def grey_rule(size: int, crop: int, **changed: Any) -> Preprocessing:
     """BioViL's rules with other sizes."""
     return replace(_PIXELS, size=size, crop=crop, **changed)
+
+
+def tokenization(**changed: Any) -> Tokenization:
+    return replace(_RULES, **changed)
 
 
 def text_part(**changed: Any) -> TextPart:

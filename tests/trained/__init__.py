@@ -29,7 +29,7 @@ import export.reference.text
 import export.samples.phantom
 from export.checkpoints.random_checkpoint import random_vocabulary
 from export.families import FAMILIES, Family
-from export.reference import CXRBertModel, bert_config, build_image_model, image_embeddings
+from export.reference import TextReference, build_image_model, image_embeddings, untrained_text
 from tests.trained import cases as _cases
 from tests.trained import losses as _losses
 from tests.trained import training as _training
@@ -91,20 +91,20 @@ def trained_checkpoint(folder: Path | None = None) -> Path:
     return checkpoint
 
 
-def load_models(checkpoint: Path) -> tuple[CXRBertModel, torch.nn.Module]:
+def load_models(checkpoint: Path) -> tuple[TextReference, torch.nn.Module]:
     """The PyTorch models of the checkpoint, in evaluation mode."""
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-    text, image = CXRBertModel(bert_config(config)), build_image_model(_training.IMAGE)
+    text, image = untrained_text(config), build_image_model(_training.IMAGE)
     state = torch.load(checkpoint / "pytorch_model.bin", weights_only=True)
     text.load_state_dict({name: value for name, value in state.items() if not name.endswith("position_ids")})
     image.load_state_dict(torch.load(checkpoint / _training.IMAGE.weights_name, weights_only=True))
-    return text.eval(), image.eval()
+    return TextReference(text), image.eval()
 
 
-def reference_texts(text: CXRBertModel, checkpoint: Path) -> Callable[[list[str]], NDArray]:
+def reference_texts(text: TextReference, checkpoint: Path) -> Callable[[list[str]], NDArray]:
     """Texts → float32 (N, 128), not normalized, by PyTorch."""
     tokenizer = _training.read_tokenizer(checkpoint)
-    return lambda texts: text.cls_projection(*_training.to_ids(tokenizer.encode(texts))).numpy()
+    return lambda texts: text.embed(*_training.to_ids(tokenizer.encode(texts))).numpy()
 
 
 def reference_images(image: torch.nn.Module, cases: Sequence[Case]) -> tuple[NDArray, NDArray]:

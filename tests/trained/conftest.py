@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import runtime
-from export.reference import CXRBertModel
+from export.reference import TextReference
 from tests import trained as oracle
 from tests.trained import FAMILY, Case, figures
 
@@ -35,7 +35,7 @@ class Trained:
     checkpoint: Path
     bundle: Path
     films: Path
-    text: CXRBertModel
+    text: TextReference
     image: torch.nn.Module
     cases: list[Case]
     encode_texts: Callable[[list[str]], NDArray]

@@ -38,7 +38,7 @@ def _encoders(folder: Path, precision: str) -> tuple[TextEncoder, ImageEncoder]:
     for part in (bundle.text_part(), bundle.image_part()):
         file = next(found.file for found in part.artifacts if found.precision == precision)
         sessions.append(PROVIDERS["cpu"].open(bundle.path(file), SessionOptions(2, precision)))
-    tokenizer = Tokenizer(bundle.path("text"), bundle.text_part().max_length)
+    tokenizer = Tokenizer(bundle.path("text"), bundle.text_part().tokenization)
     text, image = (Sessions(lambda _, opened=session: opened, 1) for session in sessions)
     return (
         TextEncoder(bundle.text_part(), text, tokenizer, token_budget=PROVIDERS["cpu"].batch["text"]),

@@ -23,11 +23,11 @@ from export.checkpoints.random_checkpoint import CXR_BERT_CONFIG, random_vocabul
 from export.checkpoints.tokenizer import write_tokenizer
 from export.checkpoints.vocabulary import SPECIAL_TOKENS
 from export.families import ImageModel
-from export.reference import CXRBertModel, bert_config, build_image_model, image_embeddings
+from export.reference import build_image_model, image_embeddings, untrained_text
 from export.samples import chest_phantom
 from runtime.image.images import load_pixels
 from runtime.text import Tokenizer
-from tests.runtime.parts import grey_rule
+from tests.runtime.parts import grey_rule, tokenization
 from tests.trained import losses
 from tests.trained.cases import CROP, SIDE, Case, make_case, patch_areas
 from tests.trained.wordings import ABSENT, CLASSES, FINDINGS, LOCATIONS, make_caption, make_impression, words
@@ -80,7 +80,7 @@ def train(folder: Path) -> None:
     tokenizer = read_tokenizer(folder)
     rng = np.random.default_rng([1, _SEED])
     torch.manual_seed(_SEED)
-    text, image = CXRBertModel(bert_config(config)), build_image_model(IMAGE)
+    text, image = untrained_text(config), build_image_model(IMAGE)
     _learn_to_read(text, tokenizer, rng)
     _align(text, image, tokenizer, rng)
     state = dict(text.state_dict())
@@ -107,10 +107,10 @@ def read_tokenizer(checkpoint: Path) -> Tokenizer:
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as scratch:
         write_tokenizer(checkpoint, config, Path(scratch))
-        return Tokenizer(Path(scratch), config["max_position_embeddings"])
+        return Tokenizer(Path(scratch), tokenization(max_length=config["max_position_embeddings"]))
 
 
-def _learn_to_read(text: CXRBertModel, tokenizer: Tokenizer, rng: np.random.Generator) -> None:
+def _learn_to_read(text: torch.nn.Module, tokenizer: Tokenizer, rng: np.random.Generator) -> None:
     text.train()
     optimizer, schedule = _optimizer([*text.parameters()], _TEXT_RATE, _TEXT_STEPS)
     for step in range(_TEXT_STEPS):
@@ -120,7 +120,7 @@ def _learn_to_read(text: CXRBertModel, tokenizer: Tokenizer, rng: np.random.Gene
             print(_shown("text", step, found), flush=True)
 
 
-def _align(text: CXRBertModel, image: torch.nn.Module, tokenizer: Tokenizer, rng: np.random.Generator) -> None:
+def _align(text: torch.nn.Module, image: torch.nn.Module, tokenizer: Tokenizer, rng: np.random.Generator) -> None:
     anatomies = [chest_phantom(SIDE, SIDE, seed) for seed in range(_ANATOMIES)]
     image.to(memory_format=torch.channels_last).train()
     stated = torch.tensor([finding not in ABSENT for finding, _ in CLASSES])
@@ -181,7 +181,7 @@ def _shown(stage: str, step: int, found: dict[str, torch.Tensor]) -> str:
 
 
 def _read(
-    text: CXRBertModel, tokenizer: Tokenizer, rng: np.random.Generator
+    text: torch.nn.Module, tokenizer: Tokenizer, rng: np.random.Generator
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Embeddings of new captions of `CLASSES`, and the losses that need no image."""
     ids, mask = to_ids(tokenizer.encode([make_caption(rng, *each) for each in CLASSES]))
@@ -198,7 +198,7 @@ def _read(
     return text_embeds, found
 
 
-def _fill_in_reports(text: CXRBertModel, tokenizer: Tokenizer, rng: np.random.Generator) -> torch.Tensor:
+def _fill_in_reports(text: torch.nn.Module, tokenizer: Tokenizer, rng: np.random.Generator) -> torch.Tensor:
     """Masked words of captions with impressions: what one sentence lacks, the other says."""
     reports = [f"{make_caption(rng, *each)} {make_impression(rng, *each)}" for each in _REPORTED]
     ids, mask = to_ids(tokenizer.encode(reports))

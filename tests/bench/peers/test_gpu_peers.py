@@ -24,6 +24,7 @@ from runtime.bundle import open_bundle
 from runtime.engines.processor import Gpu
 from runtime.text import Tokenizer
 from tests.conftest import System
+from tests.runtime.parts import tokenization
 
 ON_GPU = [each for each in peers() if each.on_gpu]
 
@@ -60,7 +61,7 @@ def test_without_a_gpu_no_engine_is_on_one(tiny: System) -> None:
 @pytest.mark.parametrize("name", ["reference-gpu", "torch-fp32-gpu"])
 def test_texts_in_large_batches_are_the_references(tiny: System, name: str) -> None:
     """The same code with another device."""
-    texts = ["No pleural effusion!", *report_texts(5, 0, Tokenizer(tiny.bundle / "text", 512)), "Clear."]
+    texts = ["No pleural effusion!", *report_texts(5, 0, Tokenizer(tiny.bundle / "text", tokenization())), "Clear."]
     spec = {"bundle": str(tiny.bundle), "checkpoint": str(tiny.checkpoint), "threads": 1}
     expected = PEERS["reference"]["texts"](spec)({"texts": texts})()
     found = next(each for each in ON_GPU if each.name == name)

@@ -18,6 +18,7 @@ from runtime.bundle import open_bundle
 from runtime.engines import PROVIDERS
 from runtime.text import Tokenizer
 from tests.conftest import System
+from tests.runtime.parts import tokenization
 from tests.runtime.sessions import watch_runs
 
 SYSTEMS = ("texts", "masks", "images", "joint")
@@ -79,7 +80,7 @@ def test_choosing(tiny: System) -> None:
 @OPENVINO
 def test_every_text_contestant_gives_the_references_embeddings(tiny: System) -> None:
     """In the order given, whatever order it computes in. torch.compile takes a minute and is left to real runs."""
-    tokenizer = Tokenizer(tiny.bundle / "text", 512)
+    tokenizer = Tokenizer(tiny.bundle / "text", tokenization())
     texts = ["No pleural effusion!", *report_texts(5, 0, tokenizer), "Clear.", "a " * 60]
     expected = None
     for entry in entries(tiny):
@@ -95,7 +96,7 @@ def test_every_text_contestant_gives_the_references_embeddings(tiny: System) -> 
 
 
 def test_every_mask_contestant_gives_transformers_words(tiny: System) -> None:
-    tokenizer = Tokenizer(tiny.bundle / "text", 512)
+    tokenizer = Tokenizer(tiny.bundle / "text", tokenization())
     texts = masked_texts(64, 3, tokenizer)
     answers = {
         entry.name: PEERS[entry.opener]["masks"](spec(tiny, entry))({"texts": texts})()
@@ -112,7 +113,7 @@ def test_every_mask_contestant_gives_transformers_words(tiny: System) -> None:
 def test_the_decoder_runs_on_every_token(tiny: System, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or the comparison would be one of equals."""
     asked = watch_runs(monkeypatch, lambda session, inputs: inputs["mask_positions"].size)
-    texts = masked_texts(64, 8, Tokenizer(tiny.bundle / "text", 512))
+    texts = masked_texts(64, 8, Tokenizer(tiny.bundle / "text", tokenization()))
     for name in ("every-token-cpu-fp32", "engine-cpu-fp32"):
         entry = next(each for each in entries(tiny) if each.name == name)
         PEERS[entry.opener]["masks"](spec(tiny, entry))({"texts": texts})()

@@ -23,10 +23,11 @@ from bench.workloads.table import QUICK, WHOLE, WORKLOADS, Setting, Size
 from export.checkpoints.random_checkpoint import CXR_BERT_CONFIG
 from export.checkpoints.tokenizer import write_tokenizer
 from export.families import FAMILIES
-from export.reference import CXRBertModel, bert_config, build_image_model
+from export.reference import build_image_model, untrained_text
 from runtime.bundle import open_bundle
 from runtime.text import Tokenizer
 from tests.conftest import System, tiny_config
+from tests.runtime.parts import tokenization
 
 SMALL = Size(
     texts=6, shapes=((1, 16), (3, 20)), files=2, pixels=(1, 2), corpus=(1, 3, 6), starts=1, requests=10, images=2
@@ -67,7 +68,7 @@ def test_the_operations_of_an_image(tiny: System) -> None:
 @pytest.mark.parametrize("config", [dict(CXR_BERT_CONFIG), tiny_config()], ids=["base", "tiny"])
 def test_the_operations_of_a_token(config: dict, tiny: System, tmp_path: Path) -> None:
     with torch.device("meta"):
-        encoder = CXRBertModel(bert_config(config)).eval().bert.encoder
+        encoder = untrained_text(config).eval().bert.encoder
         counted = operations(encoder, torch.empty(1, 50, config["hidden_size"]))
 
     class Folder:
@@ -81,7 +82,7 @@ def test_the_operations_of_a_token(config: dict, tiny: System, tmp_path: Path) -
 def test_equal_texts_are_no_work_done_and_long_ones_are_cut(tiny: System, tmp_path: Path) -> None:
     found = ("No effusion", "1 1 1", "No effusion", "No effusion.", "1 " * 600)
     (plan,) = WORKLOADS["texts"].plans(setting(tiny, tmp_path, texts=found, source="x.txt"))
-    lengths = [len(row) for row in Tokenizer(tiny.bundle / "text", 512).encode(plan.given["texts"])]
+    lengths = [len(row) for row in Tokenizer(tiny.bundle / "text", tokenization()).encode(plan.given["texts"])]
     assert plan.given["texts"][:4] == list(found[:4])
     assert 450 < lengths[4] <= 512, "cut, as by a user who must"
     assert plan.case.items == 5
@@ -128,7 +129,7 @@ def test_the_share_of_the_rate_is_taken_round_by_round() -> None:
 
 def test_texts_are_as_long_as_reports(shared_data: Path, tmp_path: Path) -> None:
     write_tokenizer(shared_data / "tokenizer", dict(CXR_BERT_CONFIG), tmp_path)
-    tokenizer = Tokenizer(tmp_path, 512)
+    tokenizer = Tokenizer(tmp_path, tokenization())
     texts = report_texts(300, 1, tokenizer)
     lengths = [len(row) for row in tokenizer.encode(texts)]
     assert len(set(texts)) == 300
@@ -138,7 +139,7 @@ def test_texts_are_as_long_as_reports(shared_data: Path, tmp_path: Path) -> None
 
 
 def test_texts_of_a_length_in_any_vocabulary(tiny: System) -> None:
-    tokenizer = Tokenizer(tiny.bundle / "text", 512)
+    tokenizer = Tokenizer(tiny.bundle / "text", tokenization())
     for tokens, count in ((16, 1), (16, 32), (64, 8), (512, 2)):
         texts = texts_of_length(tokens, count, tokenizer)
         assert [len(row) for row in tokenizer.encode(texts)] == [tokens] * count
@@ -191,7 +192,7 @@ def test_a_sample_is_in_random_order_and_follows_the_seed() -> None:
 
 
 def test_a_text_that_fits_is_not_cut(tiny: System) -> None:
-    assert cut("a b c", Tokenizer(tiny.bundle / "text", 512)) == "a b c"
+    assert cut("a b c", Tokenizer(tiny.bundle / "text", tokenization())) == "a b c"
 
 
 def test_jpegs_differ_and_follow_the_seed(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from export.checkpoints.random_checkpoint import CXR_BERT_CONFIG, random_vocabul
 from export.checkpoints.tokenizer import write_tokenizer
 from export.errors import CheckpointError
 from export.families import FAMILIES
-from export.reference import CXRBertModel, bert_config, build_image_model
+from export.reference import build_image_model, untrained_text
 from tests.conftest import edit_json, tiny_config, tiny_family
 
 IMAGE_WEIGHTS = "biovil_image_resnet50_proj_size_128.pt"
@@ -92,7 +92,7 @@ def test_safetensors_without_the_tied_tensors(tmp_path: Path) -> None:
     assert not (folder / "pytorch_model.bin").exists()
     checkpoint = opened(folder)
     assert "cls.predictions.decoder.weight" not in checkpoint.tensors["text"]
-    model = CXRBertModel(bert_config(checkpoint.config))
+    model = untrained_text(checkpoint.config)
     family = tiny_family()
     expected = ExpectedTensors(model.state_dict(), tied=dict(family.text.tied))
     loaded = fit_tensors(checkpoint.tensors, {"text": expected})["text"]
@@ -173,7 +173,7 @@ def test_faulty_tensors_are_listed_together_by_name() -> None:
     found["head.weight"] = torch.ones(2)
     found["encoder.encoder.conv1.weight"] = torch.ones(64, 1, 7, 7)
     found["projector.model.1.bias"] = torch.full((128,), torch.nan)
-    text = CXRBertModel(bert_config(tiny_config())).state_dict()
+    text = untrained_text(tiny_config()).state_dict()
     found_text = {name: value for name, value in text.items() if name != "bert.embeddings.word_embeddings.weight"}
     found_text["cls.predictions.decoder.bias"] = text["cls.predictions.bias"] + 1
     wanted = {
@@ -197,7 +197,7 @@ def test_harmless_extras_of_published_checkpoints_are_accepted(checkpoint: Path)
     tensors["bert.pooler.dense.weight"] = torch.ones(64, 64)  # BioViL-T's checkpoint has an unused pooler
     assert "bert.embeddings.position_ids" in tensors
     family = tiny_family()
-    state = CXRBertModel(bert_config(tiny_config())).state_dict()
+    state = untrained_text(tiny_config()).state_dict()
     expected = ExpectedTensors(state, family.text.harmless, dict(family.text.tied))
     assert set(fit_tensors({"text": tensors}, {"text": expected})["text"]) == set(state)
 
@@ -255,12 +255,17 @@ def test_tokenizer_files_that_cannot_be_read(checkpoint: Path, tmp_path: Path) -
 def test_the_table_pins_the_published_weights() -> None:
     specialized = ("microsoft/BiomedVLP-CXR-BERT-specialized", "v1.1")
     general = ("microsoft/BiomedVLP-CXR-BERT-general", "93af83cefc6d3f7d0ef9a0b78b0d579452c6a546")
-    assert {name: (family.hub.repo, family.hub.revision) for name, family in FAMILIES.items()} == {
+    biomedbert = "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract"
+    assert {name: each.hub and (each.hub.repo, each.hub.revision) for name, each in FAMILIES.items()} == {
         "biovil": specialized,
         "cxr-bert-specialized": specialized,
         "cxr-bert-general": general,
         "cxr-bert-general-mean": general,
         "biovil-image": specialized,
+        "bert": None,
+        "biomedbert-abstract": (biomedbert, "d673b8835373c6fa116d6d8006b33d48734e305d"),
+        "biomedbert-fulltext": (f"{biomedbert}-fulltext", "e0f532731f2a0b77750ddfd2364988701675ae38"),
+        "bio-clinicalbert": ("emilyalsentzer/Bio_ClinicalBERT", "d5892b39a4adaed74b92212a44081509db72f87b"),
     }
     for family in FAMILIES.values():
         assert family.image is None or family.image.weights_md5 == "02ce6ee460f72efd599295f440dbb453"

@@ -49,7 +49,9 @@ def loaded(folder: Path) -> tuple[dict[str, Tensors], list[str]]:
     notes: list[str] = []
     family = tiny_family()
     checkpoint = open_checkpoint(str(folder), family, folder / "work", note=notes.append)
-    return {part: model.state_dict() for part, model in load_models(family, checkpoint, notes.append).items()}, notes
+    models = load_models(family, checkpoint, notes.append)
+    models["text"] = models["text"].model
+    return {part: model.state_dict() for part, model in models.items()}, notes
 
 
 def prefixed(tensors: Tensors, prefix: str) -> Tensors:

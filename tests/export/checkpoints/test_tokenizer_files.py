@@ -17,12 +17,14 @@ from export.checkpoints import open_checkpoint
 from export.checkpoints.models import load_models
 from export.checkpoints.tokenizer import write_tokenizer
 from export.errors import CheckpointError
+from export.families import TextAxes
 from export.proof.input_parity import token_parity
 from export.samples import SENTENCES
 from runtime import load
 from runtime.text import Tokenizer
 from tests.conftest import System, edit_json, tiny_config, tiny_family
 from tests.oracle import CXRBertConfig, CXRBertModel
+from tests.runtime.parts import tokenization
 
 TEXTS = [
     *(text.rstrip(".") for text in SENTENCES),
@@ -51,10 +53,11 @@ def ids(folder: Path, tmp_path: Path, vocab_size: int = 1000) -> list[list[int]]
     out = tmp_path / "out"
     out.mkdir(exist_ok=True)
     write_tokenizer(folder, tiny_config() | {"vocab_size": vocab_size}, out)
-    assert token_parity(Tokenizer(out, 512), folder).figures == {"differing": 0.0}
+    assert token_parity(Tokenizer(out, tokenization()), folder, AXES).figures == {"differing": 0.0}
     return [RustTokenizer.from_file(str(out / "tokenizer.json")).encode(text).ids for text in TEXTS]
 
 
+AXES = TextAxes(tokenization(), "cls", "cxr-bert")
 OPTIONS = [
     {},
     {"do_lower_case": False},

@@ -21,7 +21,7 @@ from export.parts import text as text_part
 from export.precision import Lowering
 from export.proof.fill_mask_parity import masked_cases, pytorch_answers
 from export.proof.verify import verify_bundle
-from export.reference import CXRBertModel, bert_config
+from export.reference import TextReference, untrained_text
 from runtime.bundle import FILL_MASK, PACKED, Artifact, Manifest, open_bundle
 from runtime.engines import PROVIDERS, Session, SessionOptions
 from runtime.files import sha256_file
@@ -29,6 +29,7 @@ from runtime.text import Tokenizer
 from runtime.text.packing import Row, pack_masks
 from tests.conftest import System, edit_json, tiny_config, tiny_family
 from tests.export.conftest import PRECISIONS
+from tests.runtime.parts import tokenization
 
 HERE = [name for name, provider in PROVIDERS.items() if provider.packs and provider.missing() is None]
 MASK = 4
@@ -173,17 +174,19 @@ def test_every_graph_was_compared_on_every_engine(exported: tuple[Path, Manifest
 
 def test_one_perturbed_weight_of_the_head_misses_the_gate(tiny: System, tiny_checkpoint: Path, tmp_path: Path) -> None:
     bundle = Path(shutil.copytree(tiny.bundle, tmp_path / "bundle"))
-    model = CXRBertModel(bert_config(tiny_config())).eval()
+    model = untrained_text(tiny_config()).eval()
     model.load_state_dict(read_tensors(tiny_checkpoint / "pytorch_model.bin"), strict=False)
     with torch.no_grad():
         for parameter in model.cls.parameters():
             if parameter.ndim == 1:  # biases and gains, which are all 0 and all 1 in random weights
                 parameter.add_(torch.rand(parameter.shape, generator=torch.Generator().manual_seed(1)) / 4)
-    cases = masked_cases(pytorch_answers(model), "PyTorch", Tokenizer(bundle / "text", 512), 1000)
+    cases = masked_cases(
+        pytorch_answers(TextReference(model)), "PyTorch", Tokenizer(bundle / "text", tokenization()), 1000
+    )
     packed = artifact(open_bundle(bundle).manifest, "fp32", PACKED)
 
-    def compare(headed: CXRBertModel) -> None:
-        head = fill_mask.export_head(headed, bundle / "text/onnx")
+    def compare(headed: torch.nn.Module) -> None:
+        head = fill_mask.export_head(TextReference(headed), bundle / "text/onnx")
         filling = fill_mask.fill_mask_artifact(packed, bundle, head, 512)
         text_part._compare_masks(filling, bundle, (PROVIDERS["cpu"],), cases)
 

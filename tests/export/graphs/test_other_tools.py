@@ -72,6 +72,8 @@ def test_sentence_transformers_is_told_the_size_and_the_length(tiny: System) -> 
     part = open_bundle(tiny.bundle).text_part()
     pooling = json.loads((folder / "1_Pooling/config.json").read_text())
     assert pooling["word_embedding_dimension"] == part.embedding_size
-    assert json.loads((folder / "sentence_bert_config.json").read_text())["max_seq_length"] == part.max_length
+    assert (
+        json.loads((folder / "sentence_bert_config.json").read_text())["max_seq_length"] == part.tokenization.max_length
+    )
     listed = ["1_Pooling/config.json", "modules.json", "sentence_bert_config.json"]
     assert {f"text/{name}" for name in listed} <= open_bundle(tiny.bundle).manifest.files.keys()

@@ -15,7 +15,6 @@ import torch
 import runtime
 from export.build import export_bundle
 from export.errors import GateError
-from export.families import TextModel
 from export.graphs.packing import pack_graph, packed_spec, plain_graph, plain_spec
 from export.graphs.text_rewrites import PackedTextGraph
 from export.parts import text as text_part
@@ -73,7 +72,7 @@ def test_together_alone_and_the_reference_are_the_same(
 @pytest.fixture(scope="module")
 def mean_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("mean") / "bundle"
-    export_bundle(replace(FAMILY, name="mean", text=TextModel(pooling="mean")), str(tiny_checkpoint), out)
+    export_bundle(replace(FAMILY, name="mean", text=replace(FAMILY.text, pooling="mean")), str(tiny_checkpoint), out)
     return out
 
 
@@ -118,7 +117,7 @@ def test_a_text_does_not_see_its_neighbours(exported: tuple[Path, Manifest], pro
     assert spoilt("segment_ids", right["segment_ids"]) <= 1e-5
     assert spoilt("segment_ids", np.ones((1, 128), np.int64)) > 1e-3
     assert spoilt("position_ids", np.arange(128)[None]) > 1e-3
-    assert spoilt("cls_positions", right["cls_positions"] + 1) > 1e-3
+    assert spoilt("text_positions", right["text_positions"] + 1) > 1e-3
     assert spoilt("input_ids", right["input_ids"][:, ::-1].copy()) > 1e-3
 
 
@@ -141,8 +140,8 @@ def test_a_graph_that_is_right_for_a_text_a_row_only_misses_the_gate(
     """Alone, a text's segment is 1, it begins at 0 and so do its positions: the plain graph notices nothing."""
 
     class Broken(PackedTextGraph):
-        def forward(self, input_ids, position_ids, segment_ids, cls_positions):
-            return super().forward(*spoil(input_ids, position_ids, segment_ids, cls_positions))
+        def forward(self, input_ids, position_ids, segment_ids, text_positions):
+            return super().forward(*spoil(input_ids, position_ids, segment_ids, text_positions))
 
     monkeypatch.setattr(text_part, "PackedTextGraph", Broken)
     with pytest.raises(GateError, match=r"text fp32, packed on cpu: max_abs is .*, at most 1e-05 is allowed"):
@@ -167,11 +166,11 @@ def test_other_tools_open_a_graph_of_two_inputs(exported: tuple[Path, Manifest],
     plain, packed = (artifact(manifest, precision, role).file for role in (EMBEDDING, PACKED))
     for file, names, more in (
         (plain, ["input_ids", "attention_mask"], ["last_hidden_state"]),
-        (packed, ["input_ids", "position_ids", "segment_ids", "cls_positions"], []),
+        (packed, ["input_ids", "position_ids", "segment_ids", "text_positions"], []),
     ):
         opened = onnxruntime.InferenceSession(str(bundle / file), providers=["CPUExecutionProvider"])
         assert [each.name for each in opened.get_inputs()] == names
-        assert [each.name for each in opened.get_outputs()] == ["text_embeds", "cls_projected_embedding", *more]
+        assert [each.name for each in opened.get_outputs()] == ["text_embeds", "unnormalized_embeds", *more]
 
 
 def stored(model: onnx.ModelProto) -> dict[str, tuple[str, ...]]:

@@ -13,7 +13,7 @@ from export.checkpoints import read_tensors
 from export.families import FAMILIES
 from export.graphs.image_rewrites import ImageEmbeddingGraph
 from export.graphs.text_rewrites import TextEmbeddingGraph
-from export.reference import CXRBertModel, bert_config, build_image_model, image_embeddings
+from export.reference import TextReference, build_image_model, image_embeddings, untrained_text
 from export.samples import chest_phantom
 from tests.conftest import tiny_config, tiny_family
 
@@ -21,10 +21,10 @@ RULE = tiny_family().image.preprocessing
 
 
 @pytest.fixture(scope="module")
-def text_model(tiny_checkpoint: Path) -> CXRBertModel:
-    model = CXRBertModel(bert_config(tiny_config())).eval()
+def text_model(tiny_checkpoint: Path) -> TextReference:
+    model = untrained_text(tiny_config()).eval()
     model.load_state_dict(read_tensors(tiny_checkpoint / "pytorch_model.bin"), strict=False)
-    return model
+    return TextReference(model)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_text_graph_equals_the_reference_package(tiny_checkpoint: Path, text_mod
         text_embeds, projected = TextEmbeddingGraph(text_model)(input_ids, attention_mask)
     assert (text_embeds - expected).abs().max() <= 1e-6
     assert (projected - raw).abs().max() <= 1e-5 * raw.abs().max()
-    assert (text_model.cls_projection(input_ids, attention_mask) - raw).abs().max() <= 1e-5 * raw.abs().max()
+    assert (text_model.embed(input_ids, attention_mask) - raw).abs().max() <= 1e-5 * raw.abs().max()
 
 
 def test_the_last_layer_computes_cls_only(text_model) -> None:
@@ -110,7 +110,9 @@ def test_the_reference_package_is_imported_for_images_alone(fresh_python) -> Non
     code = """
 import sys
 from export.families import FAMILIES
-from export.reference import CXRBertModel, build_image_model
+from export.reference import build_image_model, untrained_text
+from tests.conftest import tiny_config
+untrained_text(tiny_config(), "none")
 import export.build
 assert not any(name.startswith("health_multimodal") for name in sys.modules)
 sys.modules["health_multimodal"] = None

@@ -22,7 +22,7 @@ from export.graphs.image_rewrites import ImageEmbeddingGraph
 from export.graphs.text_rewrites import TextEmbeddingGraph
 from export.precision import half
 from export.precision.half import convert_half, find_overflowing
-from export.reference import CXRBertModel, bert_config, build_image_model
+from export.reference import TextReference, build_image_model, untrained_text
 from export.samples import chest_phantom
 from runtime.engines import PROVIDERS, SessionOptions
 from tests.conftest import tiny_config, tiny_family
@@ -59,15 +59,17 @@ def text_feeds() -> list[Arrays]:
 
 
 def export_text(checkpoint: Path, path: Path) -> Graph:
-    model = CXRBertModel(bert_config(tiny_config())).eval()
+    model = untrained_text(tiny_config()).eval()
     model.load_state_dict(read_tensors(checkpoint / "pytorch_model.bin"), strict=False)
     spec = GraphSpec(
         inputs={"input_ids": ("batch", "sequence"), "attention_mask": ("batch", "sequence")},
-        outputs={"text_embeds": ("batch", 128), "cls_projected_embedding": ("batch", 128)},
+        outputs={"text_embeds": ("batch", 128), "unnormalized_embeds": ("batch", 128)},
         limits={"batch": None, "sequence": 512},
     )
     ids = torch.randint(5, 1000, (2, 16))
-    export_graph(TextEmbeddingGraph(model).requires_grad_(False), (ids, torch.ones_like(ids)), spec, path)
+    export_graph(
+        TextEmbeddingGraph(TextReference(model)).requires_grad_(False), (ids, torch.ones_like(ids)), spec, path
+    )
     return Graph(path, spec, text_feeds())
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import runtime
 from export.build import CalibrationSources, export_bundle
+from export.families import FAMILIES
 from export.graphs.packing import plain_spec
 from export.precision import Lowering
 from export.progress import Steps
@@ -22,7 +23,7 @@ from runtime.engines import PROVIDERS, SessionOptions
 from runtime.engines.providers import default_threads
 from runtime.text import Tokenizer
 from tests.conftest import ROOT
-from tests.minilm import MINILM, minilm_folder, write_minilm
+from tests.minilm import minilm_folder
 
 _NOTES = Path(os.environ.get("CXR_TEST_DATA", ROOT.parent / "shared" / "data"))
 NOTES = _NOTES / "reports" / "mts_dialog_section_text.jsonl"
@@ -30,16 +31,11 @@ SOURCES = CalibrationSources(text=NOTES if NOTES.is_file() else None, texts_held
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_minilm(tmp_path_factory.mktemp("minilm") / "checkpoint")
-
-
-@pytest.fixture(scope="module")
-def bundle(checkpoint: Path):
-    out = checkpoint.parent / "bundle"
+def bundle(tmp_path_factory: pytest.TempPathFactory):
+    out = tmp_path_factory.mktemp("minilm") / "bundle"
     manifest = export_bundle(
-        MINILM,
-        str(checkpoint),
+        FAMILIES["bert"],
+        str(minilm_folder()),
         out,
         lowering=Lowering(("fp32", "bf16", "int8", "int8-dynamic")),
         calibration=SOURCES,
@@ -85,7 +81,7 @@ def test_rounding_to_nearest_without_outlier_channels_is_worse(bundle, monkeypat
     source = out / "text/onnx/model.onnx"
     for name in ("model.onnx", "model.onnx_data"):
         shutil.copyfile(source.with_name(name), tmp_path / name)
-    tokenizer = Tokenizer(out / "text", manifest.text.max_length)
+    tokenizer = Tokenizer(out / "text", manifest.text.tokenization)
     data = text_data(SOURCES.text, tokenizer, held_out=SOURCES.texts_held_out, note=print)
     triplets = tokenizer.encode([sentence for triplet in TRIPLETS for sentence in triplet])
     session = PROVIDERS["cpu"].open(source, SessionOptions(threads=default_threads(), precision="fp32"))
@@ -100,7 +96,7 @@ def test_rounding_to_nearest_without_outlier_channels_is_worse(bundle, monkeypat
         data.record.held_out_sha256,
         working_engines(source),
     )
-    size, longest = manifest.text.embedding_size, manifest.text.max_length
+    size, longest = manifest.text.embedding_size, manifest.text.tokenization.max_length
     (naive,) = text_recipes.int8_artifacts(
         tmp_path / "model.onnx",
         plain_spec(size, longest),

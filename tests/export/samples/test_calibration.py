@@ -17,6 +17,7 @@ from export.errors import CalibrationError
 from export.samples import CalibrationData, chest_phantom, text_data
 from export.samples.report_sentences import report_texts
 from runtime.text import Tokenizer
+from tests.runtime.parts import tokenization
 
 FEW = {"count": 32, "held_out": 16}
 
@@ -25,7 +26,7 @@ FEW = {"count": 32, "held_out": 16}
 def tokenizer(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     folder = tmp_path_factory.mktemp("tokenizer")
     write_tokenizer(tiny_checkpoint, json.loads((tiny_checkpoint / "config.json").read_text()), folder)
-    return Tokenizer(folder, 512)
+    return Tokenizer(folder, tokenization())
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_the_seed_decides_everything(tokenizer: Tokenizer, tmp_path: Path, notes
 def test_built_in_texts_are_as_long_as_reports(shared_data: Path, tmp_path: Path) -> None:
     folder = shared_data / "tokenizer"
     write_tokenizer(folder, json.loads((folder / "config.json").read_text()), tmp_path)
-    data = text_data(None, Tokenizer(tmp_path, 512), note=lambda text: None)
+    data = text_data(None, Tokenizer(tmp_path, tokenization()), note=lambda text: None)
     lengths = [len(ids) for ids in together(data)]
     assert 42 <= np.mean(lengths) <= 62
     assert np.percentile(lengths, 10) <= 8

@@ -66,7 +66,10 @@ def test_missing_and_cut_files_are_listed_together(tiny_copy: Path) -> None:
         (lambda data: data.pop("schema_version"), "no schema_version"),
         (lambda data: data.update(extra=1), r"unknown keys \['extra'\]"),
         (lambda data: data.pop("source"), r"lacks \['source'\]"),
-        (lambda data: data["text"].update(max_length="512"), r"manifest.text.max_length should be .*int.*'512'"),
+        (
+            lambda data: data["text"]["tokenization"].update(max_length="512"),
+            r"tokenization.max_length should be .*int.*'512'",
+        ),
         (lambda data: data["image"]["preprocessing"].update(crop=True), r"manifest.image.preprocessing.crop should be"),
         (lambda data: data["text"].update(artifacts={}), r"manifest.text.artifacts should be"),
         (lambda data: data["text"]["artifacts"][0].update(providers="cpu"), r"artifacts\[0\].providers should be"),

@@ -184,7 +184,7 @@ def test_an_engine_that_cannot_open_a_graph_is_passed_over(bundle: Path, monkeyp
 
 
 def test_texts_are_as_long_as_reports(bundle: Path) -> None:
-    tokenizer = Tokenizer(bundle / "text", open_bundle(bundle).text_part().max_length)
+    tokenizer = Tokenizer(bundle / "text", open_bundle(bundle).text_part().tokenization)
     tokenizer.max_length = 512
     rows = random_texts(200_000, tokenizer)
     lengths = np.array([len(row) for row in rows])

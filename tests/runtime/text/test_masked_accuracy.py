@@ -14,6 +14,7 @@ from runtime.text import Tokenizer
 from runtime.text.fill_mask import MaskFiller
 from runtime.text.masked_accuracy import MaskedAccuracy, choose_masks
 from tests.conftest import System
+from tests.runtime.parts import tokenization
 
 SPECIAL = frozenset(range(5))
 
@@ -30,7 +31,7 @@ class Repeats:
 
 @pytest.fixture(scope="module")
 def filler(tiny: System) -> MaskFiller:
-    tokenizer = Tokenizer(tiny.bundle / "text", 512)
+    tokenizer = Tokenizer(tiny.bundle / "text", tokenization())
     return MaskFiller(tokenizer, lambda: Sessions(lambda streams: Repeats(), 1), 64)
 
 
@@ -100,7 +101,7 @@ def test_as_transformers_counts(tiny: System, tiny_checkpoint: Path) -> None:
     from transformers import BertForMaskedLM
 
     model = BertForMaskedLM.from_pretrained(str(tiny_checkpoint)).eval()
-    tokenizer = Tokenizer(tiny.bundle / "text", 512)
+    tokenizer = Tokenizer(tiny.bundle / "text", tokenization())
     words = ["left", "small", "right", "clear"]
     bias = np.zeros(1000, np.float32)
     bias[[tokenizer.find(word) for word in words]] = 2.5
@@ -110,7 +111,7 @@ def test_as_transformers_counts(tiny: System, tiny_checkpoint: Path) -> None:
     texts = [" ".join(words[index] for index in rng.integers(0, 4, rng.integers(1, 30))) for _ in range(30)]
     found = filler.masked_token_accuracy(texts, share=0.4, seed=3)
     correct = masked = 0
-    for number, row in enumerate(tokenizer.try_encode(texts, strip=False)[0]):
+    for number, row in enumerate(tokenizer.try_encode(texts, clean=False)[0]):
         (positions,) = choose_masks(row, tokenizer.special_ids, number, 0.4, False, 3)
         ids = torch.tensor([row])
         ids[0, positions] = tokenizer.mask_token_id

@@ -91,7 +91,7 @@ def test_few_shapes() -> None:
         lengths = clinical(1024, seed)
         for batch in plan_packed(lengths, BUDGET, LONGEST):
             inputs = pack_batch(batch, [[1] * length for length in lengths], 0).inputs
-            shapes.add((inputs["input_ids"].shape, inputs["cls_positions"].shape))
+            shapes.add((inputs["input_ids"].shape, inputs["text_positions"].shape))
     assert len(shapes) < 50
 
 
@@ -115,7 +115,7 @@ def test_the_work_of_planning_grows_no_faster_than_the_texts(monkeypatch: pytest
 def written_out(rows: list[Row], tokens: list[list[int]], pad: int) -> dict[str, list[list[int]]]:
     """The layout, token by token."""
     laid_out: dict[str, list[list[int]]] = {
-        name: [] for name in ("input_ids", "position_ids", "segment_ids", "cls_positions")
+        name: [] for name in ("input_ids", "position_ids", "segment_ids", "text_positions")
     }
     for row in rows:
         ids, positions, segments, firsts = [], [], [], []
@@ -132,11 +132,11 @@ def written_out(rows: list[Row], tokens: list[list[int]], pad: int) -> dict[str,
             ("segment_ids", segments, 0),
         ):
             laid_out[name].append(values + [filler] * empty)
-        laid_out["cls_positions"].append(firsts)
-    places = max(map(len, laid_out["cls_positions"]))
+        laid_out["text_positions"].append(firsts)
+    places = max(map(len, laid_out["text_positions"]))
     while places & (places - 1):
         places += 1
-    laid_out["cls_positions"] = [firsts + [0] * (places - len(firsts)) for firsts in laid_out["cls_positions"]]
+    laid_out["text_positions"] = [firsts + [0] * (places - len(firsts)) for firsts in laid_out["text_positions"]]
     return laid_out
 
 
@@ -153,7 +153,7 @@ def test_the_layout_equals_one_written_out() -> None:
             assert values.dtype == np.int64
             assert values.tolist() == expected[name], name
         for row, place, text in zip(packed.row, packed.place, packed.texts, strict=True):
-            start = packed.inputs["cls_positions"][row, place]
+            start = packed.inputs["text_positions"][row, place]
             assert packed.inputs["input_ids"][row, start : start + lengths[text]].tolist() == tokens[text]
             seen.append(text)
     assert sorted(seen) == list(range(300))
@@ -162,5 +162,5 @@ def test_the_layout_equals_one_written_out() -> None:
 def test_a_row_with_more_texts_than_the_most_places() -> None:
     row = Row(600, tuple(range(300)))
     packed = pack_batch([row], [[2, 3]] * 300, 0)
-    assert packed.inputs["cls_positions"].shape == (1, 300)
-    assert packed.inputs["cls_positions"][0, 299] == 598
+    assert packed.inputs["text_positions"].shape == (1, 300)
+    assert packed.inputs["text_positions"][0, 299] == 598

@@ -22,7 +22,10 @@ class Tokenizer:
 
     pad_token_id, max_length = 0, 512
 
-    def try_encode(self, texts: list[str]) -> tuple[list[list[int]], list[Fault]]:
+    def prompt(self, name: None) -> str:
+        return ""
+
+    def try_encode(self, texts: list[str], *, prompt: str, on_cut: object) -> tuple[list[list[int]], list[Fault]]:
         faults = [Fault(index, text, "is bad") for index, text in enumerate(texts) if "bad" in text]
         return [[1, *map(ord, text), 2] for text in texts], faults
 
@@ -42,17 +45,17 @@ class Session:
         self.fails: Exception | None = None
 
     def run(self, outputs, inputs):
-        assert outputs in (["text_embeds"], ["cls_projected_embedding"])
+        assert outputs in (["text_embeds"], ["unnormalized_embeds"])
         if self.fails:
             raise self.fails
         if "attention_mask" in inputs:
             texts = [row[mask == 1] for row, mask in zip(*inputs.values(), strict=True)]
             return [np.array([self._embed(ids, np.arange(len(ids))) for ids in texts], np.float32)]
-        found = np.zeros((*inputs["cls_positions"].shape, 3), np.float32)
+        found = np.zeros((*inputs["text_positions"].shape, 3), np.float32)
         for row, segments in enumerate(inputs["segment_ids"]):
             for segment in range(1, segments.max() + 1):
                 own = segments == segment
-                assert inputs["cls_positions"][row, segment - 1] == np.argmax(own)
+                assert inputs["text_positions"][row, segment - 1] == np.argmax(own)
                 found[row, segment - 1] = self._embed(inputs["input_ids"][row][own], inputs["position_ids"][row][own])
         return [found]
 

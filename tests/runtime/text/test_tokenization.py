@@ -11,11 +11,12 @@ from export.samples import SENTENCES
 from runtime.errors import InputError
 from runtime.text import Tokenizer
 from tests.conftest import System
+from tests.runtime.parts import tokenization
 
 
 @pytest.fixture(scope="module")
 def tokenizer(tiny: System) -> Tokenizer:
-    return Tokenizer(tiny.bundle / "text", 512)
+    return Tokenizer(tiny.bundle / "text", tokenization())
 
 
 def slow_tokenizer(folder: Path):
@@ -46,7 +47,7 @@ def test_characters_of_many_scripts(tmp_path: Path, shared_data: Path) -> None:
 
     folder = shared_data / "tokenizer"
     write_tokenizer(folder, json.loads((folder / "config.json").read_text()), tmp_path)
-    tokenizer, reference = Tokenizer(tmp_path, 512), slow_tokenizer(folder)
+    tokenizer, reference = Tokenizer(tmp_path, tokenization()), slow_tokenizer(folder)
     blocks = ((0x01, 0x600), (0x1E00, 0x2C00), (0x3000, 0x3100), (0x4E00, 0x4E40), (0xFF00, 0xFFF0), (0x1F300, 0x1F600))
     characters = [chr(code) for start, end in blocks for code in range(start, end)]
     texts = [f"heart{each}size {each}" for each in characters if unicodedata.category(each) != "Cn"]
