@@ -105,7 +105,7 @@ def test_the_image_reference_is_the_reference_package(image_model) -> None:
     assert torch.equal(patch_embeds, image_model.get_patchwise_projected_embeddings(pixels, normalize=True))
 
 
-def test_the_reference_package_is_imported_for_images_alone(fresh_python) -> None:
+def test_the_reference_package_is_imported_where_its_models_are_built_alone(fresh_python) -> None:
     """And named with the install command where it is not there; nothing is printed on the way."""
     code = """
 import sys
@@ -122,7 +122,7 @@ try:
 except MissingExtraError as error:
     print(error)
 """
-    expected = "Building the image model needs the package 'hi-ml-multimodal', which is not installed. "
+    expected = "Building the reference model needs the package 'hi-ml-multimodal', which is not installed. "
     assert fresh_python(code).strip() == expected + "Install it with: pip install 'cxr-engine[export]'"
 
 
