@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import platform
@@ -29,7 +30,7 @@ from export.samples.calibration import IMAGE_HELD_OUT, IMAGE_ITEMS, TEXT_HELD_OU
 from export.staging import staged
 from runtime.bundle import MANIFEST_NAME, Manifest, ParityRecord
 from runtime.bundle.manifest import SCHEMA_VERSION, FileEntry
-from runtime.bundle.parts import PAIRS, ImagePart, Joint, Preprocessing, TextPart
+from runtime.bundle.parts import ImagePart, Joint, Preprocessing
 from runtime.engines import PROVIDERS, Provider, choose_provider
 from runtime.files import check_folder_destination, files_below, sha256_file
 from runtime.text import Tokenizer
@@ -156,7 +157,7 @@ def export_bundle(
                 calibration={part: found.record for part, found in data.items()},
                 text=text,
                 image=image,
-                joint=_joint(text, image),
+                joint=_joint(family, image),
                 files={
                     path.relative_to(stage).as_posix(): FileEntry(sha256_file(path), path.stat().st_size)
                     for path in sorted(stage.rglob("*"))
@@ -167,10 +168,10 @@ def export_bundle(
     return manifest
 
 
-def _joint(text: TextPart | None, image: ImagePart | None) -> Joint | None:
-    if text is None or image is None:
+def _joint(family: Family, image: ImagePart | None) -> Joint | None:
+    if family.joint is None or image is None:
         return None
-    return Joint(image.embedding_size, logit_scale=1.0, logit_bias=0.0, score=PAIRS, templates=())
+    return Joint(image.embedding_size, **dataclasses.asdict(family.joint))
 
 
 def _files_read(source: str, calibration: CalibrationSources) -> Iterator[Path]:

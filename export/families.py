@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from runtime.bundle.parts import Preprocessing, Tokenization
+from runtime.bundle.parts import PAIRS, Preprocessing, Tokenization
 
-__all__ = ["FAMILIES", "Family", "HubRepository", "ImageModel", "TextAxes", "TextModel"]
+__all__ = ["FAMILIES", "Family", "HubRepository", "ImageModel", "JointModel", "TextAxes", "TextModel"]
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,16 @@ class ImageModel:
 
 
 @dataclass(frozen=True)
+class JointModel:
+    """What joins the towers: the fields of `runtime.bundle.parts.Joint`, as hi-ml has them, which compares cosines."""
+
+    logit_scale: float = 1.0
+    logit_bias: float = 0.0
+    score: str = PAIRS
+    templates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Family:
     """A system: what `python -m export NAME` exports.
 
@@ -127,6 +137,7 @@ class Family:
     hub: HubRepository | None
     text: TextModel | None
     image: ImageModel | None = None
+    joint: JointModel | None = None
 
 
 _CXR_BERT_SPECIALIZED = HubRepository("microsoft/BiomedVLP-CXR-BERT-specialized", "v1.1")
@@ -171,7 +182,14 @@ _BIOVIL_IMAGE = ImageModel(
 _BERT = TextModel()
 
 _TABLE = (
-    Family("biovil", "CXR-BERT-specialized and its ResNet-50", _CXR_BERT_SPECIALIZED, _CXR_BERT, _BIOVIL_IMAGE),
+    Family(
+        "biovil",
+        "CXR-BERT-specialized and its ResNet-50",
+        _CXR_BERT_SPECIALIZED,
+        _CXR_BERT,
+        _BIOVIL_IMAGE,
+        JointModel(),
+    ),
     Family("cxr-bert-specialized", "the text encoder alone", _CXR_BERT_SPECIALIZED, _CXR_BERT),
     Family("cxr-bert-general", "the text model before specialization, [CLS] states", _CXR_BERT_GENERAL, _GENERAL),
     Family(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.bundle import Bundle, FidelityRecord, Manifest
+from runtime.bundle.parts import COSINES
 from runtime.choice import Choice
 from runtime.engines.session import Reduced
 from runtime.errors import BundleError, InputError
@@ -116,63 +117,76 @@ class Engine:
 
     @overload
     def classify(
-        self, images: str | os.PathLike[str] | Image, prompts: Prompts | str, rule: str = ...
+        self, images: str | os.PathLike[str] | Image, prompts: Prompts | str, rule: str = ..., score: str | None = ...
     ) -> dict[str, float]: ...
     @overload
     def classify(
-        self, images: list[Any] | tuple[Any, ...], prompts: Prompts | str, rule: str = ...
+        self, images: list[Any] | tuple[Any, ...], prompts: Prompts | str, rule: str = ..., score: str | None = ...
     ) -> list[dict[str, float]]: ...
     @overload
     def classify(
-        self, images: ImageLike | Iterable[ImageLike], prompts: Prompts | str, rule: str = ...
+        self, images: ImageLike | Iterable[ImageLike], prompts: Prompts | str, rule: str = ..., score: str | None = ...
     ) -> dict[str, float] | list[dict[str, float]]: ...
     def classify(
-        self, images: ImageLike | Iterable[ImageLike], prompts: Prompts | str, rule: str = "biovil"
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        prompts: Prompts | str,
+        rule: str = "biovil",
+        score: str | None = None,
     ) -> dict[str, float] | list[dict[str, float]]:
-        """How probable each label is for an image, by prompts that affirm and deny it: zero-shot classification.
+        """How probable each label is for an image, by prompts: zero-shot classification.
 
         Prompts are embedded once: the next call with the same ones only embeds its images.
 
         Args:
             images: one or many, see `ImageEncoder.encode`.
             prompts: {label: (positive prompts, negative prompts)}, or the name of a built-in set: "pneumonia" or
-                "chexpert", see `runtime.tasks.prompt_sets`.
+                "chexpert", see `runtime.tasks.prompt_sets`. For the scores "softmax" and "sigmoid": labels, of which
+                the bundle's templates make prompts, or {label: prompts}.
             rule: how the prompts of a side become one embedding: "biovil" averages them unnormalized and normalizes
                 (hi-ml-multimodal), "chexzero" normalizes each, averages, normalizes again. They are the same for one
                 prompt a side.
+            score: "pairs" compares the prompts that affirm a label with those that deny it; "softmax" compares labels
+                with each other; "sigmoid" takes each on its own. None takes the bundle's ("pairs" for BioViL); scale
+                and bias are always the bundle's.
 
         Returns:
-            {label: probability} for one image, a list of them for many. A probability is the softmax of the cosines
-            with the two sides, over 0.5 where the positive one is higher; see `ZeroShotClassifier.probabilities`, and
-            its `scores` for the cosines themselves.
+            {label: probability} for one image, a list of them for many. Of "pairs" a probability is the softmax of the
+            cosines with the two sides, over 0.5 where the positive one is higher; see
+            `ZeroShotClassifier.probabilities`, and its `scores` for the cosines themselves.
 
         Raises:
-            InputError: images, prompts or rule cannot be used; labels and images are named.
+            InputError: images, prompts, rule or score cannot be used; labels and images are named.
             BundleError: the bundle lacks a part.
         """
         from runtime.tasks.zero_shot import classify
 
-        return classify(self.zero_shot_classifier(prompts, rule), self.image, images)
+        return classify(self.zero_shot_classifier(prompts, rule, score), self.image, images)
 
-    def zero_shot_classifier(self, prompts: Prompts | str, rule: str = "biovil") -> ZeroShotClassifier:
+    def zero_shot_classifier(
+        self, prompts: Prompts | str, rule: str = "biovil", score: str | None = None
+    ) -> ZeroShotClassifier:
         """The prompts of `classify`, embedded: for image embeddings that are there already, and for the raw scores.
 
         Args:
             prompts: as for `classify`.
             rule: as for `classify`.
+            score: as for `classify`.
 
         Returns:
             An object with the methods `probabilities` and `scores`; needs no image part.
 
         Raises:
-            InputError: prompts or rule cannot be used.
+            InputError: prompts, rule or score cannot be used.
             BundleError: the bundle lacks the text part.
         """
         from runtime.tasks.zero_shot import build_classifier, resolve
 
         if self._classifier is None:
             self._classifier = lru_cache(_CLASSIFIERS)(build_classifier)
-        return self._classifier(self.text, *resolve(prompts, rule))
+        joint = self.manifest.joint or COSINES
+        resolved = resolve(prompts, rule, joint.score if score is None else score, joint.templates)
+        return self._classifier(self.text, *resolved, joint.logit_scale, joint.logit_bias)
 
     def similarity_map(self, image: ImageLike, text: str) -> NDArray[np.float32]:
         """Where an image resembles a text (reference: `get_similarity_map_from_raw_data`).

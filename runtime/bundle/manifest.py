@@ -139,6 +139,6 @@ class Manifest:
             manifest = typing.cast(Manifest, decode(Manifest, current, "manifest"))
         except ValueError as error:
             raise BundleError(f"{where}: {error}. Export the bundle again.") from None
-        if faults := part_faults(manifest.text, manifest.image):
+        if faults := part_faults(manifest.text, manifest.image, manifest.joint):
             raise BundleError(f"{where}: {'; '.join(faults)}. Export the bundle again.")
         return manifest

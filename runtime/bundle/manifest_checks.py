@@ -13,8 +13,10 @@ from runtime.bundle.parts import (
     INTERPOLATIONS,
     REFUSED,
     RESIZES,
+    SCORES,
     STRIP_PUNCTUATION,
     ImagePart,
+    Joint,
     Preprocessing,
     TextPart,
 )
@@ -27,12 +29,13 @@ _SHORTEST_TEXT = 3  # [CLS], one token, [SEP]
 _CHANNELS = 3
 
 
-def part_faults(text: TextPart | None, image: ImagePart | None) -> list[str]:
+def part_faults(text: TextPart | None, image: ImagePart | None, joint: Joint | None = None) -> list[str]:
     """What is wrong with the parts' numbers, in words; empty if nothing is.
 
     Args:
         text: of the manifest.
         image: of the manifest.
+        joint: of the manifest.
     """
     faults: list[str] = []
     if text is not None:
@@ -60,6 +63,24 @@ def part_faults(text: TextPart | None, image: ImagePart | None) -> list[str]:
         faults += _preprocessing_faults(pixels)
         faults += _wrong_axes(image.artifacts, "inputs", {"pixel_values": pixels.shape})
         faults += _wrong_axes(image.artifacts, "outputs", outputs)
+    if joint is not None:
+        faults += _joint_faults(joint, {"text": text, "image": image})
+    return faults
+
+
+def _joint_faults(joint: Joint, parts: Mapping[str, TextPart | ImagePart | None]) -> list[str]:
+    faults = _unknown("joint", joint, {"score": SCORES})
+    faults += [
+        f"joint.embedding_size is {joint.embedding_size}, {name}.embedding_size is {part.embedding_size}"
+        for name, part in parts.items()
+        if part is not None and part.embedding_size != joint.embedding_size
+    ]
+    if not 0 < joint.logit_scale < math.inf or not math.isfinite(joint.logit_bias):
+        faults.append(
+            f"joint.logit_scale is {joint.logit_scale} and joint.logit_bias {joint.logit_bias}; a number of more than "
+            "0 and a finite one are expected"
+        )
+    faults += [f"joint.templates has {each!r}, without a {{}}" for each in joint.templates if "{}" not in each]
     return faults
 
 

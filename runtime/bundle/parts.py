@@ -11,6 +11,7 @@ from runtime.bundle.artifacts import Artifact
 
 __all__ = [
     "COLOURS",
+    "COSINES",
     "CROP_ROUNDINGS",
     "CUT",
     "GREY",
@@ -18,6 +19,7 @@ __all__ = [
     "PAIRS",
     "REFUSED",
     "RESIZES",
+    "SCORES",
     "STRIP_PUNCTUATION",
     "ImagePart",
     "Joint",
@@ -37,6 +39,7 @@ INTERPOLATIONS = ("bilinear", "bicubic", "lanczos")
 CROP_ROUNDINGS = ("even", "down")
 # Of `Joint.score`.
 PAIRS = "pairs"
+SCORES = (PAIRS, "softmax", "sigmoid")
 
 
 @dataclass(frozen=True)
@@ -154,9 +157,9 @@ class Joint:
         embedding_size: of the space they share.
         logit_scale: what a cosine is multiplied by, the exponential of the checkpoint's parameter.
         logit_bias: what is added then.
-        score: how labels get probabilities: "pairs", a softmax of the prompts that affirm a label and those that deny
-            it; "softmax" over labels; "sigmoid", each on its own.
-        templates: what a label becomes a prompt by, "{}" standing for it; empty where prompts are written whole.
+        score: how labels get probabilities where nothing else is asked for: "pairs", a softmax of the prompts that
+            affirm a label and those that deny it; "softmax" over labels; "sigmoid", each on its own.
+        templates: what a label alone becomes prompts by, "{}" standing for it; empty where it is the prompt itself.
     """
 
     embedding_size: int
@@ -164,3 +167,7 @@ class Joint:
     logit_bias: float
     score: str
     templates: tuple[str, ...]
+
+
+# Of a text tower alone: the size is not asked for.
+COSINES = Joint(0, logit_scale=1.0, logit_bias=0.0, score=PAIRS, templates=())

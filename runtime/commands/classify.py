@@ -17,6 +17,8 @@ from runtime.archive.chunks import embed_stream, settle_rejects
 from runtime.archive.items import TEXT_SUFFIXES
 from runtime.archive.output import clean_id
 from runtime.archive.records import Reject
+from runtime.bundle import open_bundle
+from runtime.bundle.parts import COSINES, Joint
 from runtime.commands.arguments import add_bundle, add_engine_options, add_force, add_json, load_engine, note_choices
 from runtime.commands.inputs import (
     add_image_columns,
@@ -28,7 +30,7 @@ from runtime.commands.inputs import (
     skips_bad,
 )
 from runtime.engine import Engine
-from runtime.errors import InputError
+from runtime.errors import BundleError, InputError
 from runtime.files import check_destinations
 from runtime.files.replaceable import csv_header
 from runtime.files.whole_file import whole_file
@@ -37,9 +39,9 @@ from runtime.process.wording import counted
 from runtime.tasks.evaluation import Evaluation, evaluate
 from runtime.tasks.evaluation_report import describe_evaluation, print_evaluation, some
 from runtime.tasks.prompt_sets import PROMPT_SETS
-from runtime.tasks.prompts import LabelPrompts, Prompts, read_prompts
+from runtime.tasks.prompts import SIDES, LabelPrompts, Prompts, read_prompts
 from runtime.tasks.truth import Matches, TruthTable, match_images, read_truth
-from runtime.tasks.zero_shot import RULES, ZeroShotClassifier
+from runtime.tasks.zero_shot import RULES, SCORES, ZeroShotClassifier, resolve
 
 NAME = "classify"
 SUMMARY = "Classify images by prompts (zero-shot) into a CSV file, and evaluate it where labels are given."
@@ -77,7 +79,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--prompts",
         required=True,
         metavar="NAME|FILE.json",
-        help='a file of {"label": {"positive": ["…"], "negative": ["…"]}, …}, or a built-in set: ' + sets,
+        help='a file of {"label": {"positive": ["…"], "negative": ["…"]}, …}, or a built-in set: '
+        + sets
+        + '; for the scores softmax and sigmoid a file of ["label", …] or {"label": ["…"], …}',
     )
     parser.add_argument(
         "--rule",
@@ -85,6 +89,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         choices=[*RULES],
         help="several prompts become one embedding by the mean of the unnormalized ones (biovil, as hi-ml-multimodal "
         "does) or of the normalized ones (chexzero); the same for one prompt a side (biovil)",
+    )
+    parser.add_argument(
+        "--score",
+        choices=[*SCORES],
+        help="compare a label's prompts with those that deny it (pairs), labels with each other (softmax), or take "
+        "each on its own (sigmoid); scale and bias are always the bundle's (the bundle's, pairs for BioViL)",
     )
     parser.add_argument(
         "--out", required=True, type=Path, metavar="NAME.csv", help="a row an image: id, and a probability a label"
@@ -108,7 +118,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    prompts = _prompts(options.prompts)
+    joint = _joint(options.bundle)
+    score = options.score or joint.score
+    prompts = _prompts(options.prompts, options.rule, score, joint.templates)
     labels = [each.label for each in prompts]
     _check(options, labels)
     stream = find_items(options.inputs, [], columns(options))
@@ -118,7 +130,7 @@ def run(options: argparse.Namespace) -> None:
     truth = _truth(options, stream, labels) if options.labels else None
     engine = load_engine(options, ["text", "image"])
     note_choices(engine)
-    classifier = engine.zero_shot_classifier(_as_mapping(prompts), options.rule)
+    classifier = engine.zero_shot_classifier(_as_mapping(prompts), options.rule, score)
     done = _classify(engine, classifier, stream, options, truth)
     evaluation = _evaluate(truth, classifier, done) if truth else None
     if options.json:
@@ -126,6 +138,7 @@ def run(options: argparse.Namespace) -> None:
             "out": str(options.out),
             "prompts": options.prompts,
             "rule": options.rule,
+            "score": score,
             "images": done.images,
             "skipped": done.skipped,
             **(describe_evaluation(evaluation, truth.table, truth.matches) if truth and evaluation else {}),
@@ -138,18 +151,26 @@ def run(options: argparse.Namespace) -> None:
         print_evaluation(evaluation, truth.table, truth.matches)
 
 
-def _prompts(name: str) -> tuple[LabelPrompts, ...]:
+def _joint(bundle: Path) -> Joint:
+    """What the bundle says of scores; what is wrong with it is said when it is loaded, after cheaper mistakes."""
+    try:
+        return open_bundle(bundle).manifest.joint or COSINES
+    except BundleError:
+        return COSINES
+
+
+def _prompts(name: str, rule: str, score: str, templates: Sequence[str]) -> tuple[LabelPrompts, ...]:
     if name in PROMPT_SETS:
-        return PROMPT_SETS[name].prompts
+        return resolve(name, rule, score)[0]
     if Path(name).suffix != ".json" and not Path(name).is_file():
         raise InputError(
             f"There is no prompt set '{name}'; there are: {', '.join(PROMPT_SETS)}. Or give a .json file of prompts."
         )
-    return read_prompts(name)
+    return read_prompts(name, None if SCORES[score].sides == SIDES else templates)
 
 
 def _as_mapping(prompts: Sequence[LabelPrompts]) -> Prompts:
-    return {each.label: (each.positive, each.negative) for each in prompts}
+    return {each.label: (each.positive, each.negative) if each.negative else each.positive for each in prompts}
 
 
 def _check(options: argparse.Namespace, labels: Sequence[str]) -> None:

@@ -13,10 +13,13 @@ from runtime.process.checks import path_of
 
 __all__ = ["SIDES", "LabelPrompts", "Prompts", "check_prompts", "read_prompts"]
 
-Prompts: TypeAlias = Mapping[str, "tuple[Sequence[str], Sequence[str]] | Mapping[str, Sequence[str]]"]
+Prompts: TypeAlias = (
+    "Mapping[str, tuple[Sequence[str], Sequence[str]] | Mapping[str, Sequence[str]] | Sequence[str]] | Sequence[str]"
+)
 
 SIDES = ("positive", "negative")
 _EXPECTED = '{label: (positive prompts, negative prompts)}, such as {"Edema": (["Edema"], ["No edema"])}'
+_EXPECTED_LABELS = 'labels, such as ["Edema", "Pneumonia"], or {label: prompts}, such as {"Edema": ["Pulmonary edema"]}'
 # Without these a prompt has no words: the tokenizer strips trailing "!?." as the reference does.
 _NO_WORDS = " \t\r\n!?."
 
@@ -28,7 +31,7 @@ class LabelPrompts:
     Attributes:
         label: what the answer is called.
         positive: prompts that affirm it, at least one.
-        negative: prompts that deny it, at least one.
+        negative: prompts that deny it, at least one; none where labels are compared with each other or stand alone.
     """
 
     label: str
@@ -36,31 +39,35 @@ class LabelPrompts:
     negative: tuple[str, ...]
 
 
-def check_prompts(prompts: Prompts) -> tuple[LabelPrompts, ...]:
+def check_prompts(prompts: Prompts, templates: Sequence[str] | None = None) -> tuple[LabelPrompts, ...]:
     """Check prompts as far as that needs no model.
 
     Args:
         prompts: label → (positive prompts, negative prompts), or label → {"positive": prompts, "negative": prompts};
-            prompts are lists or tuples of str.
+            prompts are lists or tuples of str. With `templates`: label → prompts, or labels alone.
+        templates: of a score that takes no negative prompts: what labels alone become prompts by, "{}" standing for the
+            label; empty where a label is its own prompt. None for pairs.
 
     Returns:
         The labels in the order given.
 
     Raises:
         InputError: not a mapping, or empty; labels that are no str, blank, or the same but for case and spaces; prompts
-            that are missing on a side, a str rather than a list of them, without a word, or the same on both sides. All
-            faults are listed together, by label.
+            that are missing on a side, a str rather than a list of them, without a word, or the same on both sides;
+            negative ones where none are compared. All faults are listed together, by label.
     """
+    prompts = prompts if templates is None else _filled_in(prompts, templates)
+    expected = _EXPECTED if templates is None else _EXPECTED_LABELS
     if not isinstance(prompts, Mapping):
-        raise InputError(f"A {type(prompts).__name__} came where prompts are expected: {_EXPECTED}.")
+        raise InputError(f"A {type(prompts).__name__} came where prompts are expected: {expected}.")
     if not prompts:
-        raise InputError(f"There are no labels; at least one is expected: {_EXPECTED}.")
+        raise InputError(f"There are no labels; at least one is expected: {expected}.")
     checked: list[LabelPrompts] = []
     faults: list[Fault] = []
     seen: dict[str, str] = {}
     for index, (label, value) in enumerate(prompts.items()):
         reasons = _label_faults(label, seen)
-        sides, more = _sides(value)
+        sides, more = _sides(value) if templates is None else _affirming(value)
         reasons += more
         checked.append(LabelPrompts(label, *sides))
         if reasons:
@@ -70,22 +77,49 @@ def check_prompts(prompts: Prompts) -> tuple[LabelPrompts, ...]:
     return tuple(checked)
 
 
-def read_prompts(path: str | os.PathLike[str]) -> tuple[LabelPrompts, ...]:
-    """Read prompts from a JSON file: {"label": {"positive": ["…"], "negative": ["…"]}, …}.
+def _filled_in(prompts: Any, templates: Sequence[str]) -> Any:
+    """Labels alone with the prompts that templates make of them; anything else as it is.
+
+    Raises:
+        InputError: a label came twice, which a mapping would not show.
+    """
+    if not isinstance(prompts, (list, tuple)):
+        return prompts
+    labels = [label if isinstance(label, str) else repr(label) for label in prompts]
+    faults = [
+        Fault(index, f"label {label!r}", f"a {type(label).__name__} came where a name (str) is expected")
+        if not isinstance(label, str)
+        else Fault(index, f"label {label!r}", "is given twice. Leave one out")
+        for index, label in enumerate(prompts)
+        if not isinstance(label, str) or label in labels[:index]
+    ]
+    if faults:
+        raise InputError.from_faults("labels", faults, len(prompts))
+    return {label: [template.replace("{}", label) for template in templates or ("{}",)] for label in labels}
+
+
+def read_prompts(path: str | os.PathLike[str], templates: Sequence[str] | None = None) -> tuple[LabelPrompts, ...]:
+    """Read prompts from a JSON file.
+
+    Args:
+        path: of {"label": {"positive": ["…"], "negative": ["…"]}, …}; with `templates` of {"label": ["…"], …} or of
+            ["label", …].
+        templates: as for `check_prompts`.
 
     Raises:
         InputError: the file is missing or is no JSON, a name is given twice in it, and as for `check_prompts`.
     """
+    expected = _EXPECTED_JSON if templates is None else '{"label": ["…"]} or ["label"]'
     try:
         content = read_json(path_of("prompts", path))
     except OSError as error:
         raise InputError(f"The prompts {path} cannot be read: {error.strerror or error}.") from None
     except ValueError as error:
-        raise InputError(f"The prompts {path} cannot be used: {error}. JSON of {_EXPECTED_JSON} is expected.") from None
-    if not isinstance(content, dict):
-        raise InputError(f"The prompts {path} hold no object; JSON of {_EXPECTED_JSON} is expected.")
+        raise InputError(f"The prompts {path} cannot be used: {error}. JSON of {expected} is expected.") from None
+    if not isinstance(content, dict) and (templates is None or not isinstance(content, list)):
+        raise InputError(f"The prompts {path} hold no object; JSON of {expected} is expected.")
     try:
-        return check_prompts(content)
+        return check_prompts(content, templates)
     except InputError as error:
         raise InputError(f"The prompts {path} cannot be used. {error}", error.faults) from None
 
@@ -128,6 +162,23 @@ def _sides(value: Any) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], list[st
     return (positive, negative), []
 
 
+def _affirming(value: Any) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], list[str]]:
+    """Positive prompts alone, and what is wrong with them."""
+    if isinstance(value, Mapping):
+        denied, value = len(set(value) - {SIDES[0]}) > 0, value.get(SIDES[0], ())
+    else:
+        denied = isinstance(value, (list, tuple)) and any(isinstance(each, (list, tuple)) for each in value)
+    if denied:
+        return ((), ()), [
+            "has more than prompts that affirm it; what denies a label is compared by the score 'pairs' alone. Leave "
+            "it out, or choose that score"
+        ]
+    if isinstance(value, (list, tuple)) and not value:
+        return ((), ()), ["has no prompts; at least one is expected"]
+    reasons = _side_faults(SIDES[0], value)
+    return ((), ()) if reasons else (tuple(value), ()), reasons
+
+
 def _side_faults(side: str, prompts: Any) -> list[str]:
     if isinstance(prompts, str):
         return [f"its {side} prompts are a str; a list is expected: [{prompts!r}]"]
@@ -135,8 +186,8 @@ def _side_faults(side: str, prompts: Any) -> list[str]:
         return [f"its {side} prompts are a {type(prompts).__name__}; a list of str is expected"]
     if not prompts:
         return [
-            f"has no {side} prompts; both sides need one, since a probability compares them. For a phrase alone there "
-            "is engine.similarity"
+            f"has no {side} prompts; both sides need one, since a probability compares them. The scores 'softmax' and "
+            "'sigmoid' take labels without negative prompts, and for a phrase alone there is engine.similarity"
         ]
     return [
         f"{side} prompt {number} is {'without a word' if isinstance(prompt, str) else f'a {type(prompt).__name__}'}; "

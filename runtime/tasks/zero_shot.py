@@ -1,12 +1,15 @@
 """Zero-shot classification: an image is compared with prompts that affirm a label and prompts that deny it.
 
+Or, by the score that a system was trained with, labels are compared with each other, or each stands alone.
+
 Sources: hi-ml-multimodal, `test_zero_shot_classification.py` and `ImageTextInferenceEngine` (rule "biovil"); CheXzero,
-`zero_shot.py`: `zeroshot_classifier` and `run_softmax_eval` (rule "chexzero").
+`zero_shot.py`: `zeroshot_classifier` and `run_softmax_eval` (rule "chexzero"); open_clip, README (score "softmax");
+transformers, `SiglipModel` (score "sigmoid").
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -25,7 +28,16 @@ if TYPE_CHECKING:  # Pillow is imported with the first image part
     from runtime.image.encoder import ImageEncoder
     from runtime.image.given_images import ImageLike
 
-__all__ = ["RULES", "ZeroShotClassifier", "average_unit_prompts", "build_classifier", "classify", "resolve"]
+__all__ = [
+    "RULES",
+    "SCORES",
+    "Score",
+    "ZeroShotClassifier",
+    "average_unit_prompts",
+    "build_classifier",
+    "classify",
+    "resolve",
+]
 
 # Embeddings may have been kept in float16, which moves their norm by up to 1e-3.
 _NORM_TOLERANCE = 5e-3
@@ -51,6 +63,50 @@ RULES: Mapping[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]] = Mapp
 )
 
 
+@dataclass(frozen=True)
+class Score:
+    """How cosines become probabilities.
+
+    Attributes:
+        sides: of each label's prompts that it compares.
+        fewest: labels that it needs.
+        probabilities: float32 (N, labels, sides) of cosines, scale and bias → float32 (N, labels).
+    """
+
+    sides: tuple[str, ...]
+    fewest: int
+    probabilities: Callable[[NDArray[np.float32], np.float32, np.float32], NDArray[np.float32]]
+
+
+def _pairs(cosines: NDArray[np.float32], scale: np.float32, bias: np.float32) -> NDArray[np.float32]:
+    return _logistic(scale * (cosines[..., 0] - cosines[..., 1]))
+
+
+def _softmax(cosines: NDArray[np.float32], scale: np.float32, bias: np.float32) -> NDArray[np.float32]:
+    logits = scale * cosines[..., 0]
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def _sigmoid(cosines: NDArray[np.float32], scale: np.float32, bias: np.float32) -> NDArray[np.float32]:
+    return _logistic(scale * cosines[..., 0] + bias)
+
+
+def _logistic(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # exp(-x) is infinite where the answer is 0
+        return np.asarray(1 / (1 + np.exp(-logits)), dtype=np.float32)
+
+
+# How cosines become probabilities; scale and bias are the bundle's.
+SCORES: Mapping[str, Score] = MappingProxyType(
+    {
+        "pairs": Score(SIDES, 1, _pairs),
+        "softmax": Score(SIDES[:1], 2, _softmax),
+        "sigmoid": Score(SIDES[:1], 1, _sigmoid),
+    }
+)
+
+
 @dataclass(frozen=True, eq=False)
 class ZeroShotClassifier:
     """The prompts of some labels, embedded once; made by `Engine.zero_shot_classifier`.
@@ -58,44 +114,56 @@ class ZeroShotClassifier:
     Attributes:
         labels: their names, in the order given.
         rule: how the prompts of a side were merged, "biovil" or "chexzero".
-        prompt_embeds: float32 (labels, 2, D), unit norm along the last axis: the positive and the negative embedding of
-            each label. Read-only.
+        prompt_embeds: float32 (labels, sides, D), unit norm along the last axis: the positive and, for the score
+            "pairs", the negative embedding of each label. Read-only.
+        score: how cosines become probabilities, see `SCORES`.
+        logit_scale: of the bundle: what cosines are multiplied by; 1 for BioViL.
+        logit_bias: of the bundle: what is added then for the score "sigmoid".
     """
 
     labels: tuple[str, ...]
     rule: str
     prompt_embeds: NDArray[np.float32]
+    score: str = "pairs"
+    logit_scale: float = 1.0
+    logit_bias: float = 0.0
 
     def __post_init__(self) -> None:
         # Classifiers are shared by whoever asks for the same prompts.
         self.prompt_embeds.flags.writeable = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.labels, self.rule, self.prompt_embeds)
+        return type(self), (
+            *(self.labels, self.rule, self.prompt_embeds),
+            *(self.score, self.logit_scale, self.logit_bias),
+        )
 
     def scores(self, image_embeds: NDArray[Any]) -> NDArray[np.float32]:
-        """Cosine of every image with the positive and the negative prompts of every label.
+        """Cosine of every image with the prompts of every label.
 
         Args:
             image_embeds: float (N, D), unit L2 norm, as `ImageEncoder.encode` gives them.
 
         Returns:
-            float32 (N, labels, 2) in [-1, 1]: [..., 0] with the positive prompts, [..., 1] with the negative ones.
+            float32 (N, labels, sides) in [-1, 1]: [..., 0] with the positive prompts, [..., 1] with the negative ones,
+            which the score "pairs" alone has.
 
         Raises:
             InputError: another shape or dtype, rows that have no unit norm.
         """
-        count, _, size = self.prompt_embeds.shape
+        count, sides, size = self.prompt_embeds.shape
         rows = _checked_rows(image_embeds, size)
-        cosines = np.clip(rows @ self.prompt_embeds.reshape(2 * count, size).T, -1, 1)
-        return np.asarray(cosines.reshape(len(rows), count, 2), dtype=np.float32)
+        cosines = np.clip(rows @ self.prompt_embeds.reshape(count * sides, size).T, -1, 1)
+        return np.asarray(cosines.reshape(len(rows), count, sides), dtype=np.float32)
 
     def probabilities(self, image_embeds: NDArray[Any]) -> NDArray[np.float32]:
-        """Probability of every label for every image: softmax of its two scores s⁺ and s⁻, without a temperature.
+        """Probability of every label for every image, by the score; s is a cosine, times `logit_scale`.
 
-        That is exp(s⁺) / (exp(s⁺) + exp(s⁻)), CheXzero's formula. The reference of "biovil" only decides, for the label
-        where s⁺ > s⁻: that is where this exceeds 0.5. Since cosines differ by 2 at most, it stays within 0.12 … 0.88: a
-        number to rank and to compare with 0.5, not a calibrated one. Labels are independent of each other.
+        "pairs": softmax of the two of a label, exp(s⁺) / (exp(s⁺) + exp(s⁻)), CheXzero's formula. The reference of
+        "biovil" only decides, for the label where s⁺ > s⁻: that is where this exceeds 0.5. Since cosines differ by 2 at
+        most, it stays within 0.12 … 0.88 for a scale of 1: a number to rank and to compare with 0.5, not a calibrated
+        one. Labels are independent of each other. "softmax": of the labels, whose probabilities sum to 1. "sigmoid": of
+        s plus `logit_bias`, each label on its own.
 
         Args:
             image_embeds: as for `scores`.
@@ -106,19 +174,44 @@ class ZeroShotClassifier:
         Raises:
             InputError: as for `scores`.
         """
-        scores = self.scores(image_embeds)
-        return np.asarray(1 / (1 + np.exp(scores[..., 1] - scores[..., 0])), dtype=np.float32)
+        scale, bias = np.float32(self.logit_scale), np.float32(self.logit_bias)
+        return SCORES[self.score].probabilities(self.scores(image_embeds), scale, bias)
 
 
-def resolve(prompts: Prompts | str, rule: str) -> tuple[tuple[LabelPrompts, ...], str]:
-    """The prompts of a built-in set by its name, or one's own, checked; and the rule, checked.
+def resolve(
+    prompts: Prompts | str, rule: str, score: str = "pairs", templates: Sequence[str] = ()
+) -> tuple[tuple[LabelPrompts, ...], str, str]:
+    """The prompts of a built-in set by its name, or one's own, checked; and rule and score, checked.
+
+    Args:
+        prompts: see `check_prompts`.
+        rule: one of `RULES`.
+        score: one of `SCORES`.
+        templates: what labels alone become prompts by, for scores without negative prompts.
 
     Raises:
-        InputError: see `prompt_set` and `check_prompts`; an unknown rule.
+        InputError: see `prompt_set` and `check_prompts`; an unknown rule or score; fewer labels than the score
+            compares; a built-in set, which has negative prompts, for a score without.
     """
-    if not isinstance(rule, str) or rule not in RULES:
-        raise InputError(f"There is no rule {shown(rule)}; there are: {', '.join(RULES)}.")
-    return prompt_set(prompts).prompts if isinstance(prompts, str) else check_prompts(prompts), rule
+    for name, value, known in (("rule", rule, RULES), ("score", score, SCORES)):
+        if not isinstance(value, str) or value not in known:
+            raise InputError(f"There is no {name} {shown(value)}; there are: {', '.join(known)}.")
+    denied = SCORES[score].sides == SIDES
+    if isinstance(prompts, str):
+        found = prompt_set(prompts).prompts
+        if not denied:
+            raise InputError(
+                f"The prompts '{prompts}' affirm and deny each label, which the score 'pairs' compares; this one is "
+                f"'{score}'. Choose score 'pairs', or give labels: a list, or {{label: prompts}}."
+            )
+    else:
+        found = check_prompts(prompts, None if denied else templates)
+    if len(found) < SCORES[score].fewest:
+        raise InputError(
+            f"The score '{score}' compares labels with each other: at least {SCORES[score].fewest} are expected, there "
+            f"is {len(found)}."
+        )
+    return found, rule, score
 
 
 def classify(
@@ -133,26 +226,38 @@ def classify(
     return found[0] if single else found
 
 
-def build_classifier(text: TextEncoder, prompts: tuple[LabelPrompts, ...], rule: str) -> ZeroShotClassifier:
+def build_classifier(
+    text: TextEncoder,
+    prompts: tuple[LabelPrompts, ...],
+    rule: str,
+    score: str = "pairs",
+    logit_scale: float = 1.0,
+    logit_bias: float = 0.0,
+) -> ZeroShotClassifier:
     """Embed the prompts, all in one go, and merge each side's.
 
     Args:
         text: the text encoder.
         prompts: as `check_prompts` gives them.
         rule: one of `RULES`.
+        score: one of `SCORES`.
+        logit_scale: of the bundle.
+        logit_bias: of the bundle.
 
     Raises:
         InputError: prompts that the text encoder refuses, each named with its label.
     """
-    sides = [getattr(each, side) for each in prompts for side in SIDES]
+    names = SCORES[score].sides
+    sides = [getattr(each, side) for each in prompts for side in names]
     try:
         projections = text.encode([prompt for side in sides for prompt in side], normalize=False)
     except InputError as error:
         raise _by_label(prompts, error) from None
     ends = np.cumsum([len(side) for side in sides])
     merged = np.stack([RULES[rule](rows) for rows in np.split(projections, ends[:-1])])
-    embeds = merged.reshape(len(prompts), len(SIDES), -1)
-    return ZeroShotClassifier(tuple(each.label for each in prompts), rule, embeds)
+    embeds = merged.reshape(len(prompts), len(names), -1)
+    labels = tuple(each.label for each in prompts)
+    return ZeroShotClassifier(labels, rule, embeds, score, logit_scale, logit_bias)
 
 
 def _by_label(prompts: tuple[LabelPrompts, ...], error: InputError) -> InputError:
