@@ -25,8 +25,8 @@ TOP_K = 5
 @pytest.fixture(scope="module")
 def pytorch(trained: Trained) -> FillMaskPipeline:
     """transformers' own pipeline and model, with the checkpoint's weights."""
-    model = BertForMaskedLM(trained.text.config).eval()
-    left = model.load_state_dict(trained.text.state_dict(), strict=False)
+    model = BertForMaskedLM(trained.text.model.config).eval()
+    left = model.load_state_dict(trained.text.model.state_dict(), strict=False)
     assert not left.missing_keys
     assert all(name.startswith("cls_projection_head.") for name in left.unexpected_keys)
     return FillMaskPipeline(model=model, tokenizer=reference_tokenizer(trained.checkpoint))
@@ -99,7 +99,7 @@ def whole_captions(trained: Trained) -> tuple[list[str], int, int]:
     masked = tokens.input_ids[rows]
     masked[torch.arange(len(rows)), columns] = tokenizer.mask_token_id
     with torch.no_grad():
-        logits = trained.text(masked, tokens.attention_mask[rows]).logits[torch.arange(len(rows)), columns]
+        logits = trained.text.logits(masked, tokens.attention_mask[rows])[torch.arange(len(rows)), columns]
     return captions, len(rows), int((logits.argmax(1) == tokens.input_ids[rows, columns]).sum())
 
 
