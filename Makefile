@@ -7,10 +7,12 @@ PEERS := .venv-peers
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+# make demo TRAINED=1: texts alone, with trained weights
 # make demo IMAGE=chest.png CHECKPOINT=microsoft/BiomedVLP-CXR-BERT-specialized PHRASE="Left pleural effusion"
 IMAGE ?=
 CHECKPOINT ?=
 PHRASE ?=
+TRAINED ?=
 
 # make fuzz MINUTES=60, make soak MINUTES=60 BUNDLE=bundles/biovil
 MINUTES ?= 10
@@ -24,8 +26,8 @@ ALL := --full --precision fp32,int8,int8-dynamic
 
 .PHONY: demo test lint fuzz soak bench peers micro clean
 
-demo: $(VENV)/.demo
-	$(BIN)/python -m export.demo $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") $(if $(IMAGE),--image "$(IMAGE)") $(if $(PHRASE),--phrase "$(PHRASE)")
+demo: $(VENV)/.demo $(if $(TRAINED),$(VENV)/.trained)
+	$(BIN)/python -m export.demo $(if $(TRAINED),--trained) $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") $(if $(IMAGE),--image "$(IMAGE)") $(if $(PHRASE),--phrase "$(PHRASE)")
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
@@ -63,6 +65,10 @@ $(VENV)/bin/python:
 $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing the runtime and the exporter (torch is large) …"
 	$(PIP) -e '.[cpu,dicom,plot,export]'
+	@touch $@
+
+$(VENV)/.trained: pyproject.toml | $(VENV)/.demo
+	$(PIP) -e '.[trained]'
 	@touch $@
 
 $(VENV)/.test: pyproject.toml | $(VENV)/bin/python

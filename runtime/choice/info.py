@@ -99,8 +99,9 @@ def _print_origin(description: dict[str, Any]) -> None:
         "random": f"RANDOM WEIGHTS, seed {source['seed']}: answers mean nothing",
     }.get(source["kind"], f"{source['kind']} '{source['name']}'")
     published = {True: "yes (md5 agrees)", False: "no", None: "not compared"}[source["published"]]
+    published = f"; the published image weights: {published}" if manifest["image"] else ""
     print_result(f"{description['bundle']}: {manifest['family']}, schema {manifest['schema_version']}")
-    _row("  weights", f"{origin}; the published image weights: {published}")
+    _row("  weights", f"{origin}{published}")
     _row("  exported", f"{manifest['created']} with torch {manifest['versions'].get('torch', '?')}")
     _row("  files", f"{description['verified_files']}, {description['bytes'] / 1e6:.1f} MB, sha256 verified")
 

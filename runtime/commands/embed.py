@@ -15,10 +15,13 @@ from runtime.commands.arguments import add_bundle, add_engine_options, add_force
 from runtime.commands.inputs import (
     add_columns,
     add_inputs,
+    add_prompt_name,
     add_rejects,
     add_skip_bad,
+    check_prompt,
     check_rejects,
     columns,
+    prompted,
     skips_bad,
 )
 from runtime.errors import InputError
@@ -42,6 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="a folder, for any number of items; or NAME.npy (ids in NAME.ids.txt) or NAME.parquet, held in memory",
     )
     add_columns(parser)
+    add_prompt_name(parser)
     add_skip_bad(parser, "; a folder always does, but for formats that lack a package")
     add_rejects(parser)
     parser.add_argument("--resume", action="store_true", help="go on where a run into the same folder stopped")
@@ -71,7 +75,7 @@ def run(options: argparse.Namespace) -> None:
         check_output(out)
         check_rejects(options)
     named = columns(options)
-    stream = find_items(options.inputs, options.text, named)
+    stream = prompted(find_items(options.inputs, options.text, named), options)
     if to_folder:
         check_folder_destination(out, stream.files(), [options.bundle])
     else:
@@ -80,6 +84,7 @@ def run(options: argparse.Namespace) -> None:
         check_destinations(files, stream.files(), sealed=[options.bundle], force=options.force)
     engine = load_engine(options, [stream.part])
     note_choices(engine)
+    check_prompt(engine, stream)
     if to_folder:
         settings = {
             **asdict(named),
@@ -89,6 +94,8 @@ def run(options: argparse.Namespace) -> None:
             "pixel_padding": options.pixel_padding,
             "fast_decode": options.fast_decode,
         }
+        if options.prompt_name is not None:  # a run of before there were any can be resumed
+            settings["prompt_name"] = options.prompt_name
         settings = {_OPTION_OF.get(name, name): value for name, value in settings.items()}
         embed_to_folder(
             engine,

@@ -6,7 +6,16 @@ import argparse
 from pathlib import Path
 
 from runtime.commands.arguments import add_bundle, add_engine_options, add_force, load_engine, note_choices
-from runtime.commands.inputs import add_columns, add_inputs, add_skip_bad, columns
+from runtime.commands.inputs import (
+    add_columns,
+    add_inputs,
+    add_prompt_name,
+    add_skip_bad,
+    check_prompt,
+    columns,
+    prompted,
+)
+from runtime.errors import InputError
 from runtime.files import check_folder_destination
 from runtime.process import report_written
 from runtime.retrieval.build import files_read, find_stream, index_embedded, index_stream
@@ -31,6 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         f"from {EXACT_BELOW:,} items on also a graph, which is searched instead of all items",
     )
     add_columns(parser)
+    add_prompt_name(parser)
     add_skip_bad(parser)
     add_force(parser)
 
@@ -41,12 +51,17 @@ def run(options: argparse.Namespace) -> None:
     check_faiss(f"Writing {options.out}")
     named = columns(options)
     stream = find_stream(options.inputs, options.text, named)
+    if stream is not None:
+        stream = prompted(stream, options)
+    elif options.prompt_name is not None:
+        raise InputError("--prompt-name is for texts; the inputs are embeddings, made with the prompt that they have.")
     check_folder_destination(options.out, files_read(options.inputs, stream), [options.bundle])
     engine = load_engine(options, None if stream is None else [stream.part])
     if stream is None:
         index_embedded(engine, options.inputs, options.out, options.force)
     else:
         note_choices(engine)
+        check_prompt(engine, stream)
         index_stream(engine, stream, options.out, options.skip_bad, options.force)
     index = open_index(options.out, engine)
     graph = index.about.graph

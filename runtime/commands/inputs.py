@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
-from runtime.archive import check_output
+from runtime.archive import Stream, check_output
 from runtime.commands.argument_types import as_text
+from runtime.engine import Engine
+from runtime.errors import InputError
 from runtime.files import Columns
 
 __all__ = [
@@ -14,11 +17,14 @@ __all__ = [
     "add_image_columns",
     "add_images",
     "add_inputs",
+    "add_prompt_name",
     "add_rejects",
     "add_skip_bad",
     "add_text_column",
+    "check_prompt",
     "check_rejects",
     "columns",
+    "prompted",
     "skips_bad",
 ]
 
@@ -37,6 +43,32 @@ def add_inputs(parser: argparse.ArgumentParser, verb: str, more: str = "") -> No
     lines = ".txt (a text a line), .csv, .jsonl or .parquet files, or - for lines of stdin"
     parser.add_argument("inputs", nargs="*", metavar="INPUT", help=f"{_IMAGES}, {lines}{more}")
     parser.add_argument("--text", type=as_text, action="append", default=[], help=f"a text to {verb}; may be repeated")
+
+
+def add_prompt_name(parser: argparse.ArgumentParser) -> None:
+    """Add --prompt-name; see `prompted`."""
+    parser.add_argument(
+        "--prompt-name",
+        metavar="NAME",
+        help="of what the system puts before texts of a kind, such as query (its default; `info` lists them)",
+    )
+
+
+def prompted(stream: Stream, options: argparse.Namespace) -> Stream:
+    """A stream with the prompt that --prompt-name asks for.
+
+    Raises:
+        InputError: it holds images.
+    """
+    if options.prompt_name is not None and stream.part != "text":
+        raise InputError("--prompt-name is for texts; the inputs are images.")
+    return replace(stream, prompt_name=options.prompt_name)
+
+
+def check_prompt(engine: Engine, stream: Stream) -> None:
+    """Refuse a prompt that the system has not, before anything is written; raises InputError."""
+    if stream.part == "text":
+        engine.text.tokenizer.prompt(stream.prompt_name)
 
 
 def add_images(parser: argparse.ArgumentParser) -> None:

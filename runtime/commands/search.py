@@ -23,6 +23,7 @@ from runtime.commands.arguments import (
     dicom_options,
     load_engine,
 )
+from runtime.commands.inputs import add_prompt_name
 from runtime.engine import Engine
 from runtime.errors import InputError
 from runtime.files import check_destinations
@@ -54,6 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--text", type=as_text, action="append", default=[], help="a phrase, whatever it looks like")
     parser.add_argument("--image", action="append", default=[], help="an image file, whatever its name")
+    add_prompt_name(parser)
     parser.add_argument("--top-k", type=count, default=10, metavar="K", help="items to find for each (10)")
     parser.add_argument("--html", type=Path, metavar="SHEET.html", help="write a sheet with the pictures found")
     parser.add_argument(
@@ -75,7 +77,7 @@ def run(options: argparse.Namespace) -> None:
     index = open_index(options.index)
     check_model(open_bundle(options.bundle).manifest, index.about.origin, options.index)
     engine = load_engine(options, sorted({query.kind for query in queries}))
-    found = index.search(_embed(engine, queries), options.top_k, exact=options.exact)
+    found = index.search(_embed(engine, queries, options.prompt_name), options.top_k, exact=options.exact)
     answers = [_answer(index, query, found, number) for number, query in enumerate(queries)]
     graph = None if options.exact else index.about.graph
     if options.json:
@@ -118,13 +120,14 @@ def _is_file(value: str) -> bool:
         return False
 
 
-def _embed(engine: Engine, queries: list[_Query]) -> NDArray[np.float32]:
+def _embed(engine: Engine, queries: list[_Query], prompt_name: str | None) -> NDArray[np.float32]:
     """Those of a kind are embedded together, so that all that cannot be used are named."""
     rows: dict[_Query, NDArray[np.float32]] = {}
     for kind in {query.kind for query in queries}:
         chosen = [query for query in queries if query.kind == kind]
-        encoder: Any = engine.text if kind == "text" else engine.image
-        rows |= zip(chosen, encoder.encode([query.value for query in chosen]), strict=True)
+        values = [query.value for query in chosen]
+        embeds = engine.text.encode(values, prompt_name=prompt_name) if kind == "text" else engine.image.encode(values)
+        rows |= zip(chosen, embeds, strict=True)
     return np.stack([rows[query] for query in queries])
 
 

@@ -123,7 +123,7 @@ def index_stream(engine: Engine, stream: Stream, out: Path, skip_bad: bool, forc
         InputError: see `build_index`.
     """
     seen: list[Any] = []
-    recorded = Stream(stream.part, tuple(_recorded(source, seen) for source in stream.sources))
+    recorded = replace(stream, sources=tuple(_recorded(source, seen) for source in stream.sources))
     items: list[IndexedItem] = []
     rows: list[NDArray[np.float32]] = []
     rejects: list[Reject] = []
