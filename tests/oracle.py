@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import BertTokenizer
@@ -51,3 +54,23 @@ def reference_engine(checkpoint: Path) -> ImageTextInferenceEngine:
     """The whole reference implementation: text, image and both together."""
     weights = checkpoint / "biovil_image_resnet50_proj_size_128.pt"
     return ImageTextInferenceEngine(reference_image_engine(weights), reference_text_engine(checkpoint))
+
+
+def remember(engine: ImageTextInferenceEngine) -> ImageTextInferenceEngine:
+    """Let the reference compute each image and each text once: its functions begin with the same, and so do engines.
+
+    Its weights must not be changed afterwards.
+    """
+    images, texts = engine.image_inference_engine, engine.text_inference_engine
+    images.load_and_transform_input_image = functools.cache(images.load_and_transform_input_image)
+    images.model.forward = functools.cache(images.model.forward)  # tensors are told apart by identity
+    texts.get_embeddings_from_prompt = _remember_prompts(texts.get_embeddings_from_prompt)
+    return engine
+
+
+def _remember_prompts(embed: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    @functools.cache
+    def once(prompts: str | tuple[str, ...], **options: Any) -> torch.Tensor:
+        return embed(prompts if isinstance(prompts, str) else list(prompts), **options)
+
+    return lambda prompts, **options: once(prompts if isinstance(prompts, str) else tuple(prompts), **options)
