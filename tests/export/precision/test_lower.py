@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import json
 import re
 import shutil
@@ -128,7 +130,9 @@ def test_query_key_and_value_share_one_quantizer(lowered):
 @pytest.fixture(scope="module")
 def report(lowered) -> dict:
     """What the command line says of every artifact on every engine."""
-    return json.loads(run_module("export", "verify", str(lowered[0]), "--json").stdout)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert command_line.main(["verify", str(lowered[0]), "--json"]) == 0
+    return json.loads(printed.getvalue())
 
 
 def test_verify_finds_what_the_export_recorded(lowered, report):
@@ -209,7 +213,7 @@ def test_a_graph_that_an_engine_cannot_open_is_an_error_not_a_gap(lowered, tmp_p
         return opened(model, options)
 
     openvino = dataclasses.replace(PROVIDERS["openvino"], open=picky)
-    monkeypatch.setattr("export.precision.lower.PROVIDERS", {**PROVIDERS, "openvino": openvino})
+    monkeypatch.setattr("export.proof.judge.PROVIDERS", {**PROVIDERS, "openvino": openvino})
     with pytest.raises(ProviderError, match="cannot open int8"):
         verify_bundle(lowered[0], provider="openvino")
 
