@@ -1,4 +1,4 @@
-# make demo · make test · make lint · make fuzz · make soak · make bench · make peers · make micro · make clean
+# make demo · make check · make test · make lint · make fuzz · make soak · make bench · make peers · make micro · make clean
 # Each sets up what it needs in .venv. Choose another Python with PYTHON=python3.12.
 
 PYTHON ?= python3
@@ -14,6 +14,11 @@ CHECKPOINT ?=
 PHRASE ?=
 TRAINED ?=
 
+# make check JOBS=4, make test ONLY="tests/export tests/test_readme.py" JOBS=0: how many processes, 0 for this one alone.
+JOBS ?= 0
+ONLY ?=
+PYTEST = $(BIN)/python -m pytest -n $(JOBS)
+
 # make fuzz MINUTES=60, make soak MINUTES=60 BUNDLE=bundles/biovil
 MINUTES ?= 10
 BUNDLE ?=
@@ -24,13 +29,18 @@ OPTIONS ?=
 # Apart, since a comma ends an argument of make's functions.
 ALL := --full --precision fp32,int8,int8-dynamic
 
-.PHONY: demo test lint fuzz soak bench peers micro clean
+.PHONY: demo check test lint fuzz soak bench peers micro clean
 
 demo: $(VENV)/.demo $(if $(TRAINED),$(VENV)/.trained)
 	$(BIN)/python -m export.demo $(if $(TRAINED),--trained) $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") $(if $(IMAGE),--image "$(IMAGE)") $(if $(PHRASE),--phrase "$(PHRASE)")
 
+# While a change is made: linter, types and the tests that take no long time. ONLY=tests/export runs one wing's.
+check: lint $(VENV)/.test
+	$(PYTEST) -m "not slow" --durations=3 $(ONLY)
+
+# Before it lands: everything. ONLY=tests/export/graphs runs all of one wing's.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(PYTEST) $(ONLY)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

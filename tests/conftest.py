@@ -9,11 +9,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+
+from tests import workers
 
 pytest.register_assert_rewrite("tests.empty_home")
 
@@ -26,6 +28,21 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Read when torch is first imported: its threads sleep where they would otherwise spin, which takes several times as
 # long on processors that other work shares, ONNX Runtime's and OpenVINO's threads of the same process included.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    return workers.make_scheduler(config, log) if config.option.dist == "load" else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        workers.order(items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, object, object]:
+    return workers.sendable((yield))
 
 
 @pytest.fixture(scope="session")

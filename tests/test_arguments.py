@@ -225,6 +225,7 @@ def test_commands_of_export_stand_first(capsys: pytest.CaptureFixture[str]) -> N
     assert "'verify' stands before its options: python -m export verify BUNDLE" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_names_that_begin_with_a_dash_arrive(tmp_path: Path) -> None:
     (tmp_path / "-notes.txt").write_text("one\ntwo\n")
     named = ["embed", "--out", "-o.npy", "--", "no-bundle", "-notes.txt"]

@@ -20,6 +20,8 @@ from runtime.engines.gpu import Bucket, GraphInput, cuda_options, tensorrt_optio
 from tests.conftest import ROOT
 from tests.runtime.handmade import fp32, write_bundle
 
+pytestmark = pytest.mark.slow
+
 MISSING = r"libraries cannot be loaded: lib\w+\.so"
 
 

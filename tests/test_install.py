@@ -11,6 +11,8 @@ import pytest
 
 from tests.conftest import ROOT, System
 
+pytestmark = pytest.mark.slow
+
 LIMIT_BYTES = 250e6
 
 

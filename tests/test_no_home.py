@@ -17,6 +17,8 @@ import pytest
 from tests.conftest import System
 from tests.empty_home import RUN_COMMANDS, Machine, commands
 
+pytestmark = pytest.mark.slow
+
 USER = "54321"
 # Another user, who may read what root may: temporary folders and environments often lie where nobody else looks.
 BECOME = (

@@ -15,6 +15,8 @@ from tests.conftest import System
 from tests.empty_home import RUN_COMMANDS, Machine, commands
 from tests.tracing import why_not
 
+pytestmark = pytest.mark.slow
+
 PROVIDERS = ("cpu", "openvino")
 _LIBRARY = """
 import sys, runtime

@@ -117,6 +117,7 @@ def slow_commands(tiny: System) -> dict[str, list[str]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENCODINGS)
 def test_every_command_prints_in_any_encoding(
     name: str, tiny: System, film: Path, report: Path, tmp_path: Path
@@ -201,6 +202,7 @@ def full_device() -> Path:
     return device
 
 
+@pytest.mark.slow
 def test_a_full_disk_under_standard_output(
     full_device: Path, tiny: System, film: Path, report: Path, tmp_path: Path
 ) -> None:

@@ -36,6 +36,7 @@ def statuses(report: Report, case: str) -> dict[str, str]:
     return {row.contestant: row.status for row in found.rows}
 
 
+@pytest.mark.slow
 def test_a_run_writes_one_report(
     tiny: System, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,6 +108,7 @@ def test_a_bundle_of_other_weights_is_refused(tiny: System, tmp_path: Path, caps
     assert "its sha256 is another one" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_when_the_time_is_up_the_report_is_partial(
     tiny: System, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +122,7 @@ def test_when_the_time_is_up_the_report_is_partial(
     assert "PARTIAL" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_interrupt_still_writes_what_was_measured(tiny: System, tmp_path: Path) -> None:
     """Ctrl-C goes to the terminal's whole group of processes; the workers are not in it."""
     # A job that a script put into the background ignores SIGINT, and so would what this test starts.

@@ -27,6 +27,7 @@ def _run(*arguments: str) -> list[str]:
     return [f"{outcome}: {test}" for test, outcome in outcomes.found]
 
 
+@pytest.mark.slow
 def test_every_micro_benchmark_runs_once() -> None:
     """Without timing; addopts would skip them."""
     found = _run("-o", "addopts=", "-p", "no:cacheprovider", "--benchmark-disable")

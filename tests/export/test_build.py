@@ -58,6 +58,7 @@ def _perturbing(graph: type, name: str):
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("attribute", "family", "graph", "name"),
     [
@@ -103,6 +104,7 @@ def test_a_crop_off_by_one_misses_the_gate(tiny_checkpoint: Path, tmp_path: Path
     assert nothing_left(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["cxr-bert-specialized", "biovil-image"])
 def test_nan_in_the_last_batch_only_misses_the_gate(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch, family: str
@@ -126,6 +128,7 @@ def test_nan_in_the_last_batch_only_misses_the_gate(
     assert nothing_left(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_wrong_unnormalized_output_misses_the_gate(tiny_checkpoint: Path, tmp_path: Path, monkeypatch) -> None:
     """Only averaging prompts reads it, so nothing else would notice."""
 
@@ -152,6 +155,7 @@ def test_tied_weights_that_are_not_tied_are_refused(tiny_checkpoint: Path, tmp_p
     assert nothing_left(tmp_path)
 
 
+@pytest.mark.slow
 def test_safetensors_give_the_same_bundle(tmp_path: Path, tiny: System) -> None:
     from export.checkpoints.random_checkpoint import write_random_checkpoint
     from tests.conftest import tiny_config
@@ -164,6 +168,7 @@ def test_safetensors_give_the_same_bundle(tmp_path: Path, tiny: System) -> None:
     assert np.array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_existing_places(tiny_checkpoint: Path, tmp_path: Path) -> None:
     family = tiny_family("biovil-image")
     out = tmp_path / "deep" / "bundle"
@@ -218,6 +223,7 @@ def test_symbolic_links_are_refused_before_the_work(tiny_copy: Path) -> None:
         link.unlink()
 
 
+@pytest.mark.slow
 def test_a_failed_replacement_keeps_the_old_bundle(tiny_checkpoint: Path, tmp_path: Path, monkeypatch) -> None:
     family = tiny_family("biovil-image")
     out = tmp_path / "bundle"
@@ -263,12 +269,14 @@ def killed_export(checkpoint: Path, out: Path, number: int) -> int:
     return process.wait(timeout=30)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_an_export_that_is_stopped_leaves_nothing(tiny_checkpoint: Path, tmp_path: Path, number: int, status: int):
     assert killed_export(tiny_checkpoint, tmp_path / "bundle", number) == status
     assert nothing_left(tmp_path)
 
 
+@pytest.mark.slow
 def test_an_export_that_is_killed_leaves_no_bundle_and_the_next_one_cleans_up(
     tiny_checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -36,6 +36,7 @@ def test_wrong_usage() -> None:
     assert "invalid choice: 'biovil-x'" in run_module("export", "biovil-x", expect=2).stderr
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny_table")
 def test_the_summary_names_artifacts_figures_and_the_bundle(tiny_checkpoint: Path, tmp_path: Path, capfd) -> None:
     out = tmp_path / "bundle"
@@ -60,6 +61,7 @@ def test_the_summary_names_artifacts_figures_and_the_bundle(tiny_checkpoint: Pat
     assert "[torch.onnx]" not in printed + progress
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny_table")
 def test_json_is_all_there_is_on_standard_output(tiny_checkpoint: Path, tmp_path: Path, capfd) -> None:
     out = tmp_path / "bundle"
@@ -79,6 +81,7 @@ def test_errors_are_one_message_and_exit_status_1(tmp_path: Path, capfd) -> None
     assert not (tmp_path / "b").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["torch", "transformers", "onnx", "rich"])
 def test_a_missing_export_extra_is_named(package: str, tmp_path: Path) -> None:
     import subprocess

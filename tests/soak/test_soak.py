@@ -15,6 +15,7 @@ from tests.soak.requests import Request, make_requests, write_films
 from tests.soak.run import Soak, soak
 
 
+@pytest.mark.slow
 def test_both_engines_answer_eight_threads_as_one(tiny: System, tmp_path: Path) -> None:
     engines = {name: runtime.load(tiny.bundle, provider=name) for name in ("cpu", "openvino")}
     requests = make_requests(write_films(tmp_path, 4), 30, 0)

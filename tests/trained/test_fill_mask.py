@@ -17,6 +17,8 @@ from tests.trained.conftest import Trained
 from tests.trained.sentences import MASKED_KINDS, masked_reports
 from tests.trained.wordings import FINDINGS
 
+pytestmark = pytest.mark.slow
+
 REPORTS = masked_reports(6)
 TEXTS = [report.text for report in REPORTS]
 TOP_K = 5

@@ -22,6 +22,8 @@ from tests.trained.cases import CROP, SIDE
 from tests.trained.conftest import Trained
 from tests.trained.wordings import FINDINGS
 
+pytestmark = pytest.mark.slow
+
 COUNT = 160
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)
 

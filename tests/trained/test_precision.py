@@ -20,6 +20,8 @@ from tests.trained import CHANCE, Case, figures
 from tests.trained.conftest import COUNT, PRECISIONS, Trained
 from tests.trained.wordings import finding_prompts
 
+pytestmark = pytest.mark.slow
+
 # Well below what PyTorch reaches with several seeds of the training, well above chance.
 BOUNDS = {"finding": 0.95, "location": 0.98, "retrieval": 0.95, "grounding": 0.85, "pointing": 0.97}
 # One percentage point, as every figure is a share.

@@ -18,6 +18,8 @@ import runtime
 from runtime.__main__ import main
 from tests.trained.conftest import COUNT, Trained
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("faiss", reason="an index needs faiss")
 
 TOP_K = 5

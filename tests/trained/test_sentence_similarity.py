@@ -18,6 +18,8 @@ from tests.oracle import reference_text_engine
 from tests.trained.conftest import Trained
 from tests.trained.sentences import sentence_pairs, triplets
 
+pytestmark = pytest.mark.slow
+
 PAIRS, DEV = sentence_pairs(6), sentence_pairs(6, seed=1)
 TRIPLETS = triplets(6)
 TOLERANCE = {"fp32": 1e-9, "int8": 0.01}

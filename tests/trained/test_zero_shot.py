@@ -19,6 +19,8 @@ from runtime.__main__ import main
 from tests.trained.conftest import Trained
 from tests.trained.wordings import FINDINGS, absence_prompts, finding_prompts
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = {finding: (finding_prompts()[finding], absence_prompts()[finding]) for finding in FINDINGS}
 RULES = ("biovil", "chexzero")
 

@@ -187,6 +187,7 @@ def test_a_bound_that_cannot_be_held_is_invalid_with_loadgens_reason(made_up: Bo
     assert min(found.latencies) > 0.05
 
 
+@pytest.mark.slow
 def test_the_rate_is_lowered_until_the_bound_is_held(made_up: Bout) -> None:
     """The first rate is twice what one sample a call of 60 ms allows."""
 

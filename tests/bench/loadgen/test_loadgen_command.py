@@ -39,6 +39,7 @@ needs_loadgen = pytest.mark.skipif(
 
 
 @needs_loadgen
+@pytest.mark.slow
 def test_every_scenario_in_both_modes_of_both_systems(
     tiny: System, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,6 +113,7 @@ def test_a_process_that_hangs_or_fails_is_ended_with_what_it_said(tmp_path: Path
         list(follow([sys.executable, "-c", code], tmp_path / "results", tmp_path / "alive", "it", 1.0))
 
 
+@pytest.mark.slow
 def test_a_process_that_gives_signs_of_life_may_take_its_time(tmp_path: Path) -> None:
     results, alive = tmp_path / "results", tmp_path / "alive"
     code = (

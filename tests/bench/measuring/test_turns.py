@@ -117,6 +117,7 @@ def test_a_peer_that_crashes_is_started_again_once(tmp_path: Path, times: int, s
     assert left.read_text() == str(times - (3 if times == 1 else 2)), "it was asked no more often"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["open", "case", "round"])
 def test_a_peer_that_hangs_is_ended(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns_module, "_PATIENCE_SECONDS", 1.0)

@@ -16,6 +16,8 @@ from export.samples import chest_phantom
 from runtime.bundle import open_bundle
 from tests.conftest import System
 
+pytestmark = pytest.mark.slow
+
 CHOSEN = ("reference", "torch-fp32", "torch-bf16", "onnxruntime", "openvino-fp32", "engine-cpu-fp32")
 PROMPTS = [["edema", "There is edema", "No edema"], ["nodule", "A nodule!", "No nodule"]]
 

@@ -24,6 +24,7 @@ write_random_checkpoint(Path(sys.argv[1]), FAMILIES[sys.argv[2]], int(sys.argv[3
 """
 
 
+@pytest.mark.slow
 def test_random_weights_are_exported_once_with_less_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_module, "_MAKE", MAKE)
     said: list[str] = []
@@ -37,6 +38,7 @@ def test_random_weights_are_exported_once_with_less_data(tmp_path: Path, monkeyp
     assert (again.digest, said) == (model.digest, [])
 
 
+@pytest.mark.slow
 def test_an_export_that_fails_says_why(tiny: System, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(PeerError, match=r"the checkpoint could not be exported: CheckpointError: "):

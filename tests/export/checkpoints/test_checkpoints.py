@@ -131,6 +131,7 @@ def test_a_pickle_that_wants_to_run_code_is_refused(checkpoint: Path, tmp_path: 
     assert not (tmp_path / "attacked").exists()
 
 
+@pytest.mark.slow
 def test_code_in_the_folder_is_not_run(checkpoint: Path, tmp_path: Path) -> None:
     """The hub's folder carries Python files and names them in config.json."""
     from export.build import export_bundle

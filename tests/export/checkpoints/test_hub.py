@@ -147,6 +147,7 @@ def fetch(
     return process.stdout
 
 
+@pytest.mark.slow
 def test_the_pinned_revision_is_downloaded_and_only_what_is_needed(hub: Hub, tmp_path: Path) -> None:
     printed = fetch(hub, tmp_path)
     assert f"kind='hub', name='{REPO}', revision='v1.1', commit='{COMMIT}'" in printed
@@ -157,6 +158,7 @@ def test_the_pinned_revision_is_downloaded_and_only_what_is_needed(hub: Hub, tmp
         assert not any(unwanted in path for path in hub.requested)
 
 
+@pytest.mark.slow
 def test_image_weights_that_are_not_the_published_ones_are_refused(hub: Hub, tmp_path: Path) -> None:
     """The server's file is not Microsoft's, so the pinned md5 must stop it."""
     printed = fetch(hub, tmp_path, "biovil-image")
@@ -164,6 +166,7 @@ def test_image_weights_that_are_not_the_published_ones_are_refused(hub: Hub, tmp
     assert "the published file has 02ce6ee460f72efd599295f440dbb453" in printed
 
 
+@pytest.mark.slow
 def test_a_digest_that_differs_from_the_hub_s_is_refused(hub: Hub, tmp_path: Path) -> None:
     hub.wrong_digest.add("pytorch_model.bin")
     printed = fetch(hub, tmp_path)
@@ -171,6 +174,7 @@ def test_a_digest_that_differs_from_the_hub_s_is_refused(hub: Hub, tmp_path: Pat
     assert "the hub lists ffff" in printed
 
 
+@pytest.mark.slow
 def test_an_unknown_revision_or_repository_says_what_to_do(hub: Hub, tmp_path: Path) -> None:
     for arguments in ({"revision": "v9"}, {"repo": "nobody/nothing"}):
         printed = fetch(hub, tmp_path, **arguments)
@@ -179,6 +183,7 @@ def test_an_unknown_revision_or_repository_says_what_to_do(hub: Hub, tmp_path: P
         assert "pass its folder as --checkpoint" in printed
 
 
+@pytest.mark.slow
 def test_without_the_hub_the_cache_is_used_and_it_is_said(hub: Hub, tmp_path: Path) -> None:
     """What one export downloaded, the next one finds by the same revision: offline, and where nothing answers."""
     online = fetch(hub, tmp_path).splitlines()

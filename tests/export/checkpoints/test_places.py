@@ -85,6 +85,7 @@ def test_a_home_folder_s_sign_is_expanded(folder: Path, tmp_path: Path, monkeypa
     assert open_checkpoint("~/checkpoint", tiny_family(), tmp_path).folder == folder
 
 
+@pytest.mark.slow
 def test_a_file_instead_of_a_folder(folder: Path, tmp_path: Path) -> None:
     for name in ("pytorch_model.bin", "config.json"):
         assert f"It is a file. Give its folder: {folder}" in refusal(str(folder / name), tmp_path)

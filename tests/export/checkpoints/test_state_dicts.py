@@ -335,6 +335,7 @@ def test_tensors_that_share_memory_or_are_not_contiguous(folder: Path, text: Ten
     assert torch.equal(found["text"][name], expected["text"][name])
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_a_training_program_exports(tiny: System, text: Tensors, tmp_path: Path, capfd) -> None:
     """By the command line, to the same graph as the plain file."""
     folder = Path(shutil.copytree(tiny.checkpoint, tmp_path / "c"))

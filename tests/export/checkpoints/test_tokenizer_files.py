@@ -235,6 +235,7 @@ def fine_tuned(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) 
     return folder
 
 
+@pytest.mark.slow
 def test_what_save_pretrained_writes_exports(fine_tuned: Path, tiny: System, tmp_path: Path) -> None:
     assert (fine_tuned / "model.safetensors").is_file()
     assert (fine_tuned / "tokenizer.json").is_file()

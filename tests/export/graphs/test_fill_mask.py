@@ -31,6 +31,8 @@ from tests.conftest import System, edit_json, tiny_config, tiny_family
 from tests.export.conftest import PRECISIONS
 from tests.runtime.parts import tokenization
 
+pytestmark = pytest.mark.slow
+
 HERE = [name for name, provider in PROVIDERS.items() if provider.packs and provider.missing() is None]
 MASK = 4
 

@@ -25,6 +25,8 @@ from runtime.text.packing import Row, pack_batch
 from tests.conftest import tiny_family
 from tests.export.conftest import PRECISIONS
 
+pytestmark = pytest.mark.slow
+
 FAMILY = tiny_family("cxr-bert-specialized")
 PROVIDERS_THAT_PACK = [name for name, provider in PROVIDERS.items() if provider.packs]
 # From nothing between [CLS] and [SEP] to the model's limit.

@@ -23,6 +23,8 @@ from export.precision.int8_image import image_layers, quantize_image
 from runtime.engines import PROVIDERS, SessionOptions
 from tests.export.conftest import CROP, SPEC, Quantized
 
+pytestmark = pytest.mark.slow
+
 # Of images and of patches, with random weights; trained ones do better.
 COSINES = {"cpu": (0.993, 0.975), "tensorrt": (0.99, 0.96)}
 # Of the embeddings of one quantized layer more or less, by which a comparison may be wrong.

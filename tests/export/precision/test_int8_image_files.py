@@ -17,6 +17,8 @@ from runtime.errors import MissingExtraError
 from tests.export.conftest import CALIBRATION, SPEC, Quantized
 from tests.export.precision.test_int8_image import image_layers_of
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_same_images_give_the_same_file(
     source: Path, quantized: dict[str, Quantized], calibration: NDArray[np.uint8], tmp_path: Path

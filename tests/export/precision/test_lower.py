@@ -30,6 +30,8 @@ from runtime.errors import ProviderError
 from runtime.files import sha256_file
 from tests.conftest import edit_json, run_module, tiny_family
 
+pytestmark = pytest.mark.slow
+
 SMALL = CalibrationSources(texts=64, texts_held_out=32, images_count=16, images_held_out=8)
 TEXTS = ["No pleural effusion.", "Small left apical pneumothorax", "Heart size is enlarged"]
 

@@ -25,6 +25,8 @@ from runtime.text import Tokenizer
 from tests.conftest import ROOT
 from tests.minilm import minilm_folder
 
+pytestmark = pytest.mark.slow
+
 _NOTES = Path(os.environ.get("CXR_TEST_DATA", ROOT.parent / "shared" / "data"))
 NOTES = _NOTES / "reports" / "mts_dialog_section_text.jsonl"
 SOURCES = CalibrationSources(text=NOTES if NOTES.is_file() else None, texts_held_out=200)

@@ -100,6 +100,7 @@ def find(*names: object, **columns: str) -> list[Item]:
     return list(find_items(list(map(str, names)), [], Columns(**columns)))
 
 
+@pytest.mark.slow
 def test_a_long_table_is_read_in_bounded_memory(tmp_path: Path) -> None:
     """Each of the tables has 20 MB of texts, and pyarrow's own memory is not counted: it reads row groups."""
     text = "no effusion " * 80

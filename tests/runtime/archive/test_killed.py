@@ -40,6 +40,7 @@ def wait_for_parts(process: subprocess.Popen[str], out: Path, count: int) -> Non
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_resumed_to_the_same_bytes(tiny: System, tmp_path: Path) -> None:
     """Killed twice, at different places; what an uninterrupted run writes is the judge."""
     reports = write_reports(tmp_path / "reports.csv", 1500)

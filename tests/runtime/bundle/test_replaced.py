@@ -198,6 +198,7 @@ def test_the_quick_start_does_not_switch_to_another_model(tmp_path: Path, monkey
     assert np.allclose(engine.text.encode("left effusion")[0], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_another_working_folder_home_and_cache(served: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CXR_ENGINE_CACHE", "cache")

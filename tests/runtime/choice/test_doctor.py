@@ -212,6 +212,7 @@ def test_what_a_bundle_would_take(
     assert "There is no bundle" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_it_fits_a_screen_and_says_the_same_as_json() -> None:
     shown = run_module("runtime", "doctor").stdout.splitlines()
     assert len(shown) <= 30

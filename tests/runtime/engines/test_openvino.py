@@ -38,6 +38,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_threads_that_come_first_together_do_not_wait_for_each_other(tmp_path: Path) -> None:
     for round in range(6):
         command = [sys.executable, "-c", FIRST_CALLS_TOGETHER, str(tmp_path / f"{round}.onnx")]

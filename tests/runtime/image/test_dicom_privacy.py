@@ -114,6 +114,7 @@ def bundle(tmp_path: Path) -> Path:
     return write_bundle(tmp_path / "bundle", text=[fp32()], image=[fp32()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("voi_lut", [[], ["--voi-lut"]])
 def test_no_output_of_the_command_line_names_a_patient(
     bundle: Path,

@@ -93,6 +93,7 @@ def test_the_best_are_those_of_a_full_sort(size: int, ties: bool) -> None:
     assert np.abs(_scores(logits, order[:3]) - probabilities[order[:3]]).max() <= 1e-7
 
 
+@pytest.mark.slow
 def test_the_real_vocabulary(shared_data: Path, tmp_path: Path) -> None:
     from export.build import export_bundle
     from export.checkpoints.random_checkpoint import write_random_checkpoint
