@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from export.families import FAMILIES, Family
+from runtime.bundle.precisions import PRECISIONS
 from runtime.commands.argument_types import count, names, seed
 from runtime.commands.arguments import add_force, add_json
 from runtime.commands.command_line import run_command_line
@@ -19,8 +20,6 @@ from runtime.engines import PROVIDERS
 from runtime.errors import MissingExtraError
 from runtime.process import print_json, print_result
 
-# export.precision.lower.PRECISIONS, which needs torch to import; a test compares them.
-_PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int8-dynamic")
 # Those beside the export itself: module and what it does.
 _COMMANDS = {
     "verify": ("export.proof.verify", "Verifying"),
@@ -121,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_precisions,
         default=("fp32",),
         metavar="LIST",
-        help=f"of {', '.join(_PRECISIONS)}, separated by commas (fp32); bf16 is fp32 weights computed in bfloat16",
+        help=f"of {', '.join(PRECISIONS)}, separated by commas (fp32); bf16 is fp32 weights computed in bfloat16",
     )
     parser.add_argument(
         "--tier",
@@ -203,10 +202,10 @@ def _family(text: str) -> str:
 
 def _precisions(text: str) -> tuple[str, ...]:
     named = tuple(dict.fromkeys(names(text)))
-    unknown = [name for name in named if name not in _PRECISIONS]
+    unknown = [name for name in named if name not in PRECISIONS]
     if unknown or not named:
         raise argparse.ArgumentTypeError(
-            f"unknown: {', '.join(unknown) or 'nothing given'}; there are: {', '.join(_PRECISIONS)}"
+            f"unknown: {', '.join(unknown) or 'nothing given'}; there are: {', '.join(PRECISIONS)}"
         )
     return named
 

@@ -14,9 +14,7 @@ from export.proof.fidelity import TIERS
 from runtime.bundle import Artifact, FidelityRecord, ParityRecord
 from runtime.bundle.artifacts import Recipe, Trial
 
-__all__ = ["PRECISIONS", "Candidate", "Lowering", "artifact", "search", "without_fp32"]
-
-PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int8-dynamic")
+__all__ = ["Candidate", "Lowering", "artifact", "search", "without_fp32"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class Lowering:
     """What was asked for.
 
     Attributes:
-        precisions: of `PRECISIONS`.
+        precisions: of `runtime.bundle.precisions.PRECISIONS`.
         tier: "99" or "99.9", for int8.
         tensorrt: also write the int8 spelling for TensorRT.
         enforced: whether figures are gated; those of random weights mean nothing and are reported only.

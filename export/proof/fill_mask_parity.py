@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.proof.parity import GATES
+from export.proof.parity import MASKS_GATES, parity_record
 from export.reference import TextReference
 from export.samples import SENTENCES
 from runtime.bundle import ParityRecord
+from runtime.bundle.precisions import PRECISIONS
 from runtime.engines import Session
 from runtime.text import Tokenizer
 from runtime.text.packing import Row, pack_masks, plan_packed
@@ -134,8 +135,8 @@ def fill_mask_parity(session: Session, provider: str, precision: str, cases: Mas
         "top_word_agreement": float(np.mean(found.argmax(axis=1) == expected.argmax(axis=1))),
         "min_cosine_alone": _min_cosine(together, alone),
     }
-    gates = {name: float(bound) for name, bound in GATES[f"masks {precision}"].items()}
-    return ParityRecord(provider, cases.reference, cases.description, figures, gates)
+    gates = MASKS_GATES[PRECISIONS[precision].rounds]
+    return parity_record(provider, cases.reference, cases.description, figures, gates)
 
 
 def _run(session: Session, cases: MaskedCases, texts: Sequence[int]) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from export.proof.parity import Progress, max_abs, min_cosine, parity_record, worst
+from export.proof.parity import GATES, Progress, max_abs, min_cosine, parity_record, worst
 from export.reference import embed_pixels
 from export.samples import chest_phantom
 from runtime.bundle import ParityRecord
@@ -56,7 +56,7 @@ def image_parity(
         figures["min_cosine_patch"].append(min_cosine(found_patch, expected_patch))
         progress(start / len(pixels))
     cases = f"batches of 1, 2 and 7: {_PHANTOMS} phantoms, noise and extreme pixels, {rule.crop} × {rule.crop}"
-    return parity_record(provider, precision, "PyTorch fp32 (hi-ml-multimodal)", cases, worst(figures))
+    return parity_record(provider, "PyTorch fp32 (hi-ml-multimodal)", cases, worst(figures), GATES[precision])
 
 
 def _pixels(rule: Preprocessing, seed: int) -> NDArray[np.uint8]:

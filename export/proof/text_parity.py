@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.proof.parity import Progress, max_abs, min_cosine, parity_record, worst
+from export.proof.parity import GATES, PACKED_GATES, Progress, max_abs, min_cosine, parity_record, worst
 from export.reference import TextReference
 from export.samples import SENTENCES, TRIPLETS
 from runtime.bundle import ParityRecord
+from runtime.bundle.precisions import PRECISIONS
 from runtime.engines import Session
 from runtime.text import Tokenizer, pad_batch
 from runtime.text.packing import pack_batch, plan_packed
@@ -87,7 +88,7 @@ def text_parity(
         f"batches of 1, 2 and 7, lengths 3 to {longest} of random tokens; {len(SENTENCES)} sentences in one padded "
         f"batch and alone; {len(TRIPLETS)} triplets"
     )
-    return parity_record(provider, precision, reference.name, cases, figures)
+    return parity_record(provider, reference.name, cases, figures, GATES[precision])
 
 
 def packed_parity(
@@ -119,7 +120,8 @@ def packed_parity(
     alone = np.concatenate([plain.run(["text_embeds"], _feed([row], tokenizer))[0] for row in rows])
     figures = {"max_abs": max_abs(found, alone), "min_cosine": min_cosine(found, alone)}
     cases = f"{len(SENTENCES)} sentences and {len(lengths)} random texts of {min(lengths)} to {max(lengths)} tokens"
-    return parity_record(provider, f"packed {precision}", "the graph that takes a text a row", cases, figures)
+    gates = PACKED_GATES[PRECISIONS[precision].rounds]
+    return parity_record(provider, "the graph that takes a text a row", cases, figures, gates)
 
 
 def _feed(rows: list[list[int]], tokenizer: Tokenizer) -> dict[str, NDArray[np.int64]]:

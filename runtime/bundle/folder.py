@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from types import MappingProxyType
 from typing import Any
 
 from runtime.bundle.artifacts import Artifact
 from runtime.bundle.manifest import MANIFEST_NAME, Manifest
 from runtime.bundle.parts import ImagePart, TextPart
+from runtime.bundle.precisions import PRECISIONS
 from runtime.bundle.verified import VerifiedFiles
 from runtime.errors import BundleError
 from runtime.process.checks import path_of
 
-_ALL = frozenset({"cpu", "openvino", "cuda", "tensorrt"})
-# Precision → options with which `python -m export` makes an artifact of it, by engine.
-_EXPORT_OPTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
-    {
-        "fp32": dict.fromkeys(_ALL, "--precision fp32"),
-        "fp16": dict.fromkeys(("cuda", "tensorrt"), "--precision fp32,fp16"),
-        "bf16": dict.fromkeys(("cuda", "tensorrt"), "--precision fp32,bf16"),
-        "int8": {
-            **dict.fromkeys(("cpu", "openvino", "cuda"), "--precision fp32,int8"),
-            "tensorrt": "--precision fp32,int8 --target tensorrt",
-        },
-        "int8-dynamic": dict.fromkeys(("cpu", "openvino"), "--precision fp32,int8-dynamic"),
-    }
-)
-_TEXT_ONLY = frozenset({"int8-dynamic"})
 # Roles of artifacts: a text or image a row, several texts a row, and these with scores of the words at masks.
 EMBEDDING = "embedding"
 PACKED = "packed_embedding"
@@ -132,7 +117,8 @@ class Bundle:
         listed = ", ".join(f"{artifact.precision} ({', '.join(artifact.providers)})" for artifact in there)
         # The engine is part of the fault only if another one has that precision.
         engine = f" for {provider}" if provider and any(item.precision == precision for item in there) else ""
-        by_engine = {} if part != "text" and precision in _TEXT_ONLY else _EXPORT_OPTIONS.get(precision, {})
+        known = PRECISIONS.get(precision)
+        by_engine = known.options if known is not None and part in known.parts else {}
         options = by_engine.get(provider) if provider else next(iter(by_engine.values()), None)
         make = (
             f" Make one with: python -m export {self.manifest.family} --checkpoint SOURCE {options} --out DIR"

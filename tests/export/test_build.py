@@ -24,7 +24,7 @@ from export.graphs.image_rewrites import ImageEmbeddingGraph
 from export.graphs.text_rewrites import TextEmbeddingGraph
 from export.parts import image as image_part
 from export.parts import text as text_part
-from export.proof import parity
+from export.proof import text_parity
 from export.staging import staged
 from tests.conftest import ROOT, System, tiny_family
 from tests.runtime.parts import grey_rule
@@ -228,7 +228,7 @@ def test_a_failed_replacement_keeps_the_old_bundle(tiny_checkpoint: Path, tmp_pa
     family = tiny_family("biovil-image")
     out = tmp_path / "bundle"
     export_bundle(family, str(tiny_checkpoint), out)
-    monkeypatch.setattr(parity, "GATES", {"fp32": {"max_abs": -1.0}})
+    monkeypatch.setattr(text_parity, "GATES", {"fp32": {"max_abs": -1.0}})
     with pytest.raises(GateError):
         export_bundle(family, str(tiny_checkpoint), out, force=True)
     assert runtime.load(out).image.encode(np.eye(90)).shape == (1, 128)

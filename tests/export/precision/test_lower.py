@@ -20,11 +20,11 @@ import runtime
 from export.build import CalibrationSources, export_bundle
 from export.errors import CalibrationError
 from export.precision import Lowering
-from export.precision.lower import PRECISIONS
 from export.proof.verify import main as verify_main
 from export.proof.verify import verify_bundle
 from export.samples import chest_phantom
 from runtime.bundle import EMBEDDING, Manifest
+from runtime.bundle.precisions import PRECISIONS
 from runtime.engines import PROVIDERS
 from runtime.errors import ProviderError
 from runtime.files import sha256_file
@@ -44,7 +44,7 @@ def plain(part):
 @pytest.fixture(scope="module")
 def lowered(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
     out = tmp_path_factory.mktemp("lowered") / "bundle"
-    lowering = Lowering(PRECISIONS, tensorrt=True)
+    lowering = Lowering(tuple(PRECISIONS), tensorrt=True)
     return out, export_bundle(tiny_family(), str(tiny_checkpoint), out, lowering=lowering, calibration=SMALL)
 
 
@@ -52,8 +52,12 @@ def _graph(bundle: Path, name: str) -> onnx.ModelProto:
     return onnx.load(str(bundle / name))
 
 
-def test_the_command_line_knows_the_precisions():
-    assert command_line._PRECISIONS == PRECISIONS
+def test_the_command_line_knows_the_precisions(capsys):
+    assert command_line.main(["biovil", "--precision", "fp8"]) == 2
+    assert f"unknown: fp8; there are: {', '.join(PRECISIONS)}" in " ".join(capsys.readouterr().err.split())
+    assert command_line._parser().parse_args(["biovil", "--precision", ",".join(PRECISIONS)]).precision == tuple(
+        PRECISIONS
+    )
 
 
 def test_every_precision_is_there_with_its_fidelity(lowered):
