@@ -30,13 +30,14 @@ _WHITE = 255.0
 class ImageEmbeddingGraph(nn.Module):
     """uint8 pixels → global and patch embeddings."""
 
-    def __init__(self, model: nn.Module, rule: Preprocessing) -> None:
+    def __init__(self, model: nn.Module, rule: Preprocessing, *, patches: bool = True) -> None:
         """Rewrite a model; it stays as it is.
 
         Args:
             model: `encoder.encoder` is a ResNet, `projector.model` a sequence of convolutions, batch normalizations and
                 ReLUs.
             rule: of its pictures.
+            patches: whether the graph embeds patches too.
 
         Raises:
             GraphError: it has another shape.
@@ -49,19 +50,22 @@ class ImageEmbeddingGraph(nn.Module):
         stages = (resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4)
         self.blocks = nn.Sequential(*(_Block(block) for stage in stages for block in stage))
         self.projector = nn.Sequential(*_folded(model.projector.model))
+        self.patches = patches
 
-    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Embed pixels.
 
         Args:
             pixel_values: uint8 (batch, crop, crop), or (batch, 3, crop, crop) for RGB.
 
         Returns:
-            image_embeds (batch, D) and patch_embeds (batch, rows, columns, D), unit norm.
+            image_embeds (batch, D) and, of patches, patch_embeds (batch, rows, columns, D), unit norm.
         """
         hidden = self.maxpool(F.relu(self.stem(pixel_values)))
         projected = self.projector(self.blocks(hidden))
         image_embeds = F.normalize(projected.mean(dim=(2, 3)), dim=-1)
+        if not self.patches:
+            return (image_embeds,)
         patch_embeds = F.normalize(projected.permute(0, 2, 3, 1), dim=-1)
         return image_embeds, patch_embeds
 

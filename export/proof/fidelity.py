@@ -24,6 +24,7 @@ from runtime.text import pad_batch, plan_batches
 
 __all__ = [
     "HALF_GATES",
+    "IMAGE_OUTPUTS",
     "TIERS",
     "embed_images",
     "embed_texts",
@@ -42,6 +43,8 @@ TIERS: dict[str, Mapping[str, float]] = {
 }
 HALF_GATES: Mapping[str, float] = {"min_cosine": 0.9995, "triplets_kept": 1.0}
 
+# Of image graphs; those that embed no patches have the first alone.
+IMAGE_OUTPUTS = ("image_embeds", "patch_embeds")
 _TOKEN_BUDGET = 1024
 _IMAGE_BATCH = 4
 _TIMED_RUNS = 9
@@ -63,13 +66,15 @@ def embed_texts(session: Session, rows: Sequence[Sequence[int]], pad_token_id: i
     return found
 
 
-def embed_images(session: Session, pixels: NDArray[np.uint8]) -> tuple[Embeds, Embeds]:
-    """Embeddings of uint8 (N, crop, crop): float32 (N, D) and (N, rows, columns, D)."""
+def embed_images(
+    session: Session, pixels: NDArray[np.uint8], outputs: Sequence[str] = IMAGE_OUTPUTS
+) -> tuple[Embeds, ...]:
+    """Embeddings of uint8 pixels, see `Preprocessing.shape`: float32 (N, D) and, of patches, (N, rows, columns, D)."""
     parts = [
-        session.run(["image_embeds", "patch_embeds"], {"pixel_values": pixels[start : start + _IMAGE_BATCH]})
+        session.run(list(outputs), {"pixel_values": pixels[start : start + _IMAGE_BATCH]})
         for start in range(0, len(pixels), _IMAGE_BATCH)
     ]
-    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+    return tuple(np.concatenate(each) for each in zip(*parts, strict=True))
 
 
 def text_figures(found: Embeds, expected: Embeds, triplets: tuple[Embeds, Embeds] | None = None) -> dict[str, float]:
@@ -87,16 +92,19 @@ def text_figures(found: Embeds, expected: Embeds, triplets: tuple[Embeds, Embeds
 
 
 def image_figures(
-    found: tuple[Embeds, Embeds], expected: tuple[Embeds, Embeds], queries: Embeds | None = None
+    found: tuple[Embeds, ...], expected: tuple[Embeds, ...], queries: Embeds | None = None
 ) -> dict[str, float]:
     """Compare embeddings of images.
 
     Args:
-        found: global (N, D) and patch embeddings (N, rows, columns, D) of held-out images; expected alike.
+        found: global (N, D) and, where there are such, patch embeddings (N, rows, columns, D) of held-out images;
+            expected alike.
         queries: float32 (Q, D), unit norm, with which similarity maps are drawn; None takes the expected global
             embeddings.
     """
     figures = _pairwise(found[0], expected[0])
+    if len(expected) == 1:
+        return figures
     patches = _cosine(found[1].reshape(-1, found[1].shape[-1]), expected[1].reshape(-1, expected[1].shape[-1]))
     figures["mean_patch_cosine"] = float(patches.mean())
     figures["min_patch_cosine"] = float(patches.min())

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from export.families import ImageModel
+from export.proof.fidelity import IMAGE_OUTPUTS
 from export.proof.parity import GATES, Progress, max_abs, min_cosine, parity_record, worst
 from export.reference import embed_pixels
 from export.samples import chest_phantom
@@ -24,7 +28,7 @@ def image_parity(
     provider: str,
     precision: str,
     model: nn.Module,
-    rule: Preprocessing,
+    image: ImageModel,
     seed: int = 0,
     progress: Progress = lambda share: None,
 ) -> ParityRecord:
@@ -35,25 +39,27 @@ def image_parity(
         provider: what runs it.
         precision: of the artifact; picks the gates.
         model: the reference, in evaluation mode.
-        rule: of the image tower's pixels.
+        image: the image tower.
         seed: of phantoms and noise.
         progress: called with the share done, 0 to 1.
 
     Returns:
-        Figures: max_abs and min_cosine of the global embeddings, max_abs_patch and min_cosine_patch of the patches.
+        Figures: max_abs and min_cosine of the global embeddings; max_abs_patch and min_cosine_patch of the patches, if
+        it embeds any.
     """
+    rule = image.preprocessing
     pixels = _pixels(rule, seed)
-    figures: dict[str, list[float]] = {"max_abs": [], "min_cosine": [], "max_abs_patch": [], "min_cosine_patch": []}
+    outputs = IMAGE_OUTPUTS if image.grid else IMAGE_OUTPUTS[:1]
+    figures: dict[str, list[float]] = defaultdict(list)
     start = 0
     for size in _BATCHES:
         batch = pixels[start : start + size]
         start += size
-        expected_global, expected_patch = embed_pixels(model, batch, rule)
-        found_global, found_patch = session.run(["image_embeds", "patch_embeds"], {"pixel_values": batch})
-        figures["max_abs"].append(max_abs(found_global, expected_global))
-        figures["min_cosine"].append(min_cosine(found_global, expected_global))
-        figures["max_abs_patch"].append(max_abs(found_patch, expected_patch))
-        figures["min_cosine_patch"].append(min_cosine(found_patch, expected_patch))
+        found = session.run(list(outputs), {"pixel_values": batch})
+        expected = embed_pixels(model, batch, rule)[: len(outputs)]
+        for ending, one, other in zip(("", "_patch")[: len(outputs)], found, expected, strict=True):
+            figures[f"max_abs{ending}"].append(max_abs(one, other))
+            figures[f"min_cosine{ending}"].append(min_cosine(one, other))
         progress(start / len(pixels))
     cases = f"batches of 1, 2 and 7: {_PHANTOMS} phantoms, noise and extreme pixels, {rule.crop} × {rule.crop}"
     return parity_record(provider, "PyTorch fp32 (hi-ml-multimodal)", cases, worst(figures), GATES[precision])

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.proof.fidelity import (
+    IMAGE_OUTPUTS,
     embed_images,
     embed_texts,
     image_figures,
@@ -129,7 +130,7 @@ def text_judge(
 
 
 def image_judge(
-    expected: tuple[NDArray[np.float32], NDArray[np.float32]],
+    expected: tuple[NDArray[np.float32], ...],
     pixels: NDArray[np.uint8],
     digest: str,
     engines: tuple[Provider, ...],
@@ -137,14 +138,14 @@ def image_judge(
     """A judge by embeddings that are right.
 
     Args:
-        expected: global and patch embeddings of the held-out `pixels`.
-        pixels: uint8 (N, crop, crop).
+        expected: global and, where there are such, patch embeddings of the held-out `pixels`.
+        pixels: uint8 (N, …), see `Preprocessing.shape`.
         digest: sha256 of the held-out pixels.
         engines: those that measure.
     """
 
     def figures(session: Session) -> dict[str, float]:
-        return image_figures(embed_images(session, pixels), expected)
+        return image_figures(embed_images(session, pixels, IMAGE_OUTPUTS[: len(expected)]), expected)
 
     def milliseconds(session: Session) -> float:
         return image_milliseconds(session, pixels)

@@ -12,7 +12,7 @@ import numpy as np
 from rich.table import Table
 
 from export.progress import Steps, report_console
-from export.proof.fidelity import embed_images, embed_texts, missed_gates
+from export.proof.fidelity import IMAGE_OUTPUTS, embed_images, embed_texts, missed_gates
 from export.proof.fill_mask_parity import MaskedCases, fill_mask_parity, masked_cases, session_answers
 from export.proof.judge import Judge, image_judge, text_judge, working_engines
 from export.proof.parity import exceeded
@@ -174,8 +174,10 @@ def _judge(bundle: Bundle, part: str, source: Path | None, column: str, chosen: 
     session, able = _reference(bundle, part, chosen)
     if part == "image":
         image = bundle.image_part()
+        outputs = IMAGE_OUTPUTS if image.grid else IMAGE_OUTPUTS[:1]
         data = image_data(source, image.preprocessing, note=steps.note, **counts)
-        return image_judge(embed_images(session, data.held_out), data.held_out, data.record.held_out_sha256, able)
+        expected = embed_images(session, data.held_out, outputs)
+        return image_judge(expected, data.held_out, data.record.held_out_sha256, able)
     tokenizer = Tokenizer(bundle.path("text"), bundle.text_part().tokenization)
     data = text_data(source, tokenizer, column=column, note=steps.note, **counts)
     rows, digest = list(data.held_out), data.record.held_out_sha256

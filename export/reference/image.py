@@ -83,7 +83,7 @@ def normalized(pixels: torch.Tensor, rule: Preprocessing) -> torch.Tensor:
     return channels if not mean.any() and (std == 1).all() else (channels - mean) / std
 
 
-@torch.no_grad()
+@torch.inference_mode()  # upstream's forward turns gradients on again where they were merely turned off
 def embed_pixels(
     model: nn.Module, pixels: NDArray[np.uint8], rule: Preprocessing
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
