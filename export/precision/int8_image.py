@@ -74,7 +74,7 @@ def quantize_image(
         source: the fp32 graph, as written by `export_graph`.
         target: the .onnx file to write; the weights go beside it, to `<stem>.onnx_data`.
         spec: names and axes, the same as the source's.
-        pixels: uint8 (N, crop, crop), to calibrate with.
+        pixels: uint8 (N, …) as the graph reads them, to calibrate with.
         symmetric: S8 activations with zero point 0 for TensorRT, instead of U8 for processors.
         keep: nodes of `image_layers` to leave in float.
         progress: takes the share done, 0 to 1.

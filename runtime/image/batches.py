@@ -13,7 +13,7 @@ from runtime.engines import Session
 from runtime.errors import Fault
 from runtime.image.given_images import ImageLike
 
-__all__ = ["Batch", "Way", "cut", "repeated", "shifted", "split"]
+__all__ = ["Batch", "Way", "cut", "repeated", "run", "shifted", "split"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,31 @@ def cut(pixels: NDArray[np.uint8], size: int) -> Iterator[NDArray[np.uint8]]:
     """Prepared images, at most so many at a time; views."""
     for start in range(0, len(pixels), size):
         yield pixels[start : start + size]
+
+
+def run(
+    session: Session, pixels: NDArray[np.uint8], outputs: Sequence[str], size: int, whole: bool
+) -> list[NDArray[np.float32]]:
+    """Compute batch by batch: more at a time are no faster and take more memory, which a GPU may not have.
+
+    Args:
+        session: of the graph.
+        pixels: uint8 (N, …), as the graph reads them.
+        outputs: names.
+        size: images per call.
+        whole: whether every call has so many: the last is filled up with black.
+
+    Returns:
+        Each output for all images.
+    """
+    found = []
+    for each in cut(pixels, size) if len(pixels) else [pixels]:
+        given = each
+        if whole and len(each) < size:
+            given = np.zeros((size, *each.shape[1:]), each.dtype)
+            given[: len(each)] = each
+        found.append([array[: len(each)] for array in session.run(outputs, {"pixel_values": given})])
+    return found[0] if len(found) == 1 else [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
 
 def split(images: Iterable[ImageLike], size: int) -> Iterator[tuple[int, list[ImageLike]]]:

@@ -15,7 +15,7 @@ from runtime.bundle.parts import ImagePart
 from runtime.engines import Session, Sessions
 from runtime.engines.session import Reduced, reduced_or_raise
 from runtime.errors import BundleError, Fault, InputError
-from runtime.image.batches import Batch, Way, cut, repeated, shifted, split
+from runtime.image.batches import Batch, Way, cut, repeated, run, shifted, split
 from runtime.image.dicom_options import DicomOptions
 from runtime.image.given_images import ImageLike, as_image_list, only_once, taken_images
 from runtime.image.images import Pixels, load_pixels, look_at
@@ -242,18 +242,9 @@ class ImageEncoder:
         return self._run(self._sessions.bulk() if apart else self._sessions.single, pixels, outputs)
 
     def _run(self, session: Session, pixels: NDArray[np.uint8], outputs: Sequence[str]) -> list[NDArray[np.float32]]:
-        """Batch by batch: more at a time are no faster and take more memory, which a GPU may not have. Where the
-        session for bulk work is apart, all its batches are of one size.
-        """
+        # Where the session for bulk work is apart, all its batches are of one size.
         whole = self._sessions.apart and session is not self._sessions.single
-        found = []
-        for each in cut(pixels, self._batch) if len(pixels) else [pixels]:
-            given = each
-            if whole and len(each) < self._batch:
-                given = np.zeros((self._batch, *each.shape[1:]), each.dtype)
-                given[: len(each)] = each
-            found.append([array[: len(each)] for array in session.run(outputs, {"pixel_values": given})])
-        return found[0] if len(found) == 1 else [np.concatenate(parts) for parts in zip(*found, strict=True)]
+        return run(session, pixels, outputs, self._batch, whole)
 
     def encode_pixels_in_bulk(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed prepared pixels in batches side by side, however few they are: what `runtime.choice.tune` measures.
@@ -266,10 +257,10 @@ class ImageEncoder:
         """
         session, streams = self._sessions.bulk(), self._sessions.streams
 
-        def run(each: NDArray[np.uint8]) -> NDArray[np.float32]:
+        def embed(each: NDArray[np.uint8]) -> NDArray[np.float32]:
             return self._run(session, each, ["image_embeds"])[0]
 
-        return np.concatenate(list(ordered_map(run, cut(pixels, self._batch), streams if streams > 1 else 0)))
+        return np.concatenate(list(ordered_map(embed, cut(pixels, self._batch), streams if streams > 1 else 0)))
 
     def _encode(
         self, images: ImageLike | Iterable[ImageLike], output: str, shape: tuple[int, ...]
