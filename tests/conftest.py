@@ -35,7 +35,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     return workers.make_scheduler(config, log) if config.option.dist == "load" else None
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        given = item.callspec.params if hasattr(item, "callspec") else {}
+        fixtures = set(getattr(item, "fixturenames", ())).difference(given)
+        if fixtures & {"full", "full_checkpoint", "trained"}:
+            assert item.get_closest_marker("slow"), f"{item.nodeid} is slow and not marked so"
     if hasattr(config, "workerinput"):
         workers.order(items)
 
@@ -117,8 +123,8 @@ def tiny_copy(tiny: System, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def full(tmp_path_factory: pytest.TempPathFactory) -> System:
-    """BERT-base and ResNet-50 at 480 × 480, exported by the command line, with the real vocabulary if it is there."""
+def full_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """BERT-base and ResNet-50, with the real vocabulary if it is there."""
     from export.checkpoints.random_checkpoint import write_random_checkpoint
     from export.families import FAMILIES
 
@@ -128,9 +134,16 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> System:
     if real.is_dir():
         for file in real.iterdir():
             shutil.copyfile(file, checkpoint / file.name)
-    run_module("export", "biovil", "--checkpoint", str(checkpoint), "--out", str(folder / "bundle"))
-    yield System(checkpoint, folder / "bundle")
+    yield checkpoint
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def full(full_checkpoint: Path) -> System:
+    """The same and its bundle, images of 480 × 480, exported by the command line."""
+    bundle = full_checkpoint.parent / "bundle"
+    run_module("export", "biovil", "--checkpoint", str(full_checkpoint), "--out", str(bundle))
+    return System(full_checkpoint, bundle)
 
 
 @pytest.fixture

@@ -101,6 +101,7 @@ def test_python_examples_run(workplace: Path, code: str) -> None:
     assert process.returncode == 0, process.stderr
 
 
+@pytest.mark.slow
 def test_shapes_in_the_example_are_true(full: System, workplace: Path) -> None:
     """Every line with a shape in its comment is evaluated at full size."""
     import os

@@ -31,22 +31,23 @@ def opened(checkpoint: Path, name: str = "biovil"):
     return open_checkpoint(str(checkpoint), tiny_family(name), checkpoint.parent / "work")
 
 
-def test_the_full_size_layout_is_the_hub_s(full) -> None:
+@pytest.mark.slow
+def test_the_full_size_layout_is_the_hub_s(full_checkpoint: Path) -> None:
     """Names and shapes as the published files have them (hi-ml-multimodal loads both strictly; see oracle.py)."""
-    text = read_tensors(full.checkpoint / "pytorch_model.bin")
+    text = read_tensors(full_checkpoint / "pytorch_model.bin")
     assert text["bert.embeddings.word_embeddings.weight"].shape == (30522, 768)
     assert text["bert.embeddings.position_ids"].shape == (1, 512)
     assert text["cls.predictions.decoder.weight"].shape == (30522, 768)
     assert text["cls_projection_head.dense_to_hidden.weight"].shape == (128, 768)
     assert text["cls_projection_head.LayerNorm.bias"].shape == (128,)
-    image = read_tensors(full.checkpoint / IMAGE_WEIGHTS)
+    image = read_tensors(full_checkpoint / IMAGE_WEIGHTS)
     assert image["encoder.encoder.conv1.weight"].shape == (64, 3, 7, 7)
     assert image["encoder.encoder.layer4.2.bn3.num_batches_tracked"].shape == ()
     assert image["encoder.encoder.fc.weight"].shape == (1000, 2048)
     assert image["projector.model.0.weight"].shape == (128, 2048, 1, 1)
     assert image["projector.model.3.bias"].shape == (128,)
     names = {"config.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "pytorch_model.bin"}
-    assert names | {IMAGE_WEIGHTS} <= {file.name for file in full.checkpoint.iterdir()}
+    assert names | {IMAGE_WEIGHTS} <= {file.name for file in full_checkpoint.iterdir()}
 
 
 def test_the_random_config_is_the_published_one(shared_data: Path) -> None:

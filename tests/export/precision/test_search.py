@@ -119,6 +119,6 @@ def test_an_engine_that_is_installed_but_cannot_run_does_not_measure(tmp_path, m
             "cpu", "cpu", "", lambda: None, lambda *given: opened.append(given), bf16_missing=lambda: "", processor=str
         ),
     }
-    monkeypatch.setattr("export.precision.lower.PROVIDERS", table)
+    monkeypatch.setattr("export.proof.judge.PROVIDERS", table)
     assert [engine.name for engine in working_engines(tmp_path / "model.onnx", ["cuda", "cpu"])] == ["cpu"]
     assert len(opened) == 1

@@ -19,7 +19,7 @@ from runtime.archive import Stream
 from runtime.archive.embed import embed_to_folder
 from runtime.archive.folder import Archive
 from runtime.archive.items import Source
-from runtime.files import Item
+from runtime.files import Item, sha256_file
 from tests.conftest import System, edit_json
 from tests.runtime.archives import BAD_EVERY, contents, embed, rejects, write_reports
 
@@ -101,7 +101,7 @@ def test_another_model_or_option_is_refused_by_name(tiny: System, tiny_copy: Pat
 
     same = (reports, "--column", "report", "--part-rows", 20)
     edit_json(tiny_copy / "text" / "special_tokens_map.json", lambda tokens: tokens.update(pad_token="[UNK]"))
-    changed = runtime.bundle.folder.sha256_file(tiny_copy / "text" / "special_tokens_map.json")
+    changed = sha256_file(tiny_copy / "text" / "special_tokens_map.json")
     size = (tiny_copy / "text" / "special_tokens_map.json").stat().st_size
     edit_json(
         tiny_copy / "manifest.json",
