@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 from bench.errors import PeerError
@@ -171,7 +172,7 @@ def _steps(
             for plan, weight in plans:
                 if (plan.system, plan.threads) == (system, threads):
                     seconds = clock.share(weight)
-                    yield lambda plan=plan, turns=turns, seconds=seconds: _run(report, plan, turns, seconds)
+                    yield partial(_run, report, plan, turns, seconds)
     for name, measure_it in (
         ("cold-start", lambda seconds: _cold_start(report, model, setting, seconds, progress)),
         ("memory", lambda _: _memory(report, setting, progress)),
@@ -180,7 +181,7 @@ def _steps(
     ):
         if name in others:
             seconds = clock.share(others[name])
-            yield lambda measure_it=measure_it, seconds=seconds: measure_it(seconds)
+            yield partial(measure_it, seconds)
 
 
 def _rates(setting: Setting) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from export.progress import report_console
 from runtime.bundle import Artifact, Manifest, ParityRecord
+from runtime.bundle.artifacts import Recipe
 from runtime.process.console import report_stream
 
 __all__ = ["print_summary"]
@@ -37,7 +38,7 @@ def print_summary(manifest: Manifest, out: Path, seconds: float) -> None:
                 _add_figures(figures, f"{artifact.file} ({artifact.precision})", record)
             _add_fidelity(held_out, artifact)
             if artifact.recipe and len({trial.recipe for trial in artifact.recipe.trials}) > 1:
-                tried.append(_trials(artifact))
+                tried.append(_trials(artifact.file, artifact.recipe))
     for check in manifest.checks:
         _add_figures(figures, check.cases, check)
     console.print(artifacts)
@@ -46,9 +47,9 @@ def print_summary(manifest: Manifest, out: Path, seconds: float) -> None:
         console.print(held_out)
     for table in tried:
         console.print(table)
-    for part, data in manifest.calibration.items():
+    for name, data in manifest.calibration.items():
         console.print(
-            f"{part}: calibrated with {data.items}, judged by {data.held_out} others of '{data.name}' (seed {data.seed}"
+            f"{name}: calibrated with {data.items}, judged by {data.held_out} others of '{data.name}' (seed {data.seed}"
             f"{f', {data.skipped} skipped' if data.skipped else ''}).",
             highlight=False,
         )
@@ -92,12 +93,12 @@ def _add_fidelity(table: Table, artifact: Artifact) -> None:
         )
 
 
-def _trials(artifact: Artifact) -> Table:
+def _trials(file: str, recipe: Recipe) -> Table:
     """What the search tried, cheapest first: the Pareto list of fidelity and time."""
-    table = Table(title=f"Tried for {artifact.file}, tier {artifact.recipe.tier}", title_justify="left")
+    table = Table(title=f"Tried for {file}, tier {recipe.tier}", title_justify="left")
     for heading in ("recipe", "on", "mean cosine", "agreement", "ms a batch", ""):
         table.add_column(heading, justify="left" if heading in ("recipe", "on") else "right")
-    for trial in artifact.recipe.trials:
+    for trial in recipe.trials:
         table.add_row(
             trial.recipe,
             trial.provider,

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -221,7 +221,7 @@ def check_installed() -> None:
 
 def _check(spec: Spec) -> None:
     """See that a specification can be run; raises PeerError."""
-    known = [(spec.system, SYSTEMS, "system")]
+    known: list[tuple[str, Mapping[str, object], str]] = [(spec.system, SYSTEMS, "system")]
     known += [(scenario, SCENARIOS, "scenario") for scenario, _ in spec.runs]
     known += [(mode, dict.fromkeys(MODES), "mode") for _, mode in spec.runs]
     for name, table, what in known:

@@ -150,7 +150,7 @@ class Turns:
         self._prepare([*contestants, *(rate for rate in rates if rate.child is None)], file, case.name)
         self._judge(plan, contestants)
         workers = [*contestants, *rates]
-        timed = []
+        timed: list[tuple[Participant, list[list[float]], Row | None]] = []
         for worker in workers:
             samples: list[list[float]] = []
             if worker.entry.opener == "rate":

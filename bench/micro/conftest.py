@@ -23,7 +23,8 @@ _RULES = Tokenization("wordpiece", 512, REFUSED, STRIP_PUNCTUATION, {}, None)
 @pytest.fixture(scope="session")
 def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A text folder without its graphs; the vocabulary is our own, as large as CXR-BERT's."""
-    checkpoint, folder = tmp_path_factory.mktemp("checkpoint"), tmp_path_factory.mktemp("text")
+    checkpoint: Path = tmp_path_factory.mktemp("checkpoint")
+    folder: Path = tmp_path_factory.mktemp("text")
     vocabulary = random_vocabulary(CXR_BERT_CONFIG["vocab_size"])
     (checkpoint / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
     (checkpoint / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True}), encoding="utf-8")

@@ -52,7 +52,7 @@ _WRITERS: dict[str, Callable[[NDArray[np.uint16], Path], None]] = {
 @pytest.fixture(scope="module", params=_WRITERS)
 def file(request: pytest.FixtureRequest, film: NDArray[np.uint16], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """8-bit JPEG, 16-bit PNG, uncompressed 12-bit DICOM."""
-    written = tmp_path_factory.mktemp("files") / request.param
+    written: Path = tmp_path_factory.mktemp("files") / request.param
     _WRITERS[request.param](film, written)
     return written
 
@@ -82,7 +82,8 @@ def test_file(benchmark: Any, prepare: Callable[[Path], NDArray[np.uint8]], file
 def _float64(values: NDArray[Any]) -> NDArray[np.uint8]:
     from health_multimodal.image.data.io import remap_to_uint8 as reference
 
-    return reference(values)
+    remapped: NDArray[np.uint8] = reference(values)
+    return remapped
 
 
 @pytest.mark.parametrize("bits", [8, 12, 16])
@@ -91,7 +92,8 @@ def test_remap(benchmark: Any, remap: Callable[..., NDArray[np.uint8]], bits: in
     """Values → 0–255: fixed point up to 12 bits, a table beyond."""
     pytest.importorskip("health_multimodal")
     benchmark.group = f"remap {bits} bits"
-    values = {8: (film >> 4).astype(np.uint8), 12: film, 16: film * 15}[bits]
+    of_bits: dict[int, NDArray[Any]] = {8: (film >> 4).astype(np.uint8), 12: film, 16: film * 15}
+    values = of_bits[bits]
     assert np.array_equal(remap(values), _float64(values))
     benchmark.pedantic(remap, (values,), rounds=5, warmup_rounds=1)
 

@@ -26,7 +26,8 @@ def patches() -> NDArray[np.float32]:
 def _scipy(values: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     from scipy import ndimage
 
-    return ndimage.gaussian_filter(values, sigma)
+    smooth: NDArray[np.float32] = ndimage.gaussian_filter(values, sigma)
+    return smooth
 
 
 @pytest.mark.parametrize("way", [gaussian_smooth, _scipy], ids=["runtime", "scipy"])
@@ -47,7 +48,8 @@ def _reference(patches: NDArray[np.float32]) -> NDArray[np.float32]:
     from health_multimodal.vlp import ImageTextInferenceEngine
 
     convert = ImageTextInferenceEngine.convert_similarity_to_image_size
-    return convert(torch.from_numpy(patches), *_SIZE, _RULE.size, _RULE.crop)
+    enlarged: NDArray[np.float32] = convert(torch.from_numpy(patches), *_SIZE, _RULE.size, _RULE.crop)
+    return enlarged
 
 
 @pytest.mark.parametrize("way", [_ours, _reference], ids=["runtime", "reference"])

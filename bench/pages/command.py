@@ -36,4 +36,4 @@ def run(options: argparse.Namespace) -> None:
     files = {f"{name}:": file for name, file in page_files(folder).items()}
     check_destinations(files, [options.report], force=options.force)
     for file in write_pages(read_report(options.report), folder, options.force):
-        report_written(file)
+        report_written(str(file))

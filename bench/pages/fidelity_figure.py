@@ -120,7 +120,7 @@ def _names(axes: Axes, points: Sequence[Point], front: Sequence[Point]) -> None:
     order = {"engine": 0, "reference": 1}
     for point in sorted(points, key=lambda each: (order.get(each.kind, 2), -each.rate)):
         # Wide: a name right beside another's point would be taken for that one's.
-        others = [_around(*place, 14, 4) for key, place in at.items() if key != id(point)]
+        others = [_around(x, y, 14, 4) for key, (x, y) in at.items() if key != id(point)]
         found: list[tuple[int, tuple[float, float, str], Bbox]] = []
         for rank, place in enumerate(_PLACES):
             text, extent = _name(axes, point, place)

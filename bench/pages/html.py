@@ -23,4 +23,5 @@ def html(content: Content) -> str:
     )
     environment.filters["drawn"] = Markup  # of plots alone: matplotlib has escaped their texts
     template = environment.get_template("report.html.j2")
-    return template.render(content=content, variables=Markup(variables()), generator=Markup(HTML_META))
+    page: str = template.render(content=content, variables=Markup(variables()), generator=Markup(HTML_META))
+    return page

@@ -99,7 +99,8 @@ def _load_pixels(path: Path, transform: Any) -> NDArray[np.uint8]:
     from health_multimodal.image.data.io import load_image
 
     # It divides by 255; undone without loss.
-    return (transform(load_image(path))[:1].numpy() * 255).round().astype(np.uint8)
+    pixels: NDArray[np.uint8] = (transform(load_image(path))[:1].numpy() * 255).round().astype(np.uint8)
+    return pixels
 
 
 def _transform() -> Any:
@@ -128,7 +129,8 @@ def _embed(model: Any, pixels: NDArray[np.uint8], into: Callable[[Any], Any]) ->
         given = torch.from_numpy(pixels).to(next(model.parameters()).device)
         batch = into(given.float().div(255)[:, None].expand(-1, 3, -1, -1))
         projected = model(batch).projected_global_embedding
-        return torch.nn.functional.normalize(projected.float(), dim=-1).cpu().numpy()
+        normalized: NDArray[np.float32] = torch.nn.functional.normalize(projected.float(), dim=-1).cpu().numpy()
+        return normalized
 
 
 TORCH_IMAGES: Mapping[str, Mapping[str, Open]] = {

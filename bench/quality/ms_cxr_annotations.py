@@ -143,7 +143,7 @@ def _coco_rows(file: Path) -> Iterator[_Row]:
     images = _by_id(found["images"], "images")
     categories = _by_id(found["categories"], "categories")
     for index, each in enumerate(found["annotations"]):
-        image = images.get(_key(each, "image_id"))
+        image = _named(images, each, "image_id")
         bbox = _get(each, "bbox")
         name = _get(image, "file_name")
         x, y, width, height = bbox if isinstance(bbox, list) and len(bbox) == 4 else (None,) * 4
@@ -152,7 +152,7 @@ def _coco_rows(file: Path) -> Iterator[_Row]:
             {
                 "dicom_id": Path(name).stem if isinstance(name, str) else None,
                 "path": _get(image, "path"),
-                "category_name": _get(categories.get(_key(each, "category_id")), "name"),
+                "category_name": _get(_named(categories, each, "category_id"), "name"),
                 "label_text": _get(each, "label_text"),
                 **{"x": x, "y": y, "w": width, "h": height},
                 **{"image_width": _get(image, "width"), "image_height": _get(image, "height")},
@@ -172,6 +172,12 @@ def _key(value: Any, name: str) -> str | int | None:
     """An id, or None for what is none: a list, a fraction, true."""
     found = _get(value, name)
     return found if isinstance(found, (str, int)) and not isinstance(found, bool) else None
+
+
+def _named(table: Mapping[str | int, Any], value: Any, name: str) -> Any:
+    """What an id refers to, or None."""
+    key = _key(value, name)
+    return None if key is None else table.get(key)
 
 
 def _by_id(listed: Sequence[Any], what: str) -> dict[str | int, Any]:

@@ -84,8 +84,8 @@ def run(options: argparse.Namespace) -> None:
     read = [read_sentences(file, _COLUMNS, _LABEL, _LABELS) for file in files]
     engine = load_text_engine(options)
     data, *dev = (
-        _pairs(file, settle(file, *found, engine.text.tokenizer, options.skip_bad), sum(map(len, found)))
-        for file, found in zip(files, read, strict=True)
+        _pairs(file, settle(file, rows, faults, engine.text.tokenizer, options.skip_bad), len(rows) + len(faults))
+        for file, (rows, faults) in zip(files, read, strict=True)
     )
     scores: dict[str, NDArray[np.float64]] = {}
     results: dict[str, dict[str, float]] = {}

@@ -56,8 +56,9 @@ def read_sentences(
     faults: list[Fault] = []
     try:
         for number, row in read_rows(file, wanted):
-            reason = row.reason if isinstance(row, Unusable) else _fault(row, columns, label, labels)
-            if reason:
+            if isinstance(row, Unusable):
+                faults.append(Fault(number, f"line {number}", row.reason))
+            elif reason := _fault(row, columns, label, labels):
                 faults.append(Fault(number, f"line {number}", reason))
             else:
                 rows.append(Sentences(number, tuple(row[name] for name in columns), row[label] if label else ""))

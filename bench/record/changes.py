@@ -201,14 +201,15 @@ def _beside(case: Case, old_case: Case, contestant: str, on_gpu: bool) -> dict[s
     baseline = on_device(case.baseline, on_gpu)
     if contestant == baseline:
         return {}
-    found = {}
+    found: dict[str, tuple[Samples, Samples]] = {}
     row, old_row = case.row(baseline), old_case.row(baseline)
     if row and old_row and old_case.baseline == case.baseline and row.is_timed and old_row.is_timed:
         found[baseline] = (row.samples, old_row.samples)
     for name, rate in case.rates.items():
         old_rate = old_case.rates.get(name)
-        same = old_rate and rate.samples and old_rate.samples and rate.operations == old_rate.operations
-        if same and name.startswith(ON_GPU) == on_gpu:
+        if old_rate is None or name.startswith(ON_GPU) != on_gpu:
+            continue
+        if rate.samples and old_rate.samples and rate.operations == old_rate.operations:
             found[f"{name} matrix product"] = (rate.samples, old_rate.samples)
     return found
 

@@ -69,10 +69,12 @@ def headlines(report: Report) -> list[Headline]:
     other; and this engine's fastest in fp32, whose answers are PyTorch's, against the reference and the fastest other
     in fp32. Where one contestant is both, it is named once. What runs on a GPU is held against what runs on it.
     """
-    found = []
+    found: list[Headline] = []
     for question in QUESTIONS:
         case = report.case(question.case)
-        for device in (CPU, GPU) if case else ():
+        if case is None:
+            continue
+        for device in (CPU, GPU):
             found += _of_device(report, case, question, device)
     return found
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from bench.errors import PeerError
 from runtime import __version__
-from runtime.bundle import Bundle, open_bundle
-from runtime.bundle.folder import MANIFEST_NAME
+from runtime.bundle import MANIFEST_NAME, Bundle, open_bundle
 from runtime.files import sha256_file
 
 __all__ = ["Model", "prepare"]

@@ -17,8 +17,10 @@ def token_operations(bundle: Bundle) -> float:
     The products of attention, which grow with the length of the text, and the heads are not counted.
     """
     config = json.loads((bundle.path("text") / "config.json").read_text(encoding="utf-8"))
-    hidden = config["hidden_size"]
-    return 2.0 * config["num_hidden_layers"] * (4 * hidden * hidden + 2 * hidden * config["intermediate_size"])
+    hidden: int = config["hidden_size"]
+    inner: int = config["intermediate_size"]
+    layers: int = config["num_hidden_layers"]
+    return 2.0 * layers * (4 * hidden * hidden + 2 * hidden * inner)
 
 
 def image_operations(bundle: Bundle) -> float:

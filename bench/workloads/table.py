@@ -126,7 +126,8 @@ class Setting:
         shape = self.bundle.image_part().preprocessing.shape
         file = self.folder / f"phantoms-{count}-{self.seed}.npy"
         if not file.exists():
-            phantoms = [chest_phantom(*shape[-2:], self.seed + index) for index in range(count)]
+            height, width = shape[-2:]
+            phantoms = [chest_phantom(height, width, self.seed + index) for index in range(count)]
             np.save(file, np.stack([np.broadcast_to(phantom, shape) for phantom in phantoms]))
         return str(file)
 

@@ -37,7 +37,7 @@ def wordpiece_tokens(path: Path, whole: Mapping[str, Any], special: Mapping[str,
     model = whole.get("model")
     kind = model.get("type", "WordPiece") if isinstance(model, dict) else None
     tokens = model.get("vocab") if isinstance(model, dict) else None
-    if kind != "WordPiece" or not isinstance(tokens, dict):
+    if kind != "WordPiece" or not isinstance(model, dict) or not isinstance(tokens, dict):
         raise CheckpointError(f"{path} holds a tokenizer of type {kind!r}; BERT's 'WordPiece' is expected.")
     if not all(type(index) is int for index in tokens.values()):
         raise CheckpointError(f"{path}: ids of the vocabulary are not whole numbers.")

@@ -128,8 +128,8 @@ def _read_list(path: Path) -> dict[str, int]:
     tokens = text.removesuffix("\n").split("\n")
     vocabulary = {token: index for index, token in enumerate(tokens)}
     if len(vocabulary) != len(tokens):
-        seen: set[str] = set()
-        twice = [token for token in tokens if token in seen or seen.add(token)]
+        first: dict[str, int] = {}
+        twice = [token for index, token in enumerate(tokens) if first.setdefault(token, index) != index]
         raise CheckpointError(f"{path} lists tokens twice: {', '.join(map(repr, twice[:10]))}.")
     return vocabulary
 

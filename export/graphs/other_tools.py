@@ -7,7 +7,9 @@ folder in each of them and compares the numbers.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 from onnx import helper
@@ -58,10 +60,12 @@ def write_sentence_transformers(folder: Path, size: int, rules: Tokenization) ->
     modules = [{"idx": i, "name": str(i), "path": path, "type": kind} for i, (path, kind) in enumerate(steps)]
     prompts = {"prompts": rules.prompts, "default_prompt_name": rules.default_prompt}
     (folder / "1_Pooling").mkdir()
-    for name, content in (
-        ("modules.json", modules),
-        ("sentence_bert_config.json", {"max_seq_length": rules.max_length, "do_lower_case": False}),
-        ("1_Pooling/config.json", {"word_embedding_dimension": size, "pooling_mode_cls_token": True}),
-        *([("config_sentence_transformers.json", prompts)] if rules.prompts else []),
-    ):
+    files: dict[str, Mapping[str, Any] | Sequence[Any]] = {
+        "modules.json": modules,
+        "sentence_bert_config.json": {"max_seq_length": rules.max_length, "do_lower_case": False},
+        "1_Pooling/config.json": {"word_embedding_dimension": size, "pooling_mode_cls_token": True},
+    }
+    if rules.prompts:
+        files["config_sentence_transformers.json"] = prompts
+    for name, content in files.items():
         write_json(folder / name, content)

@@ -141,7 +141,8 @@ class TextQuantizer:
     def _cost(self, group: Group) -> NDArray[np.float32]:
         """Of each input channel: its largest square times its weights' squares."""
         weight = np.concatenate([self._values[name] for name in group.weights], axis=1)
-        return self._statistics[group.tensor].largest ** 2 * (weight**2).sum(axis=1)
+        cost: NDArray[np.float32] = self._statistics[group.tensor].largest ** 2 * (weight**2).sum(axis=1)
+        return cost
 
     def _round(self, group: Group, plan: GroupPlan, form: str) -> RoundedGroup | None:
         blocks = form == "blocks"

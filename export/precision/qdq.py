@@ -98,8 +98,10 @@ class QdqWriter:
         return model
 
     def _product(self, node: onnx.NodeProto, group: RoundedGroup, sides: dict[str, str], biased: str | None) -> None:
-        source, name, output = *node.input, node.output[0]
+        source, name = node.input
+        output = node.output[0]
         values, scales = group.weights[name]
+        arrays: tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
         product = output if biased or not len(group.outliers) else f"{output}:inner"
         if self._form == "blocks":
             # Unsigned, as ONNX Runtime's kernel has it.
@@ -168,5 +170,6 @@ def _bias_output(graph: onnx.GraphProto, product: str, values: Mapping[str, NDAr
     """Output of the addition of a constant that alone reads the product, if there is one."""
     found = [node for node in graph.node if product in node.input]
     if len(found) == 1 and found[0].op_type == "Add" and any(name in values for name in found[0].input):
-        return found[0].output[0]
+        biased: str = found[0].output[0]
+        return biased
     return None

@@ -35,7 +35,8 @@ def int8_scales(weight: NDArray[np.float32], block: int | None = None) -> NDArra
 def round_to_nearest(weight: NDArray[np.float32], scales: NDArray[np.float32]) -> NDArray[np.int8]:
     """Each weight on its own: int8 (inputs, outputs) with weight ≈ result · scales; scales as `int8_scales` gives."""
     spread = np.repeat(scales, len(weight) // len(scales), axis=0)
-    return np.clip(np.rint(weight / spread), -_LARGEST, _LARGEST).astype(np.int8)
+    rounded: NDArray[np.int8] = np.clip(np.rint(weight / spread), -_LARGEST, _LARGEST).astype(np.int8)
+    return rounded
 
 
 def round_rows(table: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
@@ -84,4 +85,5 @@ def round_weights(
         rest[end:] -= factor[start:end, end:].T @ errors
     result = torch.empty_like(rounded)
     result[order] = rounded
-    return result.to(torch.int8).numpy()
+    as_int8: NDArray[np.int8] = result.to(torch.int8).numpy()
+    return as_int8

@@ -174,7 +174,7 @@ class _Ladder:
             groups = self._quantizer.groups
             with self._steps.substep(f"text: ranking {len(groups)} products by the damage that int8 does to each"):
                 for group in groups:
-                    after = self._loss(plans | {group.tensor: replace(plans[group.tensor], quantized=False)})
+                    after = self._loss({**plans, group.tensor: replace(plans[group.tensor], quantized=False)})
                     gains.append(((before - after) / _operations(group), group))
             self._ranked = [group for _, group in sorted(gains, key=lambda pair: -pair[0])]
         return self._ranked

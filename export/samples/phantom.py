@@ -47,4 +47,5 @@ def chest_phantom(
     if opacity is not None:
         image += 0.30 * body * ellipse(2 * opacity[0] - 1, 2 * opacity[1] - 1, 0.16, 0.13, 0.3)
     image += rng.normal(0, 0.012, image.shape)
-    return np.clip(image * 255, 0, 255).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.clip(image * 255, 0, 255).astype(np.uint8)
+    return pixels
