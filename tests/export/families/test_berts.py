@@ -260,3 +260,30 @@ def test_a_perturbed_weight_misses_the_gate(tmp_path: Path) -> None:
 
     with pytest.raises(GateError, match="max_abs"):
         check_gates("text fp32", [text_parity(session, "cpu", "fp32", TextReference(model, "mean"), tokenizer)])
+
+
+def test_prompts_on_the_command_line(tmp_path: Path, capsys) -> None:
+    """Passages indexed with one prompt are searched with another, as sentence-transformers would score them."""
+    from sentence_transformers import SentenceTransformer
+
+    prompts = {"query": "find: ", "passage": "note: "}
+    folder = write_pipeline(tmp_path / "st", prompts=prompts)
+    bundle, index = str(tmp_path / "bundle"), str(tmp_path / "index")
+    export_bundle(FAMILIES["bert"], str(folder), Path(bundle))
+    texts = [argument for text in SENTENCES[:6] for argument in ("--text", text)]
+    engine = ["--provider", "cpu", "--precision", "fp32"]
+    assert run_runtime(["index", *texts, "--prompt-name", "passage", "--out", index, *engine, bundle]) == 0
+    capsys.readouterr()
+    asked = ["search", *engine, "--json", "--prompt-name", "query", "--text", SENTENCES[7], bundle, index]
+    assert run_runtime(asked) == 0
+    hits = json.loads(capsys.readouterr().out)["queries"][0]["hits"]
+    oracle = SentenceTransformer(str(folder), device="cpu")
+    passages = oracle.encode(list(SENTENCES[:6]), prompt_name="passage", normalize_embeddings=True)
+    query = oracle.encode([SENTENCES[7]], prompt_name="query", normalize_embeddings=True)
+    expected = sorted((passages @ query[0]).tolist(), reverse=True)
+    assert np.abs(np.array([hit["score"] for hit in hits]) - expected).max() <= 1e-5
+
+    out = ["--out", str(tmp_path / "parts/")]
+    assert run_runtime(["embed", *texts, "--prompt-name", "other", *out, *engine, bundle]) == 1
+    assert "no prompt 'other'; it has: document, passage, query" in capsys.readouterr().err
+    assert not (tmp_path / "parts").exists()
