@@ -211,12 +211,11 @@ def _precisions(text: str) -> tuple[str, ...]:
 
 
 def _print_families() -> None:
-    rows = [("NAME", "PARTS", "CHECKPOINT", "WHAT")]
+    rows = [("NAME", "PARTS", "WHAT", "CHECKPOINT")]
     for family in FAMILIES.values():
         parts = " + ".join(name for name, part in (("text", family.text), ("image", family.image)) if part)
-        rows.append(
-            (family.name, parts, f"{family.hub.repo}@{family.hub.revision}" if family.hub else "any", family.summary)
-        )
+        checkpoint = f"{family.hub.repo}@{family.hub.revision}" if family.hub else "any"
+        rows.append((family.name, parts, family.summary, checkpoint))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for row in rows:
         print_result("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]))

@@ -28,7 +28,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _parser() -> CommandParser:
     parser = CommandParser(
-        prog="python -m runtime", description=f"Run CXR-BERT and BioViL from a bundle. {RESEARCH_ONLY}"
+        prog="python -m runtime", description=f"Run CXR-BERT, BioViL and other encoders from a bundle. {RESEARCH_ONLY}"
     )
     add_commands(parser, COMMANDS)
     return parser

@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from export.checkpoints import open_checkpoint
 from export.checkpoints.hub import download
 from export.errors import CheckpointError
 from tests.conftest import ROOT, tiny_family
+from tests.export.families.berts import write_pipeline
 
 REPO = "microsoft/BiomedVLP-CXR-BERT-specialized"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -55,9 +57,10 @@ class Hub(http.server.ThreadingHTTPServer):
 
     def siblings(self) -> list[dict[str, object]]:
         entries = []
-        for file in sorted(self.folder.iterdir()):
+        for file in sorted(path for path in self.folder.rglob("*") if path.is_file()):
             content = file.read_bytes()
-            entry: dict[str, object] = {"rfilename": file.name, "size": len(content), "blobId": "0" * 40}
+            name = file.relative_to(self.folder).as_posix()
+            entry: dict[str, object] = {"rfilename": name, "size": len(content), "blobId": "0" * 40}
             if file.suffix in LARGE:
                 digest = "f" * 64 if file.name in self.wrong_digest else hashlib.sha256(content).hexdigest()
                 entry["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 134}
@@ -156,6 +159,19 @@ def test_the_pinned_revision_is_downloaded_and_only_what_is_needed(hub: Hub, tmp
     for unwanted in ("modeling_cxrbert.py", "training_log.bin", "biovil_image"):
         assert unwanted not in printed
         assert not any(unwanted in path for path in hub.requested)
+
+
+@pytest.mark.slow
+def test_a_repository_of_sentence_transformers_is_fetched_with_its_modules(hub: Hub, tmp_path: Path) -> None:
+    shutil.rmtree(hub.folder)
+    write_pipeline(hub.folder, dense=32, prompts={"query": "find: "})
+    (hub.folder / "onnx").mkdir()
+    (hub.folder / "onnx/model.onnx").write_bytes(b"x" * 100)
+    for offline in (False, True):
+        printed = fetch(hub, tmp_path, "bert", offline=offline)
+        assert "'1_Pooling', '2_Dense'" in printed
+        assert "'onnx'" not in printed
+        assert "'config_sentence_transformers.json'" in printed
 
 
 @pytest.mark.slow
