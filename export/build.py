@@ -25,7 +25,7 @@ from export.proof import check_gates
 from export.proof.input_parity import token_parity
 from export.proof.parity import Progress
 from export.proof.pixel_parity import pixel_parity, preprocessor_config
-from export.samples import CalibrationData, image_data, text_data
+from export.samples import ImageData, TextData, image_data, text_data
 from export.samples.calibration import IMAGE_HELD_OUT, IMAGE_ITEMS, TEXT_HELD_OUT, TEXT_ITEMS
 from export.staging import staged
 from runtime.bundle import MANIFEST_NAME, Manifest, ParityRecord
@@ -132,19 +132,16 @@ def export_bundle(
         lowering = replace(lowering, enforced=lowering.enforced and checkpoint.source.kind != "random")
         if lowered and not lowering.enforced:
             steps.note("The weights are random: figures of lower precisions are reported, not enforced.")
-        data: dict[str, CalibrationData] = {}
+        texts: TextData | None = None
+        images: ImageData | None = None
         if lowered:
             with steps.step("reading the calibration data") as advance:
-                data = _calibration_data(family, checkpoint, stage, calibration, steps, advance)
+                texts, images = _calibration_data(family, checkpoint, stage, calibration, steps, advance)
         text = image = None
         if family.text:
-            text = export_text(
-                models["text"], _axes(checkpoint), stage / "text", engine, lowering, data.get("text"), seed, steps
-            )
+            text = export_text(models["text"], _axes(checkpoint), stage / "text", engine, lowering, texts, seed, steps)
         if family.image:
-            image = export_image(
-                models["image"], family.image, stage / "image", engine, lowering, data.get("image"), seed, steps
-            )
+            image = export_image(models["image"], family.image, stage / "image", engine, lowering, images, seed, steps)
         shutil.rmtree(stage / "work", ignore_errors=True)
         with steps.step("writing the manifest"):
             manifest = Manifest(
@@ -154,7 +151,10 @@ def export_bundle(
                 source=checkpoint.source,
                 versions=_versions(),
                 checks=tuple(checks),
-                calibration={part: found.record for part, found in data.items()},
+                calibration={
+                    **({"text": texts.record} if texts else {}),
+                    **({"image": images.record} if images else {}),
+                },
                 text=text,
                 image=image,
                 joint=_joint(family, image),
@@ -188,10 +188,11 @@ def _calibration_data(
     sources: CalibrationSources,
     steps: Steps,
     advance: Progress,
-) -> dict[str, CalibrationData]:
-    data: dict[str, CalibrationData] = {}
+) -> tuple[TextData | None, ImageData | None]:
+    texts: TextData | None = None
+    images: ImageData | None = None
     if family.text:
-        data["text"] = text_data(
+        texts = text_data(
             sources.text,
             Tokenizer(stage / "text", _axes(checkpoint).tokenization),
             column=sources.column,
@@ -201,7 +202,7 @@ def _calibration_data(
             note=steps.note,
         )
     if family.image:
-        data["image"] = image_data(
+        images = image_data(
             sources.images,
             family.image.preprocessing,
             count=sources.images_count,
@@ -210,7 +211,7 @@ def _calibration_data(
             note=steps.note,
             progress=advance,
         )
-    return data
+    return texts, images
 
 
 def _comparing_engine(name: str) -> Provider:

@@ -23,7 +23,7 @@ from export.proof.image_parity import image_parity
 from export.proof.judge import image_judge
 from export.proof.parity import Progress
 from export.reference import embed_pixels
-from export.samples import CalibrationData
+from export.samples import ImageData
 from runtime.bundle import Artifact
 from runtime.bundle.parts import ImagePart, Preprocessing
 from runtime.engines import PROVIDERS, Provider, SessionOptions
@@ -37,8 +37,6 @@ _OVERFLOW_IMAGES = 16
 # Convolutions left in floating point, in the order of the trials: (from the start, from the end). The last one always
 # is.
 _KEPT = ((0, 0), (1, 0), (1, 4), (1, 11), (11, 11), (20, 20))
-
-ImageData = CalibrationData[NDArray[np.uint8]]
 
 
 def export_image(
@@ -130,7 +128,7 @@ def _int8_artifacts(
     source: Path, graph: GraphSpec, judge: Judge, data: ImageData, lowering: Lowering, steps: Steps
 ) -> list[Artifact]:
     """Quantize the fp32 graph in the spellings asked for; each holds the tier, or GateError."""
-    forms = [("model_int8.onnx", False, ("cpu", "openvino", "cuda"))]
+    forms: list[tuple[str, bool, tuple[str, ...]]] = [("model_int8.onnx", False, ("cpu", "openvino", "cuda"))]
     if lowering.tensorrt:
         forms.append(("model_int8_tensorrt.onnx", True, ("tensorrt",)))
     artifacts = []

@@ -25,7 +25,7 @@ from export.proof.judge import text_judge
 from export.proof.parity import Progress
 from export.proof.text_parity import packed_parity, text_parity
 from export.reference import TextReference
-from export.samples import TRIPLETS, CalibrationData
+from export.samples import TRIPLETS, TextData
 from runtime.bundle import PACKED, Artifact
 from runtime.bundle.parts import TextPart
 from runtime.engines import PROVIDERS, Provider, SessionOptions
@@ -37,8 +37,6 @@ __all__ = ["export_text"]
 _TOKEN_BUDGET = 512
 # Calibration texts with which fp16 looks for activations beyond its range.
 _OVERFLOW_TEXTS = 64
-
-TextData = CalibrationData[list[list[int]]]
 
 
 def export_text(
@@ -157,8 +155,10 @@ def _pack(
     records = []
     for engine in engines:
         if engine.name in packed.providers:
-            sessions = [engine.open(bundle / found.file, options) for found in (plain, packed)]
-            records.append(packed_parity(*sessions, engine.name, plain.precision, tokenizer, vocab_size, seed))
+            alone, side_by_side = (engine.open(bundle / found.file, options) for found in (plain, packed))
+            records.append(
+                packed_parity(alone, side_by_side, engine.name, plain.precision, tokenizer, vocab_size, seed)
+            )
     check_gates(f"text {plain.precision}, packed", records)
     return replace(packed, parity=tuple(records))
 

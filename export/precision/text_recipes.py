@@ -17,7 +17,7 @@ from export.precision.statistics import collect_statistics
 from export.progress import Steps
 from export.proof import Judge
 from export.proof.fidelity import embed_texts
-from export.samples import CalibrationData
+from export.samples import TextData
 from runtime.bundle import Artifact
 from runtime.engines import Provider, Session, SessionOptions
 from runtime.engines.providers import default_threads
@@ -36,7 +36,6 @@ _RANKING_TEXTS = 64
 _TOKEN_BUDGET = 512
 
 Plans = Mapping[str, GroupPlan]
-TextData = CalibrationData[list[list[int]]]
 
 # Form of export.precision.int8 → in words, and the engines it is meant for.
 _FORMS: Mapping[str, tuple[str, tuple[str, ...]]] = {

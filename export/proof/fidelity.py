@@ -169,12 +169,15 @@ def _pairwise(found: Embeds, expected: Embeds) -> dict[str, float]:
 
 def _cosine(found: Embeds, expected: Embeds) -> NDArray[np.float64]:
     left, right = found.astype(np.float64), expected.astype(np.float64)
-    return (left * right).sum(-1) / (np.linalg.norm(left, axis=-1) * np.linalg.norm(right, axis=-1))
+    cosines: NDArray[np.float64] = (left * right).sum(-1)
+    cosines /= np.linalg.norm(left, axis=-1) * np.linalg.norm(right, axis=-1)
+    return cosines
 
 
 def _similarities(embeds: Embeds) -> NDArray[np.float64]:
     wide = embeds.astype(np.float64)
-    return wide @ wide.T
+    similarities: NDArray[np.float64] = wide @ wide.T
+    return similarities
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -186,4 +189,5 @@ def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _in_order(triplets: Embeds) -> NDArray[np.bool_]:
     """Whether the synonym is nearer to the reference than the contradiction is; (T, 3, D) → (T,)."""
     reference, synonym, contradiction = triplets[:, 0], triplets[:, 1], triplets[:, 2]
-    return (reference * synonym).sum(-1) > (reference * contradiction).sum(-1)
+    nearer: NDArray[np.bool_] = (reference * synonym).sum(-1) > (reference * contradiction).sum(-1)
+    return nearer

@@ -69,7 +69,8 @@ def pytorch_answers(reference: TextReference) -> Answers:
 
     def answer(row: list[int], masks: list[int]) -> NDArray[np.float32]:
         ids = torch.tensor([row])
-        return reference.logits(ids, torch.ones_like(ids))[0, masks].numpy()
+        logits: NDArray[np.float32] = reference.logits(ids, torch.ones_like(ids))[0, masks].numpy()
+        return logits
 
     return answer
 

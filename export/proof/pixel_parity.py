@@ -107,18 +107,17 @@ def pixel_parity(rule: Preprocessing) -> ParityRecord:
 
 def _image_processor() -> type:
     try:
-        from transformers import CLIPImageProcessorPil
-
-        return CLIPImageProcessorPil
+        from transformers import CLIPImageProcessorPil as Processor
     except ImportError:  # transformers 4, whose own is that
-        from transformers import CLIPImageProcessor
-
-        return CLIPImageProcessor
+        from transformers import CLIPImageProcessor as Processor
+    processor: type = Processor
+    return processor
 
 
 def _stretched(array: NDArray[np.generic]) -> NDArray[np.uint8]:
     values = array.astype(float) - array.min()
-    return (values / values.max() * 255).astype(np.uint8)
+    stretched: NDArray[np.uint8] = (values / values.max() * 255).astype(np.uint8)
+    return stretched
 
 
 @functools.cache

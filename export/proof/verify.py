@@ -7,6 +7,7 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 from rich.table import Table
@@ -125,9 +126,9 @@ def _packed(bundle: Bundle, part: str, plain: Artifact, engine: Provider, comput
     if engine.name not in plain.providers or not twins:
         return None
     options = SessionOptions(threads=default_threads(), precision=computed)
-    sessions = [engine.open(bundle.path(found.file), options) for found in (plain, twins[0])]
+    alone, side_by_side = (engine.open(bundle.path(found.file), options) for found in (plain, twins[0]))
     tokenizer = Tokenizer(bundle.path(part), bundle.text_part().tokenization)
-    return packed_parity(*sessions, engine.name, computed, tokenizer, _vocab_size(bundle))
+    return packed_parity(alone, side_by_side, engine.name, computed, tokenizer, _vocab_size(bundle))
 
 
 def _masked_cases(bundle: Bundle) -> MaskedCases | None:
@@ -167,20 +168,26 @@ def _recorded(artifact: Artifact, provider: str, precision: str) -> FidelityReco
     return found[-1] if found else None
 
 
+class _Counts(TypedDict, total=False):
+    count: int
+    held_out: int
+    seed: int
+
+
 def _judge(bundle: Bundle, part: str, source: Path | None, column: str, chosen: list[str], steps: Steps) -> Judge:
     # Same counts, same seed: of the file that the bundle was calibrated with, the held-out part is the same.
     known = bundle.manifest.calibration.get(part)
-    counts = {"count": known.items, "held_out": known.held_out, "seed": known.seed} if known else {}
+    counts: _Counts = {"count": known.items, "held_out": known.held_out, "seed": known.seed} if known else {}
     session, able = _reference(bundle, part, chosen)
     if part == "image":
         image = bundle.image_part()
         outputs = IMAGE_OUTPUTS if image.grid else IMAGE_OUTPUTS[:1]
-        data = image_data(source, image.preprocessing, note=steps.note, **counts)
-        expected = embed_images(session, data.held_out, outputs)
-        return image_judge(expected, data.held_out, data.record.held_out_sha256, able)
+        images = image_data(source, image.preprocessing, note=steps.note, **counts)
+        expected = embed_images(session, images.held_out, outputs)
+        return image_judge(expected, images.held_out, images.record.held_out_sha256, able)
     tokenizer = Tokenizer(bundle.path("text"), bundle.text_part().tokenization)
-    data = text_data(source, tokenizer, column=column, note=steps.note, **counts)
-    rows, digest = list(data.held_out), data.record.held_out_sha256
+    texts = text_data(source, tokenizer, column=column, note=steps.note, **counts)
+    rows, digest = list(texts.held_out), texts.record.held_out_sha256
     triplets = tokenizer.encode([sentence for triplet in TRIPLETS for sentence in triplet])
     embeds = embed_texts(session, [*rows, *triplets], tokenizer.pad_token_id)
     vocab_size = 1 + max(max(row) for row in rows)

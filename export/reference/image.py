@@ -83,7 +83,6 @@ def normalized(pixels: torch.Tensor, rule: Preprocessing) -> torch.Tensor:
     return channels if not mean.any() and (std == 1).all() else (channels - mean) / std
 
 
-@torch.inference_mode()  # upstream's forward turns gradients on again where they were merely turned off
 def embed_pixels(
     model: nn.Module, pixels: NDArray[np.uint8], rule: Preprocessing
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -94,5 +93,7 @@ def embed_pixels(
         pixels: uint8 (N, crop, crop) or (N, 3, crop, crop).
         rule: of the image tower.
     """
-    image_embeds, patch_embeds = image_embeddings(model, normalized(torch.tensor(pixels), rule))
+    # Not no_grad: upstream's forward turns gradients on again where they were merely turned off.
+    with torch.inference_mode():
+        image_embeds, patch_embeds = image_embeddings(model, normalized(torch.tensor(pixels), rule))
     return image_embeds.numpy(), patch_embeds.numpy()

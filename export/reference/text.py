@@ -131,7 +131,6 @@ class TextReference(nn.Module):
         transform = head.predictions.transform
         return MaskedHead(transform.dense, transform.LayerNorm, head.predictions.decoder)
 
-    @torch.no_grad()
     def embed(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Embeddings of texts, not normalized.
 
@@ -142,17 +141,18 @@ class TextReference(nn.Module):
         Returns:
             float32 (batch, D).
         """
-        if hasattr(self.model, "get_projected_text_embeddings") and self.pooling == "cls":
-            found: torch.Tensor = self.model.get_projected_text_embeddings(
-                input_ids, attention_mask, normalize_embeddings=False
-            )
-            return found
-        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        projected: torch.Tensor = self.projection(pool(hidden, attention_mask, self.pooling))
+        with torch.no_grad():
+            if hasattr(self.model, "get_projected_text_embeddings") and self.pooling == "cls":
+                found: torch.Tensor = self.model.get_projected_text_embeddings(
+                    input_ids, attention_mask, normalize_embeddings=False
+                )
+                return found
+            hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            projected: torch.Tensor = self.projection(pool(hidden, attention_mask, self.pooling))
         return projected
 
-    @torch.no_grad()
     def logits(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Scores of the vocabulary at every token: float32 (batch, sequence, vocabulary)."""
-        found: torch.Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+        with torch.no_grad():
+            found: torch.Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
         return found

@@ -3,8 +3,17 @@
 Imports `errors` and `runtime`.
 """
 
-from export.samples.calibration import CalibrationData, image_data, text_data
+from export.samples.calibration import CalibrationData, ImageData, TextData, image_data, text_data
 from export.samples.phantom import chest_phantom
 from export.samples.sentences import SENTENCES, TRIPLETS
 
-__all__ = ["SENTENCES", "TRIPLETS", "CalibrationData", "chest_phantom", "image_data", "text_data"]
+__all__ = [
+    "SENTENCES",
+    "TRIPLETS",
+    "CalibrationData",
+    "ImageData",
+    "TextData",
+    "chest_phantom",
+    "image_data",
+    "text_data",
+]

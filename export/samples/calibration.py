@@ -69,6 +69,10 @@ class CalibrationData(Generic[Items]):
     record: CalibrationSet
 
 
+TextData = CalibrationData[list[list[int]]]
+ImageData = CalibrationData[NDArray[np.uint8]]
+
+
 @dataclass(frozen=True)
 class _Kind:
     what: str
@@ -97,7 +101,7 @@ def text_data(
     held_out: int = TEXT_HELD_OUT,
     seed: int = 0,
     note: Note,
-) -> CalibrationData[list[list[int]]]:
+) -> TextData:
     """Choose texts from a file, or make them.
 
     Texts that the model cannot take (no words, too many tokens, special tokens) are left out, named and counted; texts
@@ -138,7 +142,7 @@ def image_data(
     seed: int = 0,
     note: Note,
     progress: Progress = lambda share: None,
-) -> CalibrationData[NDArray[np.uint8]]:
+) -> ImageData:
     """Choose images from a folder, or draw them, and prepare them as the runtime does.
 
     Files that cannot be read as images are left out, named and counted; images with the same prepared pixels count
