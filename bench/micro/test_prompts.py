@@ -44,7 +44,7 @@ def prompts() -> dict[str, Any]:
 @pytest.mark.benchmark(group="prompts of 14 labels, model left out", max_time=0.3)
 def test_prompts(benchmark: Any, cached: bool, text: Any, prompts: dict[str, Any]) -> None:
     """What `Engine.classify` does with prompts; they are checked every time."""
-    engine = Engine(SimpleNamespace(manifest=None), "cpu", {}, text, None, "", (object, ()))  # type: ignore[arg-type]
+    engine = Engine(SimpleNamespace(manifest=SimpleNamespace(joint=None)), "cpu", {}, text, None, "", (object, ()))  # type: ignore[arg-type]
 
     def anew() -> ZeroShotClassifier:
         return build_classifier(text, *resolve(prompts, "biovil"))
