@@ -20,6 +20,8 @@ from tests import workers
 pytest.register_assert_rewrite("tests.empty_home")
 
 ROOT = Path(__file__).resolve().parent.parent
+# Fixtures whose tests are slow, as they take long to build.
+COSTLY = {"full", "full_checkpoint", "trained"}
 # `export` and `bench` name a folder for what libraries keep when they are imported, which is before any fixture.
 os.environ["CXR_ENGINE_CACHE"] = tempfile.mkdtemp(prefix="cxr-engine-tests-")
 atexit.register(shutil.rmtree, os.environ["CXR_ENGINE_CACHE"], ignore_errors=True)
@@ -40,8 +42,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         given = item.callspec.params if hasattr(item, "callspec") else {}
         fixtures = set(getattr(item, "fixturenames", ())).difference(given)
-        if fixtures & {"full", "full_checkpoint", "trained"}:
-            assert item.get_closest_marker("slow"), f"{item.nodeid} is slow and not marked so"
+        if fixtures & COSTLY and not item.get_closest_marker("slow"):
+            raise pytest.UsageError(f"{item.nodeid} waits for what takes long to build: mark it with pytest.mark.slow")
     if hasattr(config, "workerinput"):
         workers.order(items)
 

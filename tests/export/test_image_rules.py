@@ -54,6 +54,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return checkpoint, folder / "bundle"
 
 
+@pytest.mark.slow
 def test_pixels_and_embeddings_are_those_of_transformers_and_of_the_model(exported: tuple[Path, Path]) -> None:
     """From picture to embedding without a line of this project: transformers' processor, hi-ml's model."""
     checkpoint, bundle = exported
@@ -77,6 +78,7 @@ def test_pixels_and_embeddings_are_those_of_transformers_and_of_the_model(export
     assert np.abs(other - expected).max() > 1e-3, "mean and std count"
 
 
+@pytest.mark.slow
 def test_the_manifest_and_the_processors_file_say_the_rule(exported: tuple[Path, Path]) -> None:
     _, bundle = exported
     part = open_bundle(bundle).image_part()
@@ -94,6 +96,7 @@ def test_the_manifest_and_the_processors_file_say_the_rule(exported: tuple[Path,
     assert not np.array_equal(fast, pixels), "its torchvision backend has another bicubic filter, and is no reference"
 
 
+@pytest.mark.slow
 def test_lower_precisions_and_verification_take_colours(exported: tuple[Path, Path]) -> None:
     _, bundle = exported
     artifacts = {each.precision: each for each in open_bundle(bundle).image_part().artifacts}
@@ -105,6 +108,7 @@ def test_lower_precisions_and_verification_take_colours(exported: tuple[Path, Pa
     assert {each.found.precision for each in found} >= {"fp32", "int8"}
 
 
+@pytest.mark.slow
 def test_a_tower_without_patches(tmp_path: Path) -> None:
     family = family_of(replace(RULE, mean=(0.0,), std=(1.0,), colours="grey", resize="squash"), patch=None)
     checkpoint = write_random_checkpoint(tmp_path / "checkpoint", family, 6)

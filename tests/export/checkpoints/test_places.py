@@ -193,6 +193,7 @@ def test_a_marker_of_random_weights_that_is_damaged(folder: Path, tmp_path: Path
     assert "has no seed" in refusal(str(folder), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix" or shutil.which("setpriv") is None, reason="needs setpriv")
 @pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() != 0, reason="needs root, to become another user")
 @pytest.mark.parametrize("locked", [".", "config.json", "pytorch_model.bin", "vocab.txt", "x"])

@@ -80,6 +80,7 @@ def exported(
     return name, checkpoint, folder / "bundle", manifest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("provider", ["cpu", "openvino"])
 def test_embeddings_are_upstreams(exported, provider: str) -> None:
     _, checkpoint, bundle, manifest = exported
@@ -92,6 +93,7 @@ def test_embeddings_are_upstreams(exported, provider: str) -> None:
     assert np.abs(found[0] - next(upstream(checkpoint, [TEXTS[0].rstrip(".!?")], "mean"))).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_words_are_those_of_the_pipeline(exported) -> None:
     from transformers import AutoModelForMaskedLM, AutoTokenizer, FillMaskPipeline
 
@@ -113,6 +115,7 @@ def test_words_are_those_of_the_pipeline(exported) -> None:
             assert abs(left["score"] - right["score"]) <= 1e-5
 
 
+@pytest.mark.slow
 def test_every_precision_of_bio_clinicalbert(tmp_path: Path, exported) -> None:
     name, checkpoint, bundle, manifest = exported
     if name != "bio-clinicalbert":
@@ -126,6 +129,7 @@ def test_every_precision_of_bio_clinicalbert(tmp_path: Path, exported) -> None:
         assert (found * expected).sum(axis=1).min() > 0.98, (provider, precision)
 
 
+@pytest.mark.slow
 def test_quality_masked_agrees_with_pytorch(exported, tmp_path: Path, capsys) -> None:
     from bench.__main__ import main as run_bench
 
@@ -143,6 +147,7 @@ def test_quality_masked_agrees_with_pytorch(exported, tmp_path: Path, capsys) ->
     assert first["masked"] > 20
 
 
+@pytest.mark.slow
 def test_the_first_token_instead(tmp_path: Path) -> None:
     checkpoint = write_biomedbert(tmp_path / "checkpoint")
     manifest = export_bundle(with_pooling("biomedbert-abstract", "cls"), str(checkpoint), tmp_path / "bundle")
@@ -152,6 +157,7 @@ def test_the_first_token_instead(tmp_path: Path) -> None:
     assert np.abs(found - np.stack(list(upstream(checkpoint, TEXTS, "mean")))).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_a_cased_vocabulary_is_lower_cased_as_upstream_does_and_says_so(tmp_path: Path, monkeypatch) -> None:
     """Bio_ClinicalBERT's folder says nothing of casing, so transformers lower-cases; it was trained on cased notes."""
     from export.progress import Steps
@@ -175,6 +181,7 @@ def test_a_cased_vocabulary_is_lower_cased_as_upstream_does_and_says_so(tmp_path
     assert np.abs(text.encode("Left") - text.encode("left")).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pooling", "dense", "prompts", "default"),
     [
@@ -208,6 +215,7 @@ def test_a_folder_of_sentence_transformers(
         assert np.abs(text.encode(TEXTS) - text.encode(TEXTS, prompt_name="query")).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_what_is_cut_is_said_and_counted(tmp_path: Path, capsys) -> None:
     folder = write_pipeline(tmp_path / "st")
     export_bundle(FAMILIES["bert"], str(folder), tmp_path / "bundle")
@@ -244,6 +252,7 @@ def test_the_folder_knows_its_pooling(tmp_path: Path) -> None:
         export_bundle(FAMILIES["cxr-bert-specialized"], str(folder), tmp_path / "bundle")
 
 
+@pytest.mark.slow
 def test_a_perturbed_weight_misses_the_gate(tmp_path: Path) -> None:
     """The negative control of the parity above."""
     from transformers import BertModel

@@ -105,6 +105,7 @@ def test_the_image_reference_is_the_reference_package(image_model) -> None:
     assert torch.equal(patch_embeds, image_model.get_patchwise_projected_embeddings(pixels, normalize=True))
 
 
+@pytest.mark.slow
 def test_the_reference_package_is_imported_where_its_models_are_built_alone(fresh_python) -> None:
     """And named with the install command where it is not there; nothing is printed on the way."""
     code = """
