@@ -24,7 +24,7 @@ from export.graphs.image_rewrites import ImageEmbeddingGraph
 from export.graphs.text_rewrites import TextEmbeddingGraph
 from export.parts import image as image_part
 from export.parts import text as text_part
-from export.proof import text_parity
+from export.proof import image_parity
 from export.staging import staged
 from tests.conftest import ROOT, System, tiny_family
 from tests.runtime.parts import grey_rule
@@ -49,8 +49,8 @@ def test_the_tiny_bundle_holds_what_the_manifest_says(tiny: System) -> None:
 def _perturbing(graph: type, name: str):
     """The graph class with one weight changed after it was built from the reference."""
 
-    def make(model, *rule):
-        module = graph(model, *rule)
+    def make(model, *rule, **options):
+        module = graph(model, *rule, **options)
         with torch.no_grad():
             module.get_parameter(name).view(-1)[5] += 0.5
         return module
@@ -74,7 +74,7 @@ def test_one_perturbed_weight_misses_the_gate_and_leaves_nothing(
 
     broken = _perturbing(graph, name)
     part = text_part if attribute == "TextEmbeddingGraph" else image_part
-    monkeypatch.setattr(part, attribute, lambda model, *rule: broken(copy.deepcopy(model), *rule))
+    monkeypatch.setattr(part, attribute, lambda model, *rule, **options: broken(copy.deepcopy(model), *rule, **options))
     with pytest.raises(GateError, match=r"no bundle was written.\n  .* fp32 on cpu: max_abs"):
         export_bundle(tiny_family(family), str(tiny_checkpoint), tmp_path / "bundle", provider="cpu")
     assert nothing_left(tmp_path)
@@ -228,7 +228,7 @@ def test_a_failed_replacement_keeps_the_old_bundle(tiny_checkpoint: Path, tmp_pa
     family = tiny_family("biovil-image")
     out = tmp_path / "bundle"
     export_bundle(family, str(tiny_checkpoint), out)
-    monkeypatch.setattr(text_parity, "GATES", {"fp32": {"max_abs": -1.0}})
+    monkeypatch.setattr(image_parity, "GATES", {"fp32": {"max_abs": -1.0}})
     with pytest.raises(GateError):
         export_bundle(family, str(tiny_checkpoint), out, force=True)
     assert runtime.load(out).image.encode(np.eye(90)).shape == (1, 128)
