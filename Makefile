@@ -15,7 +15,7 @@ PHRASE ?=
 TRAINED ?=
 
 # make check JOBS=4, make test ONLY="tests/export tests/test_readme.py" JOBS=0: how many processes, 0 for this one alone.
-JOBS ?= 0
+JOBS ?= 2
 ONLY ?=
 PYTEST = $(BIN)/python -m pytest -n $(JOBS)
 
