@@ -46,6 +46,7 @@ def test_the_readme_has_commands() -> None:
     assert blocks("python")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("python -m runtime")])
 def test_runtime_commands_run(workplace: Path, command: str) -> None:
     arguments = shlex.split(command)

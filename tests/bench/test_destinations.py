@@ -49,6 +49,7 @@ def again(tmp_path: Path, measured: None) -> dict[str, Callable[..., int]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "name"), [*((command, name) for command in ("report", "run") for name in FILES), ("run", "report.json")]
 )

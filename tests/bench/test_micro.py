@@ -35,6 +35,7 @@ def test_every_micro_benchmark_runs_once() -> None:
     assert len(found) >= 31
 
 
+@pytest.mark.slow
 def test_the_repositorys_options_skip_them() -> None:
     found = _run("-k", "test_pad_32")
     assert [each.split(":")[0] for each in found] == ["skipped", "skipped"]

@@ -292,6 +292,7 @@ def test_an_export_that_is_killed_leaves_no_bundle_and_the_next_one_cleans_up(
     assert sorted(path.name for path in tmp_path.iterdir()) == [running.name, "bundle"]
 
 
+@pytest.mark.slow
 def test_another_family_is_one_entry(tiny_checkpoint: Path, tmp_path: Path) -> None:
     """A system that is not in the table, with another crop, goes through the same path."""
     family = tiny_family("biovil-image")

@@ -73,6 +73,7 @@ def embed(numbers: Any) -> Any:
     return np.eye(SAMPLES, dtype=np.float32)[list(numbers)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_performance_is_what_loadgen_measured_of_the_public_encode(prepared: Bout, scenario: str) -> None:
     calls: list[int] = []

@@ -71,6 +71,7 @@ def test_every_plot_is_a_file_and_in_the_page(pages, page):
     assert set(linked) == plots
 
 
+@pytest.mark.slow
 def test_the_same_report_gives_the_same_bytes(pages, tmp_path):
     report, folder, files = pages
     for again in write_pages(report, tmp_path):

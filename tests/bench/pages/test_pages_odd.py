@@ -47,6 +47,7 @@ def test_rows_that_all_failed_are_a_reason_and_not_a_plot(tmp_path):
     assert text.count("it crashed") == sum(len(case.rows) for case in report.cases)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["no rounds", "one round", "no baseline", "equal", "far apart"])
 def test_odd_samples_break_nothing(damage, tmp_path):
     report = a_report(cases=["texts", "query", "shapes-1x16"], rounds=1 if damage == "one round" else 2)
@@ -96,6 +97,7 @@ def test_what_has_to_be_known_first_is_said_first(trained, partial, tmp_path):
         assert "a made-up processor" in before
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_pages_of_a_json_again(tmp_path, capsys):
     report = a_report(cases=["query"])
     write_pages(report, tmp_path)

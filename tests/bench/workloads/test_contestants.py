@@ -78,6 +78,7 @@ def test_choosing(tiny: System) -> None:
 
 
 @OPENVINO
+@pytest.mark.slow
 def test_every_text_contestant_gives_the_references_embeddings(tiny: System) -> None:
     """In the order given, whatever order it computes in. torch.compile takes a minute and is left to real runs."""
     tokenizer = Tokenizer(tiny.bundle / "text", tokenization())
@@ -95,6 +96,7 @@ def test_every_text_contestant_gives_the_references_embeddings(tiny: System) -> 
         assert judge("texts", answer[::-1], expected, entry.contestant.precision).wrong, "a negative control"
 
 
+@pytest.mark.slow
 def test_every_mask_contestant_gives_transformers_words(tiny: System) -> None:
     tokenizer = Tokenizer(tiny.bundle / "text", tokenization())
     texts = masked_texts(64, 3, tokenizer)

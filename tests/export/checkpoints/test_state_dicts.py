@@ -96,6 +96,7 @@ WRAPPED: dict[str, tuple[Callable[[Tensors], object], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRAPPED)
 def test_wrapped_weights_are_unwrapped_and_it_is_said(folder: Path, text: Tensors, image: Tensors, name: str) -> None:
     expected, _ = loaded(folder)

@@ -271,6 +271,7 @@ def test_a_perturbed_weight_misses_the_gate(tmp_path: Path) -> None:
         check_gates("text fp32", [text_parity(session, "cpu", "fp32", TextReference(model, "mean"), tokenizer)])
 
 
+@pytest.mark.slow
 def test_prompts_on_the_command_line(tmp_path: Path, capsys) -> None:
     """Passages indexed with one prompt are searched with another, as sentence-transformers would score them."""
     from sentence_transformers import SentenceTransformer

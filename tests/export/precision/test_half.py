@@ -28,6 +28,8 @@ from runtime.engines import PROVIDERS, SessionOptions
 from tests.conftest import tiny_config, tiny_family
 from tests.export.gpu import Arrays, as_on_a_gpu, types
 
+pytestmark = pytest.mark.slow
+
 TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 COSINE = 0.9995
 # The layer with the first bias is multiplied by the factor and the weights of the layer after it are divided by it: the
