@@ -51,7 +51,7 @@ _CONFIG = {
 
 _REPORTED = [(finding, place) for finding, place in CLASSES if finding in FINDINGS and place]
 
-_SEED = 20
+_SEED = 21
 _TEXT_STEPS, _TEXT_RATE = 250, 2e-3
 _STEPS, _RATE = 100, 1e-3
 _BATCH = 32
