@@ -117,11 +117,15 @@ def test_no_more_threads_are_busy_than_given(
             return prepare(*arguments)
 
     monkeypatch.setattr(images_module, "resize_and_crop", watched)
-    encoder(session, threads, streams).encode(arrays)
-    # A stream's share of the threads either decodes or computes.
-    assert decoding.most <= threads
-    assert session.busy.most <= streams
-    assert decoding.most >= min(threads, streams * (threads // streams)), "all of them decode"
+    all_of_them = min(threads, streams * (threads // streams))
+    for _ in range(20):  # on a busy machine they do not always meet
+        encoder(session, threads, streams).encode(arrays)
+        # A stream's share of the threads either decodes or computes.
+        assert decoding.most <= threads
+        assert session.busy.most <= streams
+        if decoding.most >= all_of_them:
+            break
+    assert decoding.most >= all_of_them, "all of them decode"
 
 
 def test_a_long_iterable_is_taken_as_it_is_consumed(arrays: list[np.ndarray]) -> None:
