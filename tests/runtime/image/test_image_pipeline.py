@@ -113,12 +113,13 @@ def test_no_more_threads_are_busy_than_given(
 
     def watched(*arguments: object) -> NDArray[np.uint8]:
         with decoding:
-            time.sleep(0.002)
+            time.sleep(pause)
             return prepare(*arguments)
 
     monkeypatch.setattr(images_module, "resize_and_crop", watched)
     all_of_them = min(threads, streams * (threads // streams))
-    for _ in range(20):  # on a busy machine they do not always meet
+    for attempt in range(20):  # on a busy machine they do not always meet: each time they stay a little longer
+        pause = 0.002 * (1 + attempt)
         encoder(session, threads, streams).encode(arrays)
         # A stream's share of the threads either decodes or computes.
         assert decoding.most <= threads
