@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from runtime.engines import Session, Sessions
 from runtime.errors import Fault
-from runtime.process import shown
 from runtime.process.notices import Notice, Notices
 from runtime.process.workers import ordered_map
 from runtime.text.batching import pad_batch, plan_batches
@@ -125,8 +124,9 @@ class TextWindows:
 
         def note(index: int, tokens: int) -> None:
             kind = f"more than {longest} tokens, cut there as the system does"
-            text = f"{tokens} tokens; what is beyond {longest} is cut, as the system does"
-            self.notices.add(shown(taken[index]), [Notice(kind, text)], key=taken[index])
+            text = f"what is beyond {longest} is cut, as the system does"
+            # Not by its first words, which may name somebody.
+            self.notices.add(f"a text of {tokens} tokens", [Notice(kind, text)], key=taken[index])
 
         rows, faults = self._tokenizer.try_encode(taken, prompt=prompt, on_cut=note)
         bad = {fault.index for fault in faults}

@@ -216,14 +216,17 @@ def test_a_folder_of_sentence_transformers(
 
 
 @pytest.mark.slow
-def test_what_is_cut_is_said_and_counted(tmp_path: Path, capsys) -> None:
+def test_what_is_cut_is_said_and_counted(tmp_path: Path, capsys, caplog) -> None:
     folder = write_pipeline(tmp_path / "st")
     export_bundle(FAMILIES["bert"], str(folder), tmp_path / "bundle")
     lines = ["short", *(f"left pleural effusion {number} " * 12 for number in range(12))]
     (tmp_path / "texts.txt").write_text("\n".join(lines) + "\n")
+    caplog.clear()
     asked = ["embed", str(tmp_path / "bundle"), str(tmp_path / "texts.txt"), "--out", str(tmp_path / "out.npy")]
     assert run_runtime([*asked, "--provider", "cpu"]) == 0
     assert "12 texts in all: more than 24 tokens, cut there as the system does" in capsys.readouterr().err
+    assert "what is beyond 24 is cut" in caplog.text
+    assert "effusion" not in caplog.text, "notes of patients are no matter for logs"
 
 
 @pytest.mark.parametrize(
