@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from export.graphs.image_rewrites import ImageEmbeddingGraph
 from export.precision import Lowering
 from export.precision.floats import float_artifacts
 from export.precision.int8_image import image_layers, quantize_image
-from export.precision.lower import Candidate, artifact, search, without_fp32
+from export.precision.lower import Candidate, Form, artifact, search, without_fp32
 from export.progress import Steps
 from export.proof import Judge, check_gates, working_engines
 from export.proof.image_parity import image_parity
@@ -134,29 +134,30 @@ def _int8_artifacts(
     artifacts = []
     for file, symmetric, providers in forms:
         with steps.step(f"image: int8 for {', '.join(providers)} at tier {lowering.tier}"):
-            candidates = _candidates(source, graph, data.calibration, symmetric, providers)
-            _, info, recipe, records = search(
-                candidates, judge, source.with_name(file), "int8", lowering, "image", steps
-            )
+            form = _recipes(source, graph, data.calibration, symmetric, providers)
+            _, info, recipe, records = search([form], judge, source.with_name(file), "int8", lowering, "image", steps)
         artifacts.append(artifact(f"image/onnx/{file}", "int8", info, providers, fidelity=records, recipe=recipe))
     return artifacts
 
 
-def _candidates(
+def _recipes(
     source: Path, graph: GraphSpec, pixels: NDArray[np.uint8], symmetric: bool, providers: tuple[str, ...]
-) -> Iterator[Candidate]:
-    """Recipes from cheap to dear: the first and last convolutions, where errors weigh most, stay in floating point."""
+) -> Form:
+    """From cheap to dear: the first and last convolutions, where errors weigh most, stay in floating point."""
     layers = image_layers(source)
-    tried: set[tuple[str, ...]] = set()
+    tried: dict[tuple[str, ...], None] = {}
     for first, last in _KEPT:
         keep = tuple(layers[:first] + layers[max(first, len(layers) - last) :])
-        if keep in tried or len(keep) == len(layers):
-            continue
-        tried.add(keep)
+        if len(keep) < len(layers):
+            tried[keep] = None
+
+    def make(keep: tuple[str, ...]) -> Candidate:
         described = f", {len(keep)} of {len(layers)} convolutions in floating point" if keep else ""
 
-        def write(target: Path, keep: tuple[str, ...] = keep) -> GraphInfo:
+        def write(target: Path) -> GraphInfo:
             return quantize_image(source, target, graph, pixels, symmetric=symmetric, keep=keep)
 
         settings = {"form": "symmetric" if symmetric else "asymmetric", "floating_point": ", ".join(keep)}
-        yield Candidate(f"static int8{', symmetric' if symmetric else ''}{described}", settings, write, providers)
+        return Candidate(f"static int8{', symmetric' if symmetric else ''}{described}", settings, write, providers)
+
+    return [partial(make, keep) for keep in tried]

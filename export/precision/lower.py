@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -14,7 +15,7 @@ from export.proof.fidelity import TIERS
 from runtime.bundle import Artifact, FidelityRecord, ParityRecord
 from runtime.bundle.artifacts import Recipe, Trial
 
-__all__ = ["Candidate", "Lowering", "artifact", "search", "without_fp32"]
+__all__ = ["Candidate", "Form", "Lowering", "artifact", "search", "without_fp32"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,10 @@ class Candidate:
     settings: Mapping[str, str]
     write: Callable[[Path], GraphInfo]
     providers: tuple[str, ...]
+
+
+# Recipes of one form, from cheap to dear: each makes its candidate, and what that takes, only when it is tried.
+Form = Sequence[Callable[[], Candidate]]
 
 
 def artifact(
@@ -84,7 +89,7 @@ def without_fp32(artifacts: list[Artifact], lowering: Lowering, bundle: Path) ->
 
 
 def search(
-    candidates: Iterator[Candidate],
+    forms: Sequence[Form],
     judge: Judge,
     target: Path,
     precision: str,
@@ -95,7 +100,7 @@ def search(
     """Try recipes, cheapest first, until one holds the tier on every engine that it is meant for.
 
     Args:
-        candidates: recipes in order; made only when they are tried.
+        forms: recipes in order, by form.
         judge: measures them.
         target: the .onnx file to write; what was tried before is overwritten.
         precision: of the artifact.
@@ -108,7 +113,8 @@ def search(
     """
     gates = TIERS[lowering.tier] if lowering.enforced else {}
     trials: list[Trial] = []
-    for candidate in candidates:
+    for make in itertools.chain.from_iterable(forms):
+        candidate = make()
         with steps.substep(f"{what} {precision}: {candidate.name}"):
             info = candidate.write(target)
             records = tuple(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from export.graphs import GraphInfo, GraphSpec
 from export.precision.int8 import Group, GroupPlan, TextQuantizer, find_groups
-from export.precision.lower import Candidate, Lowering, artifact, search
+from export.precision.lower import Candidate, Form, Lowering, artifact, search
 from export.precision.statistics import collect_statistics
 from export.progress import Steps
 from export.proof import Judge
@@ -75,7 +75,7 @@ def int8_artifacts(
     for precision, form, file in wanted:
         with steps.step(f"text: {precision} for {', '.join(_FORMS[form][1])} at tier {lowering.tier}"):
             chosen, info, recipe, records = search(
-                ladder.candidates(form), judge, source.with_name(file), precision, lowering, "text", steps
+                ladder.forms(form), judge, source.with_name(file), precision, lowering, "text", steps
             )
         artifacts.append(
             artifact(f"text/onnx/{file}", precision, info, chosen.providers, fidelity=records, recipe=recipe)
@@ -111,19 +111,21 @@ class _Ladder:
         self._ranked: list[Group] | None = None
         self._expected: NDArray[np.float32] | None = None
 
-    def candidates(self, form: str) -> Iterator[Candidate]:
+    def forms(self, form: str) -> list[Form]:
         """All recipes that start from a form; the static one turns to blocks before it gives up much speed."""
-        groups = self._quantizer.groups
+        everywhere = {group.tensor: GroupPlan(alpha=_ALPHA) for group in self._quantizer.groups}
         apart = self._with_outliers()
-        yield self._candidate(form, {group.tensor: GroupPlan(alpha=_ALPHA) for group in groups})
+        recipes = [self._recipe(form, everywhere)]
         if any(plan.outliers for plan in apart.values()):
-            yield self._candidate(form, apart)
-        if form == "static":
-            yield self._candidate(form, self._partly_float(apart, _FLOAT_SHARES[0]))
-            form = "blocks"
-            yield self._candidate(form, apart)
-        for share in _FLOAT_SHARES:
-            yield self._candidate(form, self._partly_float(apart, share))
+            recipes.append(self._recipe(form, apart))
+        if form != "static":
+            return [[*recipes, *(self._recipe(form, apart, share) for share in _FLOAT_SHARES)]]
+        recipes.append(self._recipe(form, apart, _FLOAT_SHARES[0]))
+        return [recipes, [self._recipe("blocks", apart, share) for share in (0, *_FLOAT_SHARES)]]
+
+    def _recipe(self, form: str, plans: Plans, share: float = 0) -> Callable[[], Candidate]:
+        """Makes a candidate that leaves a share of the operations in floating point; the ranking waits until then."""
+        return lambda: self._candidate(form, self._partly_float(plans, share) if share else plans)
 
     def _partly_float(self, plans: Plans, share: float) -> dict[str, GroupPlan]:
         """The plans with the most damaging products, up to a share of all operations, in floating point."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def _search(tmp_path: Path, names: list[str], lowering: Lowering):
     judge = StubJudge(lambda session: {}, lambda session: 1.0, 10, "digest", (PROVIDERS["cpu"], PROVIDERS["openvino"]))
     steps = Steps(Console(quiet=True))
     target = tmp_path / "model.onnx"
-    found = search((candidate(name) for name in names), judge, target, "int8", lowering, "text", steps)
+    found = search([[partial(candidate, name) for name in names]], judge, target, "int8", lowering, "text", steps)
     return found, written
 
 
