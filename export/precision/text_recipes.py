@@ -11,16 +11,14 @@ import onnx
 from numpy.typing import NDArray
 
 from export.graphs import GraphInfo, GraphSpec
-from export.precision.int8 import Group, GroupPlan, TextQuantizer, find_groups
+from export.precision.int8 import GroupPlan, TextQuantizer, find_groups
 from export.precision.lower import Candidate, Form, Lowering, artifact, search
+from export.precision.ranking import Plans, ProductRanking, operations
 from export.precision.statistics import collect_statistics
 from export.progress import Steps
 from export.proof import Judge
-from export.proof.fidelity import embed_texts
 from export.samples import TextData
 from runtime.bundle import Artifact
-from runtime.engines import Provider, Session, SessionOptions
-from runtime.engines.providers import default_threads
 from runtime.text import Tokenizer, pad_batch, plan_batches
 
 __all__ = ["int8_artifacts", "token_feeds"]
@@ -31,11 +29,7 @@ _OUTLIERS = 8
 _OUTLIER_SHARE = 0.3
 # Shares of the operations left in floating point, one after the other, until the tier holds.
 _FLOAT_SHARES = (1 / 8, 1 / 4, 1 / 2, 3 / 4)
-# Calibration texts by which the products' damage is compared; the held-out ones only judge.
-_RANKING_TEXTS = 64
 _TOKEN_BUDGET = 512
-
-Plans = Mapping[str, GroupPlan]
 
 # Form of export.precision.int8 → in words, and the engines it is meant for.
 _FORMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -63,7 +57,8 @@ def int8_artifacts(
         statistics = collect_statistics(source, tensors, list(token_feeds(rows, tokenizer)), engine, advance)
     quantizer = TextQuantizer(source, graph, statistics)
     (engine,) = judge.engines_for(("openvino",))
-    ladder = _Ladder(quantizer, rows[:_RANKING_TEXTS], tokenizer, source, engine, steps)
+    ranking = ProductRanking(quantizer, source, rows, tokenizer.pad_token_id, engine, steps)
+    ladder = _Ladder(quantizer, ranking)
     wanted = []
     if "int8" in lowering.precisions:
         wanted.append(("int8", "static", "model_int8.onnx"))
@@ -91,25 +86,11 @@ def token_feeds(rows: Sequence[list[int]], tokenizer: Tokenizer) -> Iterator[dic
 
 
 class _Ladder:
-    """Recipes from cheap to dear; the ranking of the products is made when the first of the dear ones is asked for."""
+    """Recipes from cheap to dear; the products are ranked when the first of the dear ones is asked for."""
 
-    def __init__(
-        self,
-        quantizer: TextQuantizer,
-        rows: list[list[int]],
-        tokenizer: Tokenizer,
-        source: Path,
-        engine: Provider,
-        steps: Steps,
-    ) -> None:
+    def __init__(self, quantizer: TextQuantizer, ranking: ProductRanking) -> None:
         self._quantizer = quantizer
-        self._rows = rows
-        self._tokenizer = tokenizer
-        self._source = source
-        self._engine = engine
-        self._steps = steps
-        self._ranked: list[Group] | None = None
-        self._expected: NDArray[np.float32] | None = None
+        self._ranking = ranking
 
     def forms(self, form: str) -> list[Form]:
         """All recipes that start from a form; the static one turns to blocks before it gives up much speed."""
@@ -129,11 +110,11 @@ class _Ladder:
 
     def _partly_float(self, plans: Plans, share: float) -> dict[str, GroupPlan]:
         """The plans with the most damaging products, up to a share of all operations, in floating point."""
-        total = sum(map(_operations, self._quantizer.groups))
+        total = sum(map(operations, self._quantizer.groups))
         changed, taken = dict(plans), 0
-        for group in self._ranking(plans):
-            if taken + _operations(group) / 2 <= share * total:
-                taken += _operations(group)
+        for group in self._ranking.order(plans):
+            if taken + operations(group) / 2 <= share * total:
+                taken += operations(group)
                 changed[group.tensor] = replace(plans[group.tensor], quantized=False)
         return changed
 
@@ -148,7 +129,7 @@ class _Ladder:
         if apart:
             name += f", {_OUTLIERS} outlier channels apart in {len(apart)} products"
         if kept:
-            share = sum(map(_operations, kept)) / sum(map(_operations, self._quantizer.groups))
+            share = sum(map(operations, kept)) / sum(map(operations, self._quantizer.groups))
             name += f", {share:.0%} of the operations in floating point"
         settings = {
             "form": form,
@@ -166,36 +147,3 @@ class _Ladder:
             worth = outputs <= inputs and self._quantizer.outlier_share(group, _OUTLIERS) >= _OUTLIER_SHARE
             plans[group.tensor] = GroupPlan(alpha=_ALPHA, outliers=_OUTLIERS if worth else 0)
         return plans
-
-    def _ranking(self, plans: Mapping[str, GroupPlan]) -> list[Group]:
-        """Groups by how much fidelity leaving each in floating point gains per operation, most first."""
-        if self._ranked is None:
-            before = self._loss(plans)
-            gains: list[tuple[float, Group]] = []
-            groups = self._quantizer.groups
-            with self._steps.substep(f"text: ranking {len(groups)} products by the damage that int8 does to each"):
-                for group in groups:
-                    after = self._loss({**plans, group.tensor: replace(plans[group.tensor], quantized=False)})
-                    gains.append(((before - after) / _operations(group), group))
-            self._ranked = [group for _, group in sorted(gains, key=lambda pair: -pair[0])]
-        return self._ranked
-
-    def _loss(self, plans: Plans) -> float:
-        """1 − mean cosine on the ranking texts."""
-        target = self._source.with_name(".ranking.onnx")
-        try:
-            self._quantizer.write(target, plans)
-            found = self._embed(self._engine.open(target, SessionOptions(default_threads(), "int8")))
-        finally:
-            target.unlink(missing_ok=True)
-            target.with_name(f"{target.name}_data").unlink(missing_ok=True)
-        if self._expected is None:
-            self._expected = self._embed(self._engine.open(self._source, SessionOptions(default_threads(), "fp32")))
-        return float(1 - (found * self._expected).sum(axis=-1).mean())
-
-    def _embed(self, session: Session) -> NDArray[np.float32]:
-        return embed_texts(session, self._rows, self._tokenizer.pad_token_id)
-
-
-def _operations(group: Group) -> int:
-    return group.shape[0] * group.shape[1]
