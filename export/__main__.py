@@ -12,9 +12,9 @@ from typing import Any
 
 from export.families import FAMILIES, Family
 from runtime.bundle.precisions import PRECISIONS
-from runtime.commands.argument_types import count, names, seed
+from runtime.commands.argument_types import count, names, positive, seed
 from runtime.commands.arguments import add_force, add_json
-from runtime.commands.command_line import run_command_line
+from runtime.commands.command_line import DONE, LEFT_OUT, run_command_line
 from runtime.commands.parsing import CommandParser
 from runtime.engines import PROVIDERS
 from runtime.errors import MissingExtraError
@@ -28,19 +28,22 @@ _COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return the exit status, see `run_command_line`; where it failed no bundle was left."""
+    """Run the command line and return the exit status, see `run_command_line`; where it failed no bundle was left.
+
+    3 is a bundle that lacks a precision that was asked for.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] in _COMMANDS:
         return run_command_line(lambda: _run(*arguments))
     return run_command_line(lambda: _export(arguments), undone="; no bundle was written")
 
 
-def _export(arguments: list[str]) -> None:
+def _export(arguments: list[str]) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.list:
         _print_families()
-        return
+        return DONE
     if options.family is None:
         parser.error("name a system, or see them with --list")
     if options.checkpoint is None or options.out is None:
@@ -60,7 +63,13 @@ def _export(arguments: list[str]) -> None:
         revision=options.revision,
         provider=options.provider,
         force=options.force,
-        lowering=Lowering(options.precision, options.tier, options.target == "tensorrt"),
+        lowering=Lowering(
+            options.precision,
+            options.tier,
+            options.target == "tensorrt",
+            on_miss=options.on_miss,
+            search_minutes=options.search_minutes,
+        ),
         calibration=CalibrationSources(
             text=options.calibration_text,
             column=options.calibration_column,
@@ -72,7 +81,7 @@ def _export(arguments: list[str]) -> None:
             seed=options.seed,
         ),
     )
-    from export.summary import print_summary
+    from export.summary import print_left_out, print_summary
 
     seconds = time.monotonic() - started
     if options.json:
@@ -80,6 +89,10 @@ def _export(arguments: list[str]) -> None:
         print_json(report | dataclasses.asdict(manifest))
     else:
         print_summary(manifest, options.out, seconds)
+    if not manifest.left_out:
+        return DONE
+    print_left_out(manifest, options.precision)
+    return LEFT_OUT
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,7 +103,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Example: python -m export biovil --checkpoint microsoft/BiomedVLP-CXR-BERT-specialized "
         "--out bundles/biovil --precision fp32,int8. An existing bundle is "
         "measured by: python -m export verify BUNDLE. "
-        "Its engines for TensorRT are built by: python -m export tensorrt BUNDLE",
+        "Its engines for TensorRT are built by: python -m export tensorrt BUNDLE. "
+        "Exit status: 0 the bundle has all that was asked for; 1 failed, no bundle; 2 wrong usage; 3 the bundle is "
+        "there, without the precisions that are listed at the end.",
     )
     parser.add_argument("family", nargs="?", type=_family, choices=list(FAMILIES), help="the system to export")
     parser.add_argument("--list", action="store_true", help="show the table of systems and exit")
@@ -128,6 +143,20 @@ def _parser() -> argparse.ArgumentParser:
         default="99",
         help="what int8 must hold on held-out data: mean cosine 0.99 and nearest-neighbour agreement 0.95, or 0.999 "
         "and 0.99 (99)",
+    )
+    parser.add_argument(
+        "--on-miss",
+        choices=["leave-out", "fail"],
+        default="leave-out",
+        help="what becomes of a precision below fp32 that misses its gate: leave it out of the bundle (exit status 3), "
+        "or fail, with no bundle (leave-out)",
+    )
+    parser.add_argument(
+        "--search-minutes",
+        type=positive,
+        default=10,
+        metavar="M",
+        help="when to end the search for an int8 recipe, for each part (10); one is tried in any case",
     )
     parser.add_argument(
         "--target", choices=["cpu", "tensorrt"], default="cpu", help="tensorrt adds the int8 spelling that it wants"

@@ -20,6 +20,7 @@ from export.checkpoints.tokenizer import write_tokenizer
 from export.families import Family, TextAxes
 from export.parts import export_image, export_text
 from export.precision import Lowering
+from export.precision.misses import Misses
 from export.progress import Steps
 from export.proof import check_gates
 from export.proof.input_parity import token_parity
@@ -96,22 +97,24 @@ def export_bundle(
         revision: hub revision instead of the pinned one.
         provider: engine that runs the graphs for the comparison with PyTorch; "auto" prefers ONNX Runtime's CPU.
         force: replace an existing bundle.
-        lowering: precisions and what int8 must hold; None gives fp32 alone. With random weights
-            figures are reported, not enforced.
+        lowering: precisions, what int8 must hold, and what becomes of what misses; None gives fp32 alone. With random
+            weights figures are reported, not enforced.
         calibration: data that lower precisions are calibrated with and judged by; None takes what is built in.
         steps: where to show progress.
 
     Returns:
-        The manifest of the bundle written.
+        The manifest of the bundle written; its `left_out` says which precisions below fp32 missed a gate and are not
+        there.
 
     Raises:
         CheckpointError: the checkpoint is not there or does not fit.
         GraphError: an exported graph is not portable.
-        GateError: an artifact misses a gate; no bundle is written.
+        GateError: fp32, tokens or pixels differ from PyTorch's, or another precision misses a gate and `lowering` says
+            "fail"; no bundle is written.
         CalibrationError: the calibration data cannot be used.
         DestinationError: `out` cannot be written or replaced.
         InputError: `out` holds the checkpoint or calibration data.
-        ProviderError: no engine to compare with.
+        ProviderError: no engine to compare with; or one fails, and `lowering` says "fail" or it was to run fp32.
     """
     engine = _comparing_engine(provider)
     lowering, calibration = lowering or Lowering(), calibration or CalibrationSources()
@@ -137,11 +140,16 @@ def export_bundle(
         if lowered:
             with steps.step("reading the calibration data") as advance:
                 texts, images = _calibration_data(family, checkpoint, stage, calibration, steps, advance)
+        misses = Misses(stage, lowering, steps)
         text = image = None
         if family.text:
-            text = export_text(models["text"], _axes(checkpoint), stage / "text", engine, lowering, texts, seed, steps)
+            text = export_text(
+                models["text"], _axes(checkpoint), stage / "text", engine, lowering, texts, seed, misses, steps
+            )
         if family.image:
-            image = export_image(models["image"], family.image, stage / "image", engine, lowering, images, seed, steps)
+            image = export_image(
+                models["image"], family.image, stage / "image", engine, lowering, images, seed, misses, steps
+            )
         shutil.rmtree(stage / "work", ignore_errors=True)
         with steps.step("writing the manifest"):
             manifest = Manifest(
@@ -163,6 +171,7 @@ def export_bundle(
                     for path in sorted(stage.rglob("*"))
                     if path.is_file()
                 },
+                left_out=tuple(misses.left_out),
             )
             (stage / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
     return manifest

@@ -24,36 +24,64 @@ class Steps:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(file=note_stream())
         self._done = 0
+        self._limit: object = None
+        # What shows the running step on a terminal: a function that takes what of it runs.
+        self._show: Callable[[str], None] | None = None
 
     @contextmanager
-    def step(self, what: str) -> Iterator[Callable[[float], None]]:
-        """Show a step while it runs; yields a function that takes the share done, 0 to 1."""
+    def step(self, what: str, limit: object = None) -> Iterator[Callable[[float], None]]:
+        """Show a step while it runs; yields a function that takes the share done, 0 to 1.
+
+        Args:
+            what: in words.
+            limit: says as a string how much time is left; None of steps that take the time they need.
+        """
         self._done += 1
         label = f"[{self._done}] {what}"
         started = time.monotonic()
+        self._limit = limit
         if self.console.is_terminal:
             columns = (
                 SpinnerColumn(),
                 TextColumn("{task.description}", markup=False),
                 BarColumn(24),
                 TimeElapsedColumn(),
+                # Formatted anew whenever it is drawn.
+                TextColumn("{task.fields[limit]}", markup=False),
             )
             with Progress(*columns, console=self.console, transient=True) as progress:
-                task = progress.add_task(label, total=None)
+                task = progress.add_task(label, total=None, limit="" if limit is None else limit)
 
                 def advance(share: float) -> None:
                     progress.update(task, total=1.0, completed=share)
 
-                yield advance
+                def show(place: str) -> None:
+                    progress.update(task, description=f"{label}, {place}" if place else label)
+
+                self._show = show
+                try:
+                    yield advance
+                finally:
+                    self._show = None
         else:
             self.note(f"{label} …")
             yield lambda share: None
+        self._limit = None
         self.note(f"{label}: {time.monotonic() - started:.1f} s")
 
     @contextmanager
-    def substep(self, what: str) -> Iterator[None]:
-        """Show a part of a step, with the time it took."""
+    def substep(self, what: str, place: str = "") -> Iterator[None]:
+        """Show a part of a step, with the time it took.
+
+        Args:
+            what: in words.
+            place: such as "recipe 2 of 8": shown while it runs, with the time left of the step.
+        """
         started = time.monotonic()
+        if self._show:
+            self._show(place)
+        elif place:
+            self.note(f"  {place}{'' if self._limit is None else f', {self._limit}'}: {what} …")
         yield
         self.note(f"  {what}: {time.monotonic() - started:.1f} s")
 

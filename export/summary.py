@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
 
+from export.precision.remedies import remedy
 from export.progress import report_console
+from export.proof.shown import bounds, cells, headings, in_words
 from runtime.bundle import Artifact, Manifest, ParityRecord
 from runtime.bundle.artifacts import Recipe
-from runtime.process.console import report_stream
+from runtime.process.console import note_stream, report_stream
 
-__all__ = ["print_summary"]
+__all__ = ["print_left_out", "print_summary"]
 
 
 def print_summary(manifest: Manifest, out: Path, seconds: float) -> None:
@@ -24,7 +27,7 @@ def print_summary(manifest: Manifest, out: Path, seconds: float) -> None:
     for heading in ("what", "on", "figure", "value", "gate"):
         figures.add_column(heading, justify="right" if heading in ("value", "gate") else "left")
     held_out = Table(title="Fidelity on held-out data", title_justify="left")
-    for heading in ("file", "computed in", "on", "mean cosine", "worst", "agreement", "Spearman", "ms a batch"):
+    for heading in ("file", "computed in", "on", *headings(), "ms a batch"):
         held_out.add_column(heading, justify="left" if heading in ("file", "computed in", "on") else "right")
     tried: list[Table] = []
     counted: set[str] = set()  # packed graphs, and those that fill masks, read the weights of others
@@ -80,31 +83,51 @@ def _add_figures(table: Table, what: str, record: ParityRecord) -> None:
 
 def _add_fidelity(table: Table, artifact: Artifact) -> None:
     for record in artifact.fidelity:
-        figures = record.figures
-        table.add_row(
-            artifact.file,
-            record.precision,
-            record.provider,
-            f"{figures['mean_cosine']:.5f}",
-            f"{figures['min_cosine']:.4f}",
-            f"{figures['neighbour_agreement']:.3f}",
-            f"{figures['spearman']:.4f}",
-            f"{record.milliseconds:.1f}",
-        )
+        shown = (*cells(record.figures), f"{record.milliseconds:.1f}")
+        table.add_row(artifact.file, record.precision, record.provider, *shown)
 
 
 def _trials(file: str, recipe: Recipe) -> Table:
     """What the search tried, cheapest first: the Pareto list of fidelity and time."""
     table = Table(title=f"Tried for {file}, tier {recipe.tier}", title_justify="left")
-    for heading in ("recipe", "on", "mean cosine", "agreement", "ms a batch", ""):
-        table.add_column(heading, justify="left" if heading in ("recipe", "on") else "right")
+    for heading in ("recipe", "on", *headings(), "ms a batch", ""):
+        table.add_column(heading, justify="left" if heading in ("recipe", "on", "") else "right")
     for trial in recipe.trials:
-        table.add_row(
-            trial.recipe,
-            trial.provider,
-            f"{trial.figures['mean_cosine']:.5f}",
-            f"{trial.figures['neighbour_agreement']:.3f}",
-            f"{trial.milliseconds:.1f}",
-            "taken" if trial.accepted else "below",
-        )
+        shown = (*cells(trial.figures), f"{trial.milliseconds:.1f}" if trial.figures else "–")
+        table.add_row(trial.recipe, trial.provider, *shown, "taken" if trial.accepted else trial.verdict)
     return table
+
+
+def print_left_out(manifest: Manifest, precisions: Sequence[str]) -> None:
+    """Print on standard error what missed its gates and is not in the bundle, and what to do.
+
+    Args:
+        manifest: of the bundle.
+        precisions: that were asked for.
+    """
+    console = report_console(note_stream())
+    table = Table(title="Left out of the bundle", title_justify="left", show_lines=True)
+    for heading in ("precision", "of", "required", "nearest", "why", "what to do"):
+        table.add_column(heading, overflow="fold")
+    for left in manifest.left_out:
+        table.add_row(
+            f"{left.part} {left.precision}" + (f", tier {left.tier}" if left.tier else ""),
+            f"{left.file} for {', '.join(left.providers)}",
+            _lines(bounds(left.required)),
+            _lines(in_words(left.best)),
+            left.reason,
+            remedy(left.part, left.precision, left.tier, left.cause),
+        )
+    console.print(table)
+    parts = {"text": manifest.text, "image": manifest.image}
+    kept = [
+        name
+        for name in dict.fromkeys(left.part for left in manifest.left_out)
+        if "fp32" not in precisions and (part := parts[name]) and part.artifacts[0].precision == "fp32"
+    ]
+    if kept:
+        console.print(f"fp32, which is proven, is kept in its place: {', '.join(kept)}.", highlight=False)
+
+
+def _lines(listed: str) -> str:
+    return listed.replace(", ", "\n") or "–"

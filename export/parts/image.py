@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,10 @@ from export.graphs.image_rewrites import ImageEmbeddingGraph
 from export.precision import Lowering
 from export.precision.floats import float_artifacts
 from export.precision.int8_image import image_layers, quantize_image
-from export.precision.lower import Candidate, Form, artifact, search, without_fp32
+from export.precision.lower import artifact, fp32_stays
+from export.precision.misses import Asked, Misses
+from export.precision.rivals import find_rivals
+from export.precision.search import Candidate, Deadline, Form, Setting, search
 from export.progress import Steps
 from export.proof import Judge, check_gates, working_engines
 from export.proof.image_parity import image_parity
@@ -47,6 +51,7 @@ def export_image(
     lowering: Lowering,
     data: ImageData | None,
     seed: int,
+    misses: Misses,
     steps: Steps,
 ) -> ImagePart:
     """Export the image encoder to `folder`/onnx and check every artifact.
@@ -59,11 +64,12 @@ def export_image(
         lowering: precisions asked for.
         data: prepared pixels to calibrate with and to judge by; needed for every precision but fp32.
         seed: of the parity inputs.
+        misses: leaves out lower precisions that miss a gate.
         steps: where progress is shown.
 
     Raises:
         GraphError: an exported graph is not portable.
-        GateError: an artifact misses a gate.
+        GateError: fp32 misses a gate, or another precision and nothing may be left out.
     """
     grid, size, rule = spec.grid, spec.embedding_size, spec.preprocessing
     patches: dict[str, tuple[str | int, ...]] = {} if grid is None else {"patch_embeds": ("batch", grid, grid, size)}
@@ -99,18 +105,22 @@ def export_image(
             ({"pixel_values": pixels[start : start + _BATCH]} for start in range(0, len(pixels), _BATCH)),
             lambda session, name, precision: image_parity(session, name, precision, model, spec, seed),
             lowering,
+            misses,
             steps,
             bf16_graph=False,
         )
         if "int8" in lowering.precisions:
-            artifacts += _int8_artifacts(source, graph, judge, data, lowering, steps)
+            artifacts += _int8_artifacts(artifacts, folder.parent, graph, judge, data, lowering, misses, steps)
+    if not fp32_stays(artifacts[1:], misses.of("image"), lowering):
+        for name in artifacts.pop(0).files:
+            (folder.parent / name).unlink()
     return ImagePart(
         architecture=spec.architecture,
         preprocessing=rule,
         images=spec.images,
         grid=grid,
         embedding_size=size,
-        artifacts=without_fp32(artifacts, lowering, folder.parent),
+        artifacts=tuple(artifacts),
     )
 
 
@@ -125,19 +135,30 @@ def _embed_with_pytorch(
 
 
 def _int8_artifacts(
-    source: Path, graph: GraphSpec, judge: Judge, data: ImageData, lowering: Lowering, steps: Steps
+    floats: Sequence[Artifact],
+    bundle: Path,
+    graph: GraphSpec,
+    judge: Judge,
+    data: ImageData,
+    lowering: Lowering,
+    misses: Misses,
+    steps: Steps,
 ) -> list[Artifact]:
-    """Quantize the fp32 graph in the spellings asked for; each holds the tier, or GateError."""
-    forms: list[tuple[str, bool, tuple[str, ...]]] = [("model_int8.onnx", False, ("cpu", "openvino", "cuda"))]
+    """Quantize the fp32 graph, the first of `floats`, in the spellings asked for."""
+    source = bundle / floats[0].file
+    asked = [(Asked("image", "int8", "image/onnx/model_int8.onnx", ("cpu", "openvino", "cuda")), False)]
     if lowering.tensorrt:
-        forms.append(("model_int8_tensorrt.onnx", True, ("tensorrt",)))
-    artifacts = []
-    for file, symmetric, providers in forms:
-        with steps.step(f"image: int8 for {', '.join(providers)} at tier {lowering.tier}"):
-            form = _recipes(source, graph, data.calibration, symmetric, providers)
-            _, info, recipe, records = search([form], judge, source.with_name(file), "int8", lowering, "image", steps)
-        artifacts.append(artifact(f"image/onnx/{file}", "int8", info, providers, fidelity=records, recipe=recipe))
-    return artifacts
+        asked.append((Asked("image", "int8", "image/onnx/model_int8_tensorrt.onnx", ("tensorrt",)), True))
+    made = []
+    deadline = Deadline(lowering.search_minutes)
+    setting = Setting("image", judge, lowering, steps, find_rivals(floats, bundle), deadline)
+    for each, symmetric in asked:
+        what = f"image: int8 for {', '.join(each.providers)} at tier {lowering.tier}"
+        with steps.step(what, deadline), misses.leaving_out(each):
+            form = _recipes(source, graph, data.calibration, symmetric, each.providers)
+            _, info, recipe, records = search([form], bundle / each.file, "int8", setting)
+            made.append(artifact(each.file, "int8", info, each.providers, fidelity=records, recipe=recipe))
+    return made
 
 
 def _recipes(

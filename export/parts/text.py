@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from export.families import TextAxes
-from export.graphs import GraphSpec, export_graph
-from export.graphs.fill_mask import export_head, fill_mask_artifact
-from export.graphs.other_tools import every_token_graph, write_sentence_transformers
-from export.graphs.packing import exported_spec, pack_artifact, packed_spec, plain_graph, plain_spec
+from export.graphs import export_graph
+from export.graphs.other_tools import write_sentence_transformers
+from export.graphs.packing import exported_spec, packed_spec, plain_graph, plain_spec
 from export.graphs.text_rewrites import PackedTextGraph, TextEmbeddingGraph
+from export.parts.faces import Faces, in_order
 from export.precision import Lowering
 from export.precision.floats import float_artifacts
-from export.precision.lower import artifact, without_fp32
+from export.precision.lower import artifact, fp32_stays
+from export.precision.misses import Misses
 from export.precision.text_recipes import int8_artifacts, token_feeds
 from export.progress import Steps
 from export.proof import Judge, check_gates, working_engines
-from export.proof.fill_mask_parity import MaskedCases, fill_mask_parity, masked_cases, pytorch_answers
 from export.proof.judge import text_judge
 from export.proof.parity import Progress
-from export.proof.text_parity import packed_parity, text_parity
+from export.proof.text_parity import text_parity
 from export.reference import TextReference
 from export.samples import TRIPLETS, TextData
-from runtime.bundle import PACKED, Artifact
 from runtime.bundle.parts import TextPart
 from runtime.engines import PROVIDERS, Provider, SessionOptions
 from runtime.engines.providers import default_threads
@@ -47,6 +45,7 @@ def export_text(
     lowering: Lowering,
     data: TextData | None,
     seed: int,
+    misses: Misses,
     steps: Steps,
 ) -> TextPart:
     """Export the text encoder to `folder`/onnx and check every artifact.
@@ -59,11 +58,12 @@ def export_text(
         lowering: precisions asked for.
         data: token ids to calibrate with and to judge by; needed for every precision but fp32.
         seed: of the parity inputs.
+        misses: leaves out lower precisions that miss a gate.
         steps: where progress is shown.
 
     Raises:
         GraphError: the exported graph is not portable.
-        GateError: an artifact misses a gate.
+        GateError: fp32 misses a gate, or another precision and nothing may be left out.
     """
     longest, size, vocab_size = reference.longest, reference.size, reference.vocab_size
     source = folder / "onnx" / "model.onnx"
@@ -96,32 +96,25 @@ def export_text(
             token_feeds(data.calibration[:_OVERFLOW_TEXTS], tokenizer),
             lambda session, name, precision: text_parity(session, name, precision, reference, tokenizer, seed),
             lowering,
+            misses,
             steps,
             bf16_graph=True,
         )
         if "int8" in lowering.precisions or "int8-dynamic" in lowering.precisions:
-            artifacts += int8_artifacts(source, graph, judge, data, tokenizer, lowering, steps)
-    kept = without_fp32(artifacts, lowering, folder.parent)
-    with steps.step("text: packing several texts a row") as advance:
-        engines = judge.engines if judge else (engine,)
-        packable = [found for found in kept if any(PROVIDERS[name].packs for name in found.providers)]
-        for index, found in enumerate(packable):
-            kept += (_pack(found, folder.parent, packed, engines, tokenizer, vocab_size, seed),)
-            advance((index + 1) / len(packable))
-    if reference.masked_head is not None:
-        with steps.step("text: filling masks, compared with PyTorch") as advance:
-            packs = [found for found in kept if found.role == PACKED]
-            # The decoder's table is in the fp32 graph's file. Others need it in one of its own, which fp32 then reads
-            # too.
-            shared = source if {found.precision for found in packs} == {"fp32"} else None
-            head = export_head(reference, source.parent, shared)
-            cases = masked_cases(pytorch_answers(reference), reference.name, tokenizer, vocab_size, seed)
-            for index, found in enumerate(packs):
-                filling = fill_mask_artifact(found, folder.parent, head, longest)
-                kept += (_compare_masks(filling, folder.parent, engines, cases),)
-                if found.precision == "fp32":
-                    every_token_graph(folder.parent / filling.file, vocab_size, longest)
-                advance((index + 1) / len(packs))
+            artifacts += int8_artifacts(
+                artifacts, folder.parent, graph, judge, data, tokenizer, lowering, misses, steps
+            )
+    engines = judge.engines if judge else (engine,)
+    faces = Faces(reference, folder.parent, packed, engines, tokenizer, seed, misses, steps)
+    others = artifacts[1:]
+    stays = fp32_stays(others, misses.of("text"), lowering)
+    kept = faces.of(artifacts if stays else others)
+    if not stays and fp32_stays(kept, misses.of("text"), lowering):
+        stays = True
+        kept += faces.of(artifacts[:1])
+    if not stays:
+        for name in fp32.files:
+            (folder.parent / name).unlink()
     write_sentence_transformers(folder, size, axes.tokenization)
     return TextPart(
         architecture="bert",
@@ -131,48 +124,13 @@ def export_text(
         projection=axes.projection,
         masked_words=reference.masked_head is not None,
         embedding_size=size,
-        artifacts=kept,
+        artifacts=in_order(kept),
     )
 
 
 def _example(vocab_size: int) -> tuple[torch.Tensor, ...]:
     ids = torch.randint(5, vocab_size, (2, 16))
     return ids, torch.arange(16).repeat(2, 1), torch.ones_like(ids), torch.zeros(2, 3, dtype=torch.int64)
-
-
-def _pack(
-    plain: Artifact,
-    bundle: Path,
-    spec: GraphSpec,
-    engines: tuple[Provider, ...],
-    tokenizer: Tokenizer,
-    vocab_size: int,
-    seed: int,
-) -> Artifact:
-    """The packed twin of an artifact, compared with it on every engine at hand."""
-    packed = pack_artifact(plain, bundle, spec)
-    options = SessionOptions(threads=default_threads(), precision=plain.precision)
-    records = []
-    for engine in engines:
-        if engine.name in packed.providers:
-            alone, side_by_side = (engine.open(bundle / found.file, options) for found in (plain, packed))
-            records.append(
-                packed_parity(alone, side_by_side, engine.name, plain.precision, tokenizer, vocab_size, seed)
-            )
-    check_gates(f"text {plain.precision}, packed", records)
-    return replace(packed, parity=tuple(records))
-
-
-def _compare_masks(filling: Artifact, bundle: Path, engines: tuple[Provider, ...], cases: MaskedCases) -> Artifact:
-    """A graph that fills masks, compared with PyTorch on every engine at hand."""
-    options = SessionOptions(threads=default_threads(), precision=filling.precision)
-    records = [
-        fill_mask_parity(engine.open(bundle / filling.file, options), engine.name, filling.precision, cases)
-        for engine in engines
-        if engine.name in filling.providers
-    ]
-    check_gates(f"text {filling.precision}, masks", records)
-    return replace(filling, parity=tuple(records))
 
 
 def _judge_by_pytorch(

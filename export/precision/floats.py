@@ -13,6 +13,7 @@ from export.errors import GateError
 from export.graphs import GraphSpec
 from export.precision.half import convert_half, find_overflowing
 from export.precision.lower import Lowering, artifact
+from export.precision.misses import Asked, Misses
 from export.progress import Steps
 from export.proof import Judge, check_gates, missed_gates
 from export.proof.fidelity import HALF_GATES
@@ -34,6 +35,7 @@ def float_artifacts(
     feeds: Iterable[Mapping[str, NDArray[Any]]],
     parity: Callable[[Session, str, str], ParityRecord],
     lowering: Lowering,
+    misses: Misses,
     steps: Steps,
     *,
     bf16_graph: bool,
@@ -49,39 +51,40 @@ def float_artifacts(
         feeds: calibration inputs, in which fp16 looks for activations beyond its range.
         parity: opened graph, engine and precision → comparison with PyTorch on fixed cases.
         lowering: precisions asked for.
+        misses: leaves out those that are not faithful enough.
         steps: where progress is shown.
         bf16_graph: whether the opset can say the graph in bf16 for GPUs; opset 18 has no bf16 convolution.
 
     Returns:
-        The fp32 artifact with its fidelity, then those made.
+        The fp32 artifact with its fidelity, then those made and faithful enough.
 
     Raises:
-        GateError: a precision is not faithful enough.
+        GateError, GraphError, ProviderError: one is not, cannot be made or run, and nothing may be left out.
     """
     wanted = lowering.precisions
     gates = HALF_GATES if lowering.enforced else {}
     with steps.step(f"{part}: measuring fp32 on held-out data"):
         records = [judge.record(engine, source, "fp32", {}) for engine in judge.engines_for(fp32.providers)]
         if "bf16" in wanted:
-            records += _computed_in_bf16(judge, source, gates, steps)
-            _refuse_missed(records, f"{part} computed in bf16")
+            records += _computed_in_bf16(part, fp32, judge, source, gates, misses, steps)
     artifacts = [replace(fp32, fidelity=tuple(records))]
     if "fp16" in wanted:
-        with steps.step(f"{part}: converting to fp16"):
+        target = source.with_name("model_fp16.onnx")
+        file = f"{part}/onnx/{target.name}"
+        with steps.step(f"{part}: converting to fp16"), misses.leaving_out(Asked(part, "fp16", file, _GPU)):
             (engine, *_) = judge.engines_for(_GPU)
             keep = find_overflowing(source, feeds, engine)
-            target = source.with_name("model_fp16.onnx")
             info = convert_half(source, target, graph, "fp16", keep)
             session = engine.open(target, SessionOptions(threads=default_threads(), precision="fp16"))
             compared = parity(session, engine.name, "fp16")
             check_gates(f"{part} fp16", [compared])
             records = [judge.record(engine, target, "fp16", gates) for engine in judge.engines_for(_GPU)]
             _refuse_missed(records, f"{part} fp16")
-        file = f"{part}/onnx/{target.name}"
-        artifacts.append(artifact(file, "fp16", info, _GPU, parity=(compared,), fidelity=tuple(records)))
+            artifacts.append(artifact(file, "fp16", info, _GPU, parity=(compared,), fidelity=tuple(records)))
     if "bf16" in wanted and bf16_graph:
-        with steps.step(f"{part}: converting to bf16 for GPUs"):
-            target = source.with_name("model_bf16.onnx")
+        target = source.with_name("model_bf16.onnx")
+        file = f"{part}/onnx/{target.name}"
+        with steps.step(f"{part}: converting to bf16 for GPUs"), misses.leaving_out(Asked(part, "bf16", file, _GPU)):
             info = convert_half(source, target, graph, "bf16")
             # ONNX Runtime has no bf16 kernels for processors; OpenVINO computes the graph in float32 ("fp16" says so).
             records = [
@@ -90,11 +93,19 @@ def float_artifacts(
                 if engine.name in (*_GPU, "openvino") and (engine.name not in _GPU or not engine.refuses("bf16"))
             ]
             _refuse_missed(records, f"{part} bf16 graph")
-        artifacts.append(artifact(f"{part}/onnx/{target.name}", "bf16", info, _GPU, fidelity=tuple(records)))
+            artifacts.append(artifact(file, "bf16", info, _GPU, fidelity=tuple(records)))
     return artifacts
 
 
-def _computed_in_bf16(judge: Judge, source: Path, gates: Mapping[str, float], steps: Steps) -> list[FidelityRecord]:
+def _computed_in_bf16(
+    part: str,
+    fp32: Artifact,
+    judge: Judge,
+    source: Path,
+    gates: Mapping[str, float],
+    misses: Misses,
+    steps: Steps,
+) -> list[FidelityRecord]:
     """Measure the fp32 graph on the engines that compute it in bfloat16, where the processor has that."""
     records = []
     for name, provider in PROVIDERS.items():
@@ -104,17 +115,22 @@ def _computed_in_bf16(judge: Judge, source: Path, gates: Mapping[str, float], st
         if reason:
             steps.note(f"    bf16 on {name} was not measured: {reason}")
         elif provider in judge.engines:
-            records.append(judge.record(provider, source, "bf16", gates))
+            with misses.leaving_out(Asked(part, "bf16", fp32.file, (name,))):
+                record = judge.record(provider, source, "bf16", gates)
+                _refuse_missed([record], f"{part} computed in bf16")
+                records.append(record)
     return records
 
 
 def _refuse_missed(records: Iterable[FidelityRecord], what: str) -> None:
-    missed = [
-        f"{what} on {record.provider}: {line} ({record.items} held-out items)"
-        for record in records
-        for line in missed_gates(record.figures, record.gates)
-    ]
-    if missed:
+    """Raise GateError if any figure misses its gate; all misses are listed."""
+    missed: list[str] = []
+    worst: FidelityRecord | None = None
+    for record in records:
+        if lines := missed_gates(record.figures, record.gates):
+            missed += [f"{what} on {record.provider}: {line} ({record.items} held-out items)" for line in lines]
+            worst = record
+    if worst:
         raise GateError(
-            "The export is not faithful enough to PyTorch; no bundle was written.\n  " + "\n  ".join(missed)
+            "The export is not faithful enough to PyTorch", missed, required=worst.gates, best=worst.figures
         )

@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 
 from export.graphs import GraphInfo, GraphSpec
 from export.precision.int8 import GroupPlan, TextQuantizer, find_groups
-from export.precision.lower import Candidate, Form, Lowering, artifact, search
+from export.precision.lower import Lowering, artifact
+from export.precision.misses import Asked, Misses
 from export.precision.ranking import Plans, ProductRanking, operations
+from export.precision.rivals import find_rivals
+from export.precision.search import Candidate, Deadline, Form, Setting, search
 from export.precision.statistics import collect_statistics
 from export.progress import Steps
 from export.proof import Judge
@@ -40,25 +43,62 @@ _FORMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 
 
 def int8_artifacts(
-    source: Path,
+    floats: Sequence[Artifact],
+    bundle: Path,
     graph: GraphSpec,
     judge: Judge,
     data: TextData,
     tokenizer: Tokenizer,
     lowering: Lowering,
+    misses: Misses,
     steps: Steps,
 ) -> list[Artifact]:
-    """Quantize the fp32 graph in the forms asked for; each holds the tier, or GateError."""
-    with steps.step("text: watching the calibration texts") as advance:
+    """Quantize the fp32 graph in the forms asked for.
+
+    Args:
+        floats: the part's artifacts in floating point, fp32 first: what is quantized, and must be slower.
+        bundle: the folder that their files are named from.
+        graph: names and axes.
+        judge: measures on held-out data.
+        data: token ids to calibrate with.
+        tokenizer: of the bundle.
+        lowering: what was asked for.
+        misses: leaves out what does not hold the tier.
+        steps: where progress is shown.
+
+    Raises:
+        GateError, GraphError, ProviderError: one does not, cannot be made or run, and nothing may be left out.
+    """
+    source = bundle / floats[0].file
+    asked = list(_asked(lowering))
+    made: list[Artifact] = []
+    ladder: _Ladder | None = None
+    with (
+        steps.step("text: watching the calibration texts") as advance,
+        misses.leaving_out(*(each for each, _ in asked)),
+    ):
         groups = find_groups(onnx.load(str(source), load_external_data=False))
         rows = list(data.calibration)
         (engine,) = judge.engines_for(("cpu",))
         tensors = [group.tensor for group in groups]
         statistics = collect_statistics(source, tensors, list(token_feeds(rows, tokenizer)), engine, advance)
-    quantizer = TextQuantizer(source, graph, statistics)
-    (engine,) = judge.engines_for(("openvino",))
-    ranking = ProductRanking(quantizer, source, rows, tokenizer.pad_token_id, engine, steps)
-    ladder = _Ladder(quantizer, ranking)
+        quantizer = TextQuantizer(source, graph, statistics)
+        (engine,) = judge.engines_for(("openvino",))
+        ladder = _Ladder(quantizer, ProductRanking(quantizer, source, rows, tokenizer.pad_token_id, engine, steps))
+    if ladder is None:
+        return made
+    deadline = Deadline(lowering.search_minutes)
+    setting = Setting("text", judge, lowering, steps, find_rivals(floats, bundle), deadline)
+    for each, form in asked:
+        what = f"text: {each.precision} for {', '.join(each.providers)} at tier {lowering.tier}"
+        with steps.step(what, deadline), misses.leaving_out(each):
+            chosen, info, recipe, records = search(ladder.forms(form), bundle / each.file, each.precision, setting)
+            made.append(artifact(each.file, each.precision, info, chosen.providers, fidelity=records, recipe=recipe))
+    return made
+
+
+def _asked(lowering: Lowering) -> Iterator[tuple[Asked, str]]:
+    """What was asked for, each with the form that its recipes start from."""
     wanted = []
     if "int8" in lowering.precisions:
         wanted.append(("int8", "static", "model_int8.onnx"))
@@ -66,16 +106,8 @@ def int8_artifacts(
             wanted.append(("int8", "tensorrt", "model_int8_tensorrt.onnx"))
     if "int8-dynamic" in lowering.precisions:
         wanted.append(("int8-dynamic", "blocks", "model_int8_dynamic.onnx"))
-    artifacts = []
     for precision, form, file in wanted:
-        with steps.step(f"text: {precision} for {', '.join(_FORMS[form][1])} at tier {lowering.tier}"):
-            chosen, info, recipe, records = search(
-                ladder.forms(form), judge, source.with_name(file), precision, lowering, "text", steps
-            )
-        artifacts.append(
-            artifact(f"text/onnx/{file}", precision, info, chosen.providers, fidelity=records, recipe=recipe)
-        )
-    return artifacts
+        yield Asked("text", precision, f"text/onnx/{file}", _FORMS[form][1]), form
 
 
 def token_feeds(rows: Sequence[list[int]], tokenizer: Tokenizer) -> Iterator[dict[str, NDArray[np.int64]]]:

@@ -48,12 +48,16 @@ Progress = Callable[[float], None]
 
 def check_gates(artifact: str, records: Iterable[ParityRecord]) -> None:
     """Raise GateError if any figure exceeds its gate; all misses are listed."""
-    missed = []
+    missed: list[str] = []
+    required: Mapping[str, float] = {}
+    figures: Mapping[str, float] = {}
     for record in records:
         where = "" if record.provider == "none" else f" on {record.provider}"
-        missed += [f"{artifact}{where}: {line}" for line in exceeded(record)]
+        if lines := exceeded(record):
+            missed += [f"{artifact}{where}: {line}" for line in lines]
+            required, figures = record.gates, record.figures
     if missed:
-        raise GateError("The export differs from PyTorch; no bundle was written.\n  " + "\n  ".join(missed))
+        raise GateError("The export differs from PyTorch", missed, required=required, best=figures)
 
 
 def exceeded(record: ParityRecord) -> list[str]:

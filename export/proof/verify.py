@@ -17,6 +17,7 @@ from export.proof.fidelity import IMAGE_OUTPUTS, embed_images, embed_texts, miss
 from export.proof.fill_mask_parity import MaskedCases, fill_mask_parity, masked_cases, session_answers
 from export.proof.judge import Judge, image_judge, text_judge, working_engines
 from export.proof.parity import exceeded
+from export.proof.shown import cells, headings
 from export.proof.text_parity import packed_parity
 from export.samples import TRIPLETS, image_data, text_data
 from runtime.bundle import FILL_MASK, PACKED, Artifact, Bundle, FidelityRecord, ParityRecord, open_bundle
@@ -240,19 +241,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def _table(verified: list[Verified]) -> Table:
     table = Table(title="Against the bundle's fp32 graph (in brackets: at the export)", title_justify="left")
-    for heading in ("file", "computed in", "on", "mean cosine", "worst", "agreement", "ms a batch", "packed", "words"):
+    for heading in ("file", "computed in", "on", *headings(), "ms a batch", "packed", "words"):
         table.add_column(heading, justify="left" if heading in ("file", "computed in", "on") else "right")
     for each in verified:
         found, recorded = each.found, each.recorded
-        cells = []
-        for name, digits in (("mean_cosine", 5), ("min_cosine", 4), ("neighbour_agreement", 3)):
-            before = f" ({recorded.figures[name]:.{digits}f})" if recorded else ""
-            cells.append(f"{found.figures[name]:.{digits}f}{before}")
+        shown = cells(found.figures, recorded.figures if recorded else None)
         # How far a text moves when it shares its row: the largest difference in fp32, else the smallest cosine.
         figures = each.packed.figures if each.packed else {}
         name = "max_abs" if found.precision == "fp32" else "min_cosine"
         packed = f"{figures[name]:{'.1e' if name == 'max_abs' else '.5f'}}" if figures else ""
         # Masks at which the best word is that of fp32.
         words = f"{each.masks.figures['top_word_agreement']:.1%}" if each.masks else ""
-        table.add_row(each.file, found.precision, found.provider, *cells, f"{found.milliseconds:.1f}", packed, words)
+        table.add_row(each.file, found.precision, found.provider, *shown, f"{found.milliseconds:.1f}", packed, words)
     return table

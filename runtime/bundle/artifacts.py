@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Artifact", "FidelityRecord", "ParityRecord", "Recipe", "TensorSpec", "Trial"]
+__all__ = ["Artifact", "FidelityRecord", "LeftOut", "ParityRecord", "Recipe", "TensorSpec", "Trial"]
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,23 @@ class FidelityRecord:
 
 @dataclass(frozen=True)
 class Trial:
-    """One recipe that the search tried: its name, its fidelity and its time on one engine."""
+    """One recipe that the search tried, on one engine.
+
+    Attributes:
+        recipe: its name.
+        provider: engine that ran it; empty where none did.
+        figures: its fidelity; empty where it could not be measured, and then milliseconds is 0.
+        milliseconds: median time of one batch.
+        accepted: whether it was taken.
+        verdict: why, or why not, in words; empty in bundles of before there was any.
+    """
 
     recipe: str
     provider: str
     figures: dict[str, float]
     milliseconds: float
     accepted: bool
+    verdict: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,36 @@ class Recipe:
     name: str
     tier: str
     settings: dict[str, str]
+    trials: tuple[Trial, ...]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What was asked for and is not in the bundle, for it missed its gate.
+
+    Attributes:
+        part: "text" or "image".
+        precision: as asked for; of bf16 that an engine computes from the fp32 graph, file is that graph.
+        file: where it would be.
+        providers: engines that it was meant for.
+        tier: that int8 had to hold; None of other precisions.
+        cause: "fidelity": its figures miss a gate; "speed": int8 is not faster than floating point; "time": the search
+            was over before a recipe held; "error": it could not be written, or an engine could not run it.
+        reason: in words.
+        required: figure → bound.
+        best: figures of what came nearest; empty where nothing was measured.
+        trials: recipes that were tried, in order.
+    """
+
+    part: str
+    precision: str
+    file: str
+    providers: tuple[str, ...]
+    tier: str | None
+    cause: str
+    reason: str
+    required: dict[str, float]
+    best: dict[str, float]
     trials: tuple[Trial, ...]
 
 

@@ -120,13 +120,19 @@ class Bundle:
         known = PRECISIONS.get(precision)
         by_engine = known.options if known is not None and part in known.parts else {}
         options = by_engine.get(provider) if provider else next(iter(by_engine.values()), None)
+        left_out = "".join(
+            f" The export left it out: {left.reason}."
+            for left in self.manifest.left_out
+            if (left.part, left.precision) == (part, precision) and (provider is None or provider in left.providers)
+        )
         make = (
             f" Make one with: python -m export {self.manifest.family} --checkpoint SOURCE {options} --out DIR"
-            if options
+            if options and not left_out
             else ""
         )
         raise BundleError(
-            f"{self.root} has no {part} artifact in precision '{precision}'{engine}; it has: {listed or 'none'}.{make}"
+            f"{self.root} has no {part} artifact in precision '{precision}'{engine}; it has: {listed or 'none'}."
+            f"{left_out}{make}"
         )
 
 

@@ -11,7 +11,7 @@ import typing
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.bundle.artifacts import ParityRecord
+from runtime.bundle.artifacts import LeftOut, ParityRecord
 from runtime.bundle.manifest_checks import part_faults
 from runtime.bundle.older import OLDEST, upgraded
 from runtime.bundle.parts import ImagePart, Joint, TextPart
@@ -87,7 +87,7 @@ class CalibrationSet:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything known about a bundle."""
+    """Everything known about a bundle; left_out is what was asked for and missed its gate."""
 
     schema_version: int
     family: str
@@ -100,6 +100,7 @@ class Manifest:
     image: ImagePart | None
     joint: Joint | None
     files: dict[str, FileEntry]
+    left_out: tuple[LeftOut, ...] = ()
 
     def to_json(self) -> str:
         """The manifest as stable, indented JSON."""

@@ -139,6 +139,9 @@ def _print_part(name: str, manifest: dict[str, Any], processors: dict[str, str])
         )
     for artifact in part["artifacts"]:
         _print_artifact(artifact, _NOUNS[name], processors)
+    for left in manifest["left_out"]:
+        if left["part"] == name:
+            _print_left_out(left)
 
 
 def _print_artifact(artifact: dict[str, Any], noun: str, processors: dict[str, str]) -> None:
@@ -152,8 +155,18 @@ def _print_artifact(artifact: dict[str, Any], noun: str, processors: dict[str, s
     recipe = artifact["recipe"]
     if recipe is not None:
         _row("", f"recipe {recipe['name']}, tier {recipe['tier']}")
-        for provider in dict.fromkeys(trial["provider"] for trial in recipe["trials"]):
-            _print_trials(provider, [trial for trial in recipe["trials"] if trial["provider"] == provider])
+        _print_trials(recipe["trials"])
+
+
+def _print_left_out(left: dict[str, Any]) -> None:
+    tier = f", tier {left['tier']}" if left["tier"] else ""
+    _row(f"    {left['precision']}", f"left out: {left['file']} for {', '.join(left['providers'])}{tier}")
+    _row("", left["reason"])
+    if left["required"]:
+        _row("", f"required: {_figures(left['required'])}")
+    if left["best"]:
+        _row("", f"the nearest: {_figures(left['best'])}")
+    _print_trials(left["trials"])
 
 
 def _print_fidelity(record: dict[str, Any], precision: str, noun: str, processors: dict[str, str]) -> None:
@@ -167,7 +180,14 @@ def _print_fidelity(record: dict[str, Any], precision: str, noun: str, processor
         _row(" " * (_COLUMN + 2), f"measured on {record['processor']}; recompute with: python -m export verify BUNDLE")
 
 
-def _print_trials(provider: str, trials: Sequence[dict[str, Any]]) -> None:
+def _print_trials(trials: Sequence[dict[str, Any]]) -> None:
+    """A table of what was measured, for each engine."""
+    measured = [trial for trial in trials if trial["figures"]]
+    for provider in dict.fromkeys(trial["provider"] for trial in measured):
+        _print_table(provider, [trial for trial in measured if trial["provider"] == provider])
+
+
+def _print_table(provider: str, trials: Sequence[dict[str, Any]]) -> None:
     """The trials that no other beats in both fidelity and time, and those accepted."""
     best = [trial for trial in trials if trial["accepted"] or not any(_beats(other, trial) for other in trials)]
     best.sort(key=lambda trial: trial["milliseconds"])

@@ -15,6 +15,7 @@ __all__ = [
     "DONE",
     "FAILED",
     "INTERRUPTED",
+    "LEFT_OUT",
     "TERMINATED",
     "WRONG_USAGE",
     "Command",
@@ -25,7 +26,7 @@ __all__ = [
 
 # argparse's own.
 WRONG_USAGE = 2
-DONE, FAILED, INTERRUPTED, TERMINATED = 0, 1, 130, 143
+DONE, FAILED, LEFT_OUT, INTERRUPTED, TERMINATED = 0, 1, 3, 130, 143
 
 
 class Command(Protocol):
@@ -89,6 +90,7 @@ def run_command_line(run: Callable[[], int | None], errors: tuple[type[Exception
         0    done (also where bad items were left out as asked)
         1    failed: a message on standard error says why; or what was compared got worse, or misses a gate
         2    wrong usage
+        3    done but for what missed its gate, which is listed on standard error: of exports alone
         130  interrupted
         143  ended by SIGTERM
         ===  =======================================================================

@@ -17,7 +17,7 @@ from export.checkpoints import read_tensors
 from export.checkpoints.random_checkpoint import write_random_checkpoint
 from export.errors import GateError
 from export.graphs import fill_mask
-from export.parts import text as text_part
+from export.parts import faces
 from export.precision import Lowering
 from export.proof.fill_mask_parity import masked_cases, pytorch_answers
 from export.proof.verify import verify_bundle
@@ -190,7 +190,7 @@ def test_one_perturbed_weight_of_the_head_misses_the_gate(tiny: System, tiny_che
     def compare(headed: torch.nn.Module) -> None:
         head = fill_mask.export_head(TextReference(headed), bundle / "text/onnx")
         filling = fill_mask.fill_mask_artifact(packed, bundle, head, 512)
-        text_part._compare_masks(filling, bundle, (PROVIDERS["cpu"],), cases)
+        faces.compare_masks(filling, bundle, (PROVIDERS["cpu"],), cases)
 
     compare(model)
     spoilt = copy.deepcopy(model)

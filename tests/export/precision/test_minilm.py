@@ -14,6 +14,7 @@ from export.build import CalibrationSources, export_bundle
 from export.families import FAMILIES
 from export.graphs.packing import plain_spec
 from export.precision import Lowering
+from export.precision.misses import Misses
 from export.progress import Steps
 from export.proof import working_engines
 from export.proof.fidelity import embed_texts
@@ -81,8 +82,10 @@ def test_rounding_to_nearest_without_outlier_channels_is_worse(bundle, monkeypat
     out, manifest = bundle
     # Of the fp32 graph alone, which is known to be right; nothing else of an export is the question here.
     source = out / "text/onnx/model.onnx"
+    folder = tmp_path / "text/onnx"
+    folder.mkdir(parents=True)
     for name in ("model.onnx", "model.onnx_data"):
-        shutil.copyfile(source.with_name(name), tmp_path / name)
+        shutil.copyfile(source.with_name(name), folder / name)
     tokenizer = Tokenizer(out / "text", manifest.text.tokenization)
     data = text_data(SOURCES.text, tokenizer, held_out=SOURCES.texts_held_out, note=print)
     triplets = tokenizer.encode([sentence for triplet in TRIPLETS for sentence in triplet])
@@ -99,14 +102,17 @@ def test_rounding_to_nearest_without_outlier_channels_is_worse(bundle, monkeypat
         working_engines(source),
     )
     size, longest = manifest.text.embedding_size, manifest.text.tokenization.max_length
+    lowering, steps = Lowering(("int8",), enforced=False), Steps()
     (naive,) = text_recipes.int8_artifacts(
-        tmp_path / "model.onnx",
+        [_artifact(manifest, "fp32")],
+        tmp_path,
         plain_spec(size, longest),
         judge,
         data,
         tokenizer,
-        Lowering(("int8",), enforced=False),
-        Steps(),
+        lowering,
+        Misses(tmp_path, lowering, steps),
+        steps,
     )
     assert data.record.held_out_sha256 == manifest.calibration["text"].held_out_sha256
     good = _artifact(manifest, "int8").fidelity

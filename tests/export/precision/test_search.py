@@ -11,7 +11,7 @@ from rich.console import Console
 from export.errors import GateError
 from export.graphs import GraphInfo
 from export.precision import Lowering
-from export.precision.lower import Candidate, search
+from export.precision.search import Candidate, Setting, search
 from export.progress import Steps
 from export.proof import Judge, working_engines
 from runtime.bundle import FidelityRecord
@@ -49,7 +49,8 @@ def _search(tmp_path: Path, names: list[str], lowering: Lowering):
     judge = StubJudge(lambda session: {}, lambda session: 1.0, 10, "digest", (PROVIDERS["cpu"], PROVIDERS["openvino"]))
     steps = Steps(Console(quiet=True))
     target = tmp_path / "model.onnx"
-    found = search([[partial(candidate, name) for name in names]], judge, target, "int8", lowering, "text", steps)
+    setting = Setting("text", judge, lowering, steps)
+    found = search([[partial(candidate, name) for name in names]], target, "int8", setting)
     return found, written
 
 
