@@ -1,8 +1,7 @@
-"""`python -m tests.trained FOLDER` trains the model and writes its checkpoint into the folder."""
+"""`python -m tests.trained MODEL FOLDER` trains a model of `tests.trained.models` and writes it into the folder."""
 
+import importlib
 import sys
 from pathlib import Path
 
-from tests.trained.training import train
-
-train(Path(sys.argv[1]))
+importlib.import_module(f"tests.trained.models.{sys.argv[1]}").train(Path(sys.argv[2]))

@@ -13,8 +13,10 @@ from PIL import Image
 
 import runtime
 from export.reference import TextReference
-from tests import trained as oracle
-from tests.trained import FAMILY, Case, figures
+from tests.trained.calibration import write_captions, write_images
+from tests.trained.cases import Case, held_out_cases
+from tests.trained.figures import figures
+from tests.trained.models import biovil
 
 PRECISIONS = ("fp32", "fp16", "int8")
 COUNT = 480
@@ -49,25 +51,25 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     from export.build import CalibrationSources, export_bundle
     from export.precision import Lowering
 
-    checkpoint = oracle.trained_checkpoint()
+    checkpoint = biovil.checkpoint()
     folder = tmp_path_factory.mktemp("trained")
     bundle, films = folder / "bundle", folder / "films"
-    texts, images = oracle.write_calibration(folder)
+    texts, images = write_captions(folder / "captions.txt"), write_images(folder / "images")
     # Not enforced: the plain recipes are what is tried here, without a search for better ones.
     export_bundle(
-        FAMILY,
+        biovil.FAMILY,
         str(checkpoint),
         bundle,
         lowering=Lowering(PRECISIONS, enforced=False),
         calibration=CalibrationSources(text=texts, images=images),
     )
-    text, image = oracle.load_models(checkpoint)
-    cases = oracle.held_out_cases(COUNT)
+    text, image = biovil.load_models(checkpoint)
+    cases = held_out_cases(COUNT)
     films.mkdir()
     for number, case in enumerate(cases):
         Image.fromarray(case.image).save(films / f"{number:04}.png")
-    encode_texts = oracle.reference_texts(text, checkpoint)
-    image_embeds, patch_embeds = oracle.reference_images(image, cases)
+    encode_texts = biovil.reference_texts(text, checkpoint)
+    image_embeds, patch_embeds = biovil.reference_images(image, cases)
     reached = figures(cases, encode_texts, image_embeds, patch_embeds)
     return Trained(checkpoint, bundle, films, text, image, cases, encode_texts, image_embeds, patch_embeds, reached)
 

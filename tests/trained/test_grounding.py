@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 import bench.__main__
 import runtime
-from tests.trained import Case
-from tests.trained.cases import CROP, SIDE
+from tests.trained.cases import CROP, SIDE, Case
 from tests.trained.conftest import Trained
 from tests.trained.wordings import FINDINGS
 

@@ -14,10 +14,11 @@ from runtime.bundle import open_bundle
 from runtime.engines import PROVIDERS, SessionOptions, Sessions
 from runtime.image.encoder import ImageEncoder
 from runtime.text import TextEncoder, Tokenizer
-from tests import trained as oracle
 from tests.oracle import reference_text_engine
-from tests.trained import CHANCE, Case, figures
+from tests.trained.cases import Case
 from tests.trained.conftest import COUNT, PRECISIONS, Trained
+from tests.trained.figures import CHANCE, figures
+from tests.trained.models import biovil
 from tests.trained.wordings import finding_prompts
 
 pytestmark = pytest.mark.slow
@@ -115,7 +116,7 @@ def test_coarse_weights_are_noticed(trained: Trained) -> None:
         if weight.ndim > 1:
             scale = weight.detach().abs().max() / 7
             weight.data = (weight.detach() / scale).round() * scale
-    encode_texts = oracle.reference_texts(text, trained.checkpoint)
-    reached = figures(trained.cases, encode_texts, *oracle.reference_images(image, trained.cases))
+    encode_texts = biovil.reference_texts(text, trained.checkpoint)
+    reached = figures(trained.cases, encode_texts, *biovil.reference_images(image, trained.cases))
     assert trained.figures["finding"] - reached["finding"] > 0.1, reached
     assert trained.figures["retrieval"] - reached["retrieval"] > 0.1, reached
