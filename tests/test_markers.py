@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.test_wings import imports, modules
-from tests.workers import TOGETHER
+from tests.workers import TOGETHER, group
 
 # pytest's own.
 _BUILT_IN = {"filterwarnings", "parametrize", "skip", "skipif", "usefixtures", "xfail"}
@@ -79,3 +79,9 @@ def test_without_the_slow_ones_every_wing_is_tested(package: str) -> None:
 def test_what_goes_to_one_worker_is_there() -> None:
     for path in (path for together in TOGETHER for path in together):
         assert (ROOT / path).exists(), path
+
+
+def test_a_file_that_is_named_does_not_go_where_its_folder_goes() -> None:
+    assert group("tests/trained/test_cache.py::test_one")[1] == "tests/trained/"
+    assert group("tests/trained/test_clip.py::test_one")[1] == "tests/trained/test_clip.py"
+    assert group("tests/test_wings.py::test_one") == (len(TOGETHER), "tests/test_wings.py")

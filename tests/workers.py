@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-# Each of these goes to one worker as a whole, in this order; all other files follow, as they are collected.
+# Each of these goes to one worker as a whole, in this order; all other files follow, as they are collected. A file that
+# is named goes there, rather than where its folder is.
 TOGETHER = (
     ("tests/trained/",),
     ("tests/test_full_size.py", "tests/bench/peers/test_image_peers.py", "tests/test_readme.py"),
+    ("tests/trained/test_clip.py",),
     ("tests/export/precision/test_minilm.py",),
     ("tests/test_nothing_leaves.py",),
     ("tests/bench/test_cli.py",),
@@ -28,10 +30,14 @@ TOGETHER = (
 def group(nodeid: str) -> tuple[int, str]:
     """The rank of a test's group and its name."""
     path = nodeid.partition("::")[0]
-    for rank, together in enumerate(TOGETHER):
-        if path.startswith(together):
-            return rank, together[0]
-    return len(TOGETHER), path
+    fitting = [
+        (len(place), rank, together[0])
+        for rank, together in enumerate(TOGETHER)
+        for place in together
+        if path.startswith(place)
+    ]
+    _, rank, name = max(fitting, default=(0, len(TOGETHER), path))
+    return rank, name
 
 
 def order(items: list[pytest.Item]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from tests.trained.cases import Case
 from tests.trained.conftest import COUNT, PRECISIONS, Trained
 from tests.trained.figures import CHANCE, figures
 from tests.trained.models import biovil
+from tests.trained.rounding import coarse_weights
 from tests.trained.wordings import finding_prompts
 
 pytestmark = pytest.mark.slow
@@ -111,11 +111,7 @@ def _labels(case: Case) -> dict[str, object]:
 
 def test_coarse_weights_are_noticed(trained: Trained) -> None:
     """Negative control: weights of 4 bits, one scale per tensor, lose far more than any precision may."""
-    text, image = copy.deepcopy(trained.text), copy.deepcopy(trained.image)
-    for weight in [*text.parameters(), *image.parameters()]:
-        if weight.ndim > 1:
-            scale = weight.detach().abs().max() / 7
-            weight.data = (weight.detach() / scale).round() * scale
+    text, image = coarse_weights(trained.text), coarse_weights(trained.image)
     encode_texts = biovil.reference_texts(text, trained.checkpoint)
     reached = figures(trained.cases, encode_texts, *biovil.reference_images(image, trained.cases))
     assert trained.figures["finding"] - reached["finding"] > 0.1, reached
