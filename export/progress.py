@@ -56,7 +56,7 @@ class Steps:
                     progress.update(task, total=1.0, completed=share)
 
                 def show(place: str) -> None:
-                    progress.update(task, description=f"{label}, {place}" if place else label)
+                    progress.update(task, description=f"{label}, {place}" if place else label, refresh=True)
 
                 self._show = show
                 try:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from rich.table import Table
 
 from export.precision.remedies import remedy
 from export.progress import report_console
-from export.proof.shown import bounds, cells, headings, in_words
+from export.proof.shown import bounds, cells, headings
 from runtime.bundle import Artifact, Manifest, ParityRecord
 from runtime.bundle.artifacts import Recipe
 from runtime.process.console import note_stream, report_stream
@@ -107,16 +107,16 @@ def print_left_out(manifest: Manifest, precisions: Sequence[str]) -> None:
     """
     console = report_console(note_stream())
     table = Table(title="Left out of the bundle", title_justify="left", show_lines=True)
-    for heading in ("precision", "of", "required", "nearest", "why", "what to do"):
-        table.add_column(heading, overflow="fold")
+    for heading in ("precision", "file, for", "required", "reached", "why, and what to do"):
+        table.add_column(heading, overflow="fold", no_wrap=heading in ("required", "reached"))
     for left in manifest.left_out:
+        reached = [f"{left.best[name]:.5f}" if name in left.best else "–" for name in left.required]
         table.add_row(
-            f"{left.part} {left.precision}" + (f", tier {left.tier}" if left.tier else ""),
-            f"{left.file} for {', '.join(left.providers)}",
-            _lines(bounds(left.required)),
-            _lines(in_words(left.best)),
-            left.reason,
-            remedy(left.part, left.precision, left.tier, left.cause),
+            f"{left.part} {left.precision}" + (f"\ntier {left.tier}" if left.tier else ""),
+            f"{PurePosixPath(left.file).name}\n{', '.join(left.providers)}",
+            "\n".join(bounds({name: bound}) for name, bound in left.required.items()),
+            "\n".join(reached),
+            f"{left.reason}.\n{remedy(left.part, left.precision, left.tier, left.cause)}",
         )
     console.print(table)
     parts = {"text": manifest.text, "image": manifest.image}
@@ -127,7 +127,3 @@ def print_left_out(manifest: Manifest, precisions: Sequence[str]) -> None:
     ]
     if kept:
         console.print(f"fp32, which is proven, is kept in its place: {', '.join(kept)}.", highlight=False)
-
-
-def _lines(listed: str) -> str:
-    return listed.replace(", ", "\n") or "–"

@@ -119,7 +119,7 @@ class _Search:
                 if self._tried and not self._setting.deadline.left():
                     self._late = True
                     raise self._error()
-                found, slower = self._try(make())
+                found, slower = self._try(make)
                 if found:
                     return found
                 if slower:
@@ -127,10 +127,14 @@ class _Search:
                     break
         raise self._error()
 
-    def _try(self, candidate: Candidate) -> tuple[Found | None, str]:
+    def _try(self, make: Callable[[], Candidate]) -> tuple[Found | None, str]:
         """The recipe, if it is taken; and why it is no faster than floating point, empty where it is."""
         judge, steps, lowering = self._setting.judge, self._setting.steps, self._setting.lowering
         self._tried += 1
+        try:
+            candidate = make()
+        except (GraphError, ProviderError) as error:
+            return self._failed(f"recipe {self._tried}", error)
         what = f"{self._setting.part} {self._precision}: {candidate.name}"
         place = f"recipe {self._tried} of at most {self._most}"
         try:
@@ -142,9 +146,7 @@ class _Search:
                 )
                 slower = not_faster(records, candidate.providers, self._target, self._setting.rivals, judge)
         except (GraphError, ProviderError) as error:
-            self._trials.append(Trial(candidate.name, "", {}, 0.0, False, f"{type(error).__name__}: {error}"))
-            steps.note(f"    {self._trials[-1].verdict}")
-            return None, ""
+            return self._failed(candidate.name, error)
         holds = not any(missed_gates(record.figures, record.gates) for record in records)
         taken = holds and (self._tried == 1 or not slower)
         verdict = ", ".join(filter(None, ("holds the tier" if holds else "below the tier", slower)))
@@ -157,19 +159,27 @@ class _Search:
         recipe = Recipe(candidate.name, lowering.tier, dict(candidate.settings), tuple(self._trials))
         return (candidate, info, recipe, records), ""
 
+    def _failed(self, recipe: str, error: Exception) -> tuple[None, str]:
+        """Go on with the next: what an engine cannot run of one recipe it may run of another."""
+        verdict = f"{type(error).__name__}: {error}"
+        self._trials.append(Trial(recipe, "", {}, 0.0, False, verdict))
+        self._setting.steps.note(f"    {verdict}")
+        return None, ""
+
     def _error(self) -> GateError:
         """What was tried, what came nearest, and why nothing more was tried."""
         lowering, part = self._setting.lowering, self._setting.part
         best = nearest(self._trials, self._gates)
         cause = "time" if self._late else "speed" if self._slower else "fidelity" if best else "error"
-        reason = [f"none of {self._tried} recipes tried holds tier {lowering.tier} and is of use"]
+        reason = [f"none of {self._tried} recipes tried holds tier {lowering.tier}"]
         if best:
             lines = missed_gates(best.figures, self._gates)
             reason.append(f"{best.recipe} on {best.provider} came nearest: {', '.join(lines) or best.verdict}")
         else:
             reason += [trial.verdict for trial in self._trials[:1]]
         if self._slower:
-            reason.append(f"dearer ones would be slower still than what is {self._slower}")
+            reason[0] += " and is faster than floating point"
+            reason.append(f"what is {self._slower} was not made dearer still")
         if self._late:
             reason.append(f"the {lowering.search_minutes:g} min of the search were over")
         return GateError(
@@ -181,7 +191,7 @@ class _Search:
             ],
             remedy=remedy(part, self._precision, lowering.tier, cause),
             reason="; ".join(reason),
-            required=self._gates,
+            required={name: bound for name, bound in self._gates.items() if not best or name in best.figures},
             best=best.figures if best else None,
             trials=self._trials,
             cause=cause,

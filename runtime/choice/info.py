@@ -163,7 +163,7 @@ def _print_left_out(left: dict[str, Any]) -> None:
     _row(f"    {left['precision']}", f"left out: {left['file']} for {', '.join(left['providers'])}{tier}")
     _row("", left["reason"])
     if left["required"]:
-        _row("", f"required: {_figures(left['required'])}")
+        _row("", f"required: {', '.join(f'{name} {bound:g}' for name, bound in left['required'].items())}")
     if left["best"]:
         _row("", f"the nearest: {_figures(left['best'])}")
     _print_trials(left["trials"])

@@ -30,7 +30,23 @@ def test_list_does_not_need_torch(fresh_python) -> None:
     assert "biovil" in fresh_python(code)
 
 
+def test_help_says_what_becomes_of_a_miss() -> None:
+    printed = " ".join(run_module("export", "--help").stdout.split())
+    for part in ("--on-miss {leave-out,fail}", "--search-minutes M", "3 the bundle is there, without the precisions"):
+        assert part in printed
+
+
+def test_defaults_are_those_of_python() -> None:
+    from export.precision import Lowering
+
+    options, default = cli._parser().parse_args(["biovil"]), Lowering()
+    assert (options.on_miss, options.search_minutes) == (default.on_miss, default.search_minutes)
+    assert (options.precision, options.tier) == (default.precisions, default.tier)
+
+
 def test_wrong_usage() -> None:
+    assert "--search-minutes: 0; a number above 0" in run_module("export", "--search-minutes", "0", expect=2).stderr
+    assert "--on-miss: invalid choice" in run_module("export", "--on-miss", "shrug", expect=2).stderr
     assert "name a system" in run_module("export", expect=2).stderr
     assert "--checkpoint and --out" in run_module("export", "biovil", expect=2).stderr
     assert "invalid choice: 'biovil-x'" in run_module("export", "biovil-x", expect=2).stderr

@@ -2,56 +2,21 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from export.errors import GateError
-from export.graphs import GraphInfo
 from export.precision import Lowering
-from export.precision.search import Candidate, Setting, search
-from export.progress import Steps
 from export.proof import Judge, working_engines
-from runtime.bundle import FidelityRecord
 from runtime.engines import PROVIDERS, Provider
 from runtime.errors import ProviderError
-
-# Recipe → engine → mean cosine; agreement is always perfect.
-COSINES = {
-    "cheap": {"cpu": 0.995, "openvino": 0.98},
-    "dearer": {"cpu": 0.9992, "openvino": 0.992},
-    "dearest": {"cpu": 0.9999, "openvino": 0.9998},
-    "broken": {"cpu": float("nan"), "openvino": float("nan")},
-}
+from tests.export.precision.trying import Trying
 
 
 def _search(tmp_path: Path, names: list[str], lowering: Lowering):
-    """Run a search in which a recipe's file holds its name, which is what the session of the stub engines is."""
-    written: list[str] = []
-
-    def candidate(name: str) -> Candidate:
-        def write(target: Path) -> GraphInfo:
-            written.append(name)
-            target.write_text(name)
-            return GraphInfo(18, {}, (), ())
-
-        return Candidate(name, {"name": name}, write, ("cpu", "openvino"))
-
-    class StubJudge(Judge):
-        def record(self, engine, model, precision, gates, computed=None):
-            figures = {"mean_cosine": COSINES[model.read_text()][engine.name], "min_cosine": 0.9}
-            figures["neighbour_agreement"] = 1.0
-            kept = {name: bound for name, bound in gates.items() if name in figures}
-            return FidelityRecord(engine.name, precision, "here", 10, "digest", figures, kept, 1.0)
-
-    judge = StubJudge(lambda session: {}, lambda session: 1.0, 10, "digest", (PROVIDERS["cpu"], PROVIDERS["openvino"]))
-    steps = Steps(Console(quiet=True))
-    target = tmp_path / "model.onnx"
-    setting = Setting("text", judge, lowering, steps)
-    found = search([[partial(candidate, name) for name in names]], target, "int8", setting)
-    return found, written
+    trying = Trying(tmp_path, lowering)
+    return trying.run(names), trying.written
 
 
 def test_the_first_that_holds_on_every_engine_is_taken(tmp_path):
@@ -79,7 +44,26 @@ def test_when_nothing_holds_the_error_lists_what_was_tried(tmp_path):
     assert "No int8 recipe for the text encoder holds tier 99.9 (mean_cosine ≥ 0.999" in message
     assert "cheap on openvino: mean cosine 0.98000" in message
     assert "dearer on cpu: mean cosine 0.99920" in message
-    assert "--tier 99" in message
+    assert "no bundle was written" in message
+    assert "ask for less with --tier 99, or" in message
+    assert "--calibration-text" in message
+
+
+def test_nobody_is_told_to_lower_the_lowest_tier(tmp_path):
+    with pytest.raises(GateError) as error:
+        _search(tmp_path, ["cheap"], Lowering(("int8",), "99"))
+    assert "--tier" not in str(error.value)
+    assert "leave int8 out of --precision" in str(error.value)
+
+
+def test_a_miss_says_what_came_nearest_where_it_was_worst(tmp_path):
+    with pytest.raises(GateError) as error:
+        _search(tmp_path, ["cheap", "dearer", "broken"], Lowering(("int8",), "99.9"))
+    assert error.value.cause == "fidelity"
+    assert error.value.best["mean_cosine"] == 0.992
+    assert error.value.required["mean_cosine"] == 0.999
+    assert [trial.recipe for trial in error.value.trials] == [*("cheap",) * 2, *("dearer",) * 2, *("broken",) * 2]
+    assert error.value.reason.startswith("none of 3 recipes tried holds tier 99.9; dearer on openvino came nearest: ")
 
 
 def test_nan_never_holds(tmp_path):
@@ -91,6 +75,28 @@ def test_random_weights_are_reported_not_gated(tmp_path):
     (chosen, _, _, records), _ = _search(tmp_path, ["cheap", "dearest"], Lowering(("int8",), "99.9", enforced=False))
     assert chosen.name == "cheap"
     assert records[0].gates == {}
+
+
+def test_what_an_engine_cannot_run_is_passed_over(tmp_path):
+    (chosen, _, recipe, _), _ = _search(tmp_path, ["cannot run", "cannot be written", "dearest"], Lowering(("int8",)))
+    assert chosen.name == "dearest"
+    first, second, *_ = recipe.trials
+    assert (first.recipe, first.figures, first.accepted) == ("cannot run", {}, False)
+    assert first.verdict == "ProviderError: cpu cannot open it"
+    assert second.verdict == "GraphError: no such operator"
+
+
+def test_where_nothing_can_run_the_error_says_so(tmp_path):
+    with pytest.raises(GateError) as error:
+        _search(tmp_path, ["cannot run", "cannot be written"], Lowering(("int8",)))
+    assert error.value.cause == "error"
+    assert "ProviderError: cpu cannot open it" in error.value.reason
+    assert error.value.best == {}
+
+
+def test_a_fault_of_the_program_is_not_a_miss(tmp_path):
+    with pytest.raises(KeyError):
+        _search(tmp_path, ["never heard of", "dearest"], Lowering(("int8",)))
 
 
 def _judge(*names: str) -> Judge:

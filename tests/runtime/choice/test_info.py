@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+import runtime
 from runtime.__main__ import main
-from runtime.bundle.artifacts import Recipe, Trial
+from runtime.bundle import MANIFEST_NAME, open_bundle
+from runtime.bundle.artifacts import LeftOut, Recipe, Trial
 from runtime.bundle.manifest import CalibrationSet
-from tests.conftest import System
+from tests.conftest import System, edit_json
 from tests.runtime.handmade import ALL, artifact, record, write_bundle
 
 
@@ -103,3 +106,53 @@ def test_info_says_what_the_options_would_give(quantized: Path, capsys) -> None:
     printed = capsys.readouterr().out
     assert "engines here, with precision int8\n" in printed
     assert "has no image artifact in precision 'int8'" in " ".join(printed.split())
+
+
+def test_what_was_left_out_is_shown_and_named_where_it_is_asked_for(quantized: Path, capsys) -> None:
+    trial = Trial("plain", "cpu", {"mean_cosine": 0.91}, 50.0, False, "below the tier")
+    failed = Trial("dearer", "", {}, 0.0, False, "ProviderError: out of memory")
+    left = LeftOut(
+        part="image",
+        precision="int8",
+        file="image/onnx/model_int8.onnx",
+        providers=("cpu", "openvino"),
+        tier="99",
+        cause="fidelity",
+        reason="none of 2 recipes tried holds tier 99",
+        required={"mean_cosine": 0.99},
+        best={"mean_cosine": 0.91},
+        trials=(trial, failed),
+    )
+    edit_json(quantized / MANIFEST_NAME, lambda data: data.update(left_out=[asdict(left)]))
+    assert open_bundle(quantized).manifest.left_out == (left,)
+    assert main(["info", str(quantized)]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    start = lines.index("int8         left out: image/onnx/model_int8.onnx for cpu, openvino, tier 99")
+    assert lines[start + 1 : start + 4] == [
+        "none of 2 recipes tried holds tier 99",
+        "required: mean_cosine 0.99",
+        "the nearest: mean_cosine 0.9100",
+    ]
+    assert lines[start + 4].startswith("tried on cpu")
+    assert lines[start + 5].split() == ["plain", "0.9100", "–", "50.0"]
+    with pytest.raises(
+        runtime.BundleError, match=r"in precision 'int8'.* The export left it out: none of 2 recipes"
+    ) as error:
+        runtime.load(quantized, provider="cpu", precision={"image": "int8"})
+    assert "Make one with" not in str(error.value), "that was tried"
+    with pytest.raises(runtime.BundleError, match="Make one with"):
+        runtime.load(quantized, provider="cpu", precision={"text": "int8-dynamic"})
+
+
+def test_a_manifest_of_before_says_nothing_of_what_was_left_out(quantized: Path) -> None:
+    def older(data: dict) -> None:
+        del data["left_out"]
+        for entry in data["text"]["artifacts"]:
+            for trial in (entry["recipe"] or {"trials": []})["trials"]:
+                del trial["verdict"]
+
+    edit_json(quantized / MANIFEST_NAME, older)
+    manifest = open_bundle(quantized).manifest
+    assert manifest.left_out == ()
+    assert {trial.verdict for each in manifest.text.artifacts if each.recipe for trial in each.recipe.trials} == {""}
+    assert main(["info", str(quantized)]) == 0
