@@ -138,6 +138,32 @@ class TextQuantizer:
         save_weights_apart(model, target, data)
         return check_graph(target, self._spec)
 
+    def product_errors(
+        self, group: Group, plan: GroupPlan, inputs: NDArray[np.float32]
+    ) -> dict[str, NDArray[np.float32]]:
+        """What the form "static" adds to each product of a group, to a rounding error of float32.
+
+        Args:
+            group: the products.
+            plan: how they are computed.
+            inputs: float32 (…, inputs) that they read.
+
+        Returns:
+            Weight → float32 (…, outputs); empty for a group in floating point.
+        """
+        rounded = self._round(group, plan, "static")
+        if rounded is None:
+            return {}
+        scale = np.float32((rounded.high - rounded.low) / 255 or 1.0)
+        zero = round(-rounded.low / scale)
+        levels = np.clip(np.rint(inputs * rounded.multiplier / scale) + zero, 0, 255) - zero
+        errors = {}
+        for name, (values, scales) in rounded.weights.items():
+            exact = self._values[name]
+            errors[name] = (levels @ values.astype(np.float32)) * (scale * scales[0]) - inputs @ exact
+            errors[name] += inputs[..., rounded.outliers] @ exact[rounded.outliers]
+        return errors
+
     def _cost(self, group: Group) -> NDArray[np.float32]:
         """Of each input channel: its largest square times its weights' squares."""
         weight = np.concatenate([self._values[name] for name in group.weights], axis=1)
