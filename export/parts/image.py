@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,13 +24,12 @@ from export.precision.rivals import find_rivals
 from export.precision.search import Candidate, Deadline, Form, Setting, search
 from export.progress import Steps
 from export.proof import Judge, check_gates, working_engines
+from export.proof.held_out import held_out_images
 from export.proof.image_parity import image_parity
 from export.proof.judge import image_judge
-from export.proof.parity import Progress
-from export.reference import embed_pixels
 from export.samples import ImageData
 from runtime.bundle import Artifact
-from runtime.bundle.parts import ImagePart, Preprocessing
+from runtime.bundle.parts import ImagePart
 from runtime.engines import PROVIDERS, Provider, SessionOptions
 from runtime.engines.providers import default_threads
 
@@ -92,8 +92,13 @@ def export_image(
     fp32 = artifact("image/onnx/model.onnx", "fp32", info, tuple(PROVIDERS), parity=(parity,))
     artifacts = [fp32]
     if data is not None:
-        with steps.step("image: embedding the held-out images with PyTorch") as advance:
-            expected = _embed_with_pytorch(model, data.held_out, rule, advance)[: len(graph.outputs)]
+        with steps.step("image: embedding the held-out images, some with PyTorch") as advance:
+            session = engine.open(source, SessionOptions(threads=default_threads(), precision="fp32"))
+            expected, compared = held_out_images(
+                session, engine.name, model, data.held_out, rule, tuple(graph.outputs), advance
+            )
+            del session
+            fp32 = replace(fp32, parity=(parity, compared))
             judge = image_judge(expected, data.held_out, data.record.held_out_sha256, working_engines(source))
         pixels = data.calibration[:_OVERFLOW_IMAGES]
         artifacts = float_artifacts(
@@ -122,16 +127,6 @@ def export_image(
         embedding_size=size,
         artifacts=tuple(artifacts),
     )
-
-
-def _embed_with_pytorch(
-    model: nn.Module, pixels: NDArray[np.uint8], rule: Preprocessing, advance: Progress
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    found = []
-    for start in range(0, len(pixels), _BATCH):
-        found.append(embed_pixels(model, pixels[start : start + _BATCH], rule))
-        advance(start / len(pixels))
-    return np.concatenate([each[0] for each in found]), np.concatenate([each[1] for each in found])
 
 
 def _int8_artifacts(

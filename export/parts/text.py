@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from export.families import TextAxes
@@ -19,20 +19,19 @@ from export.precision.lower import artifact, fp32_stays
 from export.precision.misses import Misses
 from export.precision.text_recipes import int8_artifacts, token_feeds
 from export.progress import Steps
-from export.proof import Judge, check_gates, working_engines
+from export.proof import check_gates, working_engines
+from export.proof.held_out import held_out_texts
 from export.proof.judge import text_judge
-from export.proof.parity import Progress
 from export.proof.text_parity import text_parity
 from export.reference import TextReference
 from export.samples import TRIPLETS, TextData
 from runtime.bundle.parts import TextPart
 from runtime.engines import PROVIDERS, Provider, SessionOptions
 from runtime.engines.providers import default_threads
-from runtime.text import Tokenizer, pad_batch, plan_batches
+from runtime.text import Tokenizer
 
 __all__ = ["export_text"]
 
-_TOKEN_BUDGET = 512
 # Calibration texts with which fp16 looks for activations beyond its range.
 _OVERFLOW_TEXTS = 64
 
@@ -85,8 +84,22 @@ def export_text(
     fp32 = artifact("text/onnx/model.onnx", "fp32", info, tuple(PROVIDERS), parity=(parity,))
     artifacts, judge = [fp32], None
     if data is not None:
-        with steps.step("text: embedding the held-out texts with PyTorch") as advance:
-            judge = _judge_by_pytorch(reference, source, tokenizer, data, advance)
+        with steps.step("text: embedding the held-out texts, some with PyTorch") as advance:
+            triplets = tokenizer.encode([text for triplet in TRIPLETS for text in triplet])
+            held_out, rows = len(data.held_out), [*data.held_out, *triplets]
+            session = engine.open(source, SessionOptions(threads=default_threads(), precision="fp32"))
+            expected, compared = held_out_texts(session, engine.name, reference, rows, tokenizer.pad_token_id, advance)
+            del session
+            fp32 = replace(fp32, parity=(parity, compared))
+            judge = text_judge(
+                expected[:held_out],
+                expected[held_out:],
+                rows[:held_out],
+                tokenizer,
+                vocab_size,
+                data.record.held_out_sha256,
+                working_engines(source),
+            )
         artifacts = float_artifacts(
             "text",
             source,
@@ -131,28 +144,3 @@ def export_text(
 def _example(vocab_size: int) -> tuple[torch.Tensor, ...]:
     ids = torch.randint(5, vocab_size, (2, 16))
     return ids, torch.arange(16).repeat(2, 1), torch.ones_like(ids), torch.zeros(2, 3, dtype=torch.int64)
-
-
-def _judge_by_pytorch(
-    reference: TextReference, source: Path, tokenizer: Tokenizer, data: TextData, advance: Progress
-) -> Judge:
-    triplets = tokenizer.encode([text for triplet in TRIPLETS for text in triplet])
-    rows = [*data.held_out, *triplets]
-    expected = np.empty((len(rows), reference.size), np.float32)
-    done = 0
-    for batch in plan_batches([len(row) for row in rows], _TOKEN_BUDGET):
-        padded = pad_batch([rows[index] for index in batch], tokenizer.pad_token_id)
-        ids, mask = (torch.from_numpy(each) for each in padded)
-        expected[batch] = torch.nn.functional.normalize(reference.embed(ids, mask), dim=-1).numpy()
-        done += len(batch)
-        advance(done / len(rows))
-    held_out = len(data.held_out)
-    return text_judge(
-        expected[:held_out],
-        expected[held_out:],
-        list(data.held_out),
-        tokenizer,
-        reference.vocab_size,
-        data.record.held_out_sha256,
-        working_engines(source),
-    )
