@@ -15,6 +15,7 @@ TOGETHER = (
     ("tests/trained/",),
     ("tests/test_full_size.py", "tests/bench/peers/test_image_peers.py", "tests/test_readme.py"),
     ("tests/trained/test_clip.py",),
+    ("tests/trained/test_mean_pooling.py",),
     ("tests/export/precision/test_minilm.py",),
     ("tests/test_nothing_leaves.py",),
     ("tests/bench/test_cli.py",),

@@ -1,7 +1,8 @@
-"""How well a joint model understands the cases."""
+"""How well a model understands the cases, or what is said of them."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -11,12 +12,23 @@ from runtime.image.resizing import seen_square
 from runtime.tasks.joint import average_prompts, map_to_image, patch_similarity
 from tests.runtime.parts import grey_rule
 from tests.trained.cases import CROP, SIDE, Case, patch_areas
-from tests.trained.wordings import LOCATIONS, finding_prompts, location_prompts
+from tests.trained.wordings import FINDINGS, LOCATIONS, finding_prompts, location_prompts, make_impression
 
-__all__ = ["CHANCE", "figures", "grounding_hits", "pointing_hits", "retrieval_accuracy", "zero_shot_accuracy"]
+__all__ = [
+    "CHANCE",
+    "TEXT_CHANCE",
+    "figures",
+    "grounding_hits",
+    "pointing_hits",
+    "retrieval_accuracy",
+    "text_figures",
+    "zero_shot_accuracy",
+]
 
 # What `figures` gives if images and texts have nothing to do with each other, at most.
 CHANCE = {"finding": 0.2, "location": 0.25, "retrieval": 0.2, "grounding": 0.25, "pointing": 0.25}
+# Of `text_figures` alike.
+TEXT_CHANCE = {"finding": 0.2, "location": 0.25, "paraphrase": 0.1, "impression": 0.22}
 
 
 def figures(
@@ -39,8 +51,7 @@ def figures(
     """
     by_finding = {name: average_prompts(encode_texts(prompts)) for name, prompts in finding_prompts().items()}
     by_location = {name: average_prompts(encode_texts(prompts)) for name, prompts in location_prompts().items()}
-    captions = encode_texts([case.caption for case in cases])
-    captions /= np.linalg.norm(captions, axis=1, keepdims=True)
+    captions = _unit(encode_texts([case.caption for case in cases]))
     present = [index for index, case in enumerate(cases) if case.location]
     shown = [cases[index] for index in present]
     embeds = [by_finding[case.finding] for case in shown]
@@ -56,6 +67,45 @@ def figures(
         "grounding": grounding_hits(maps, shown),
         "pointing": pointing_hits(similarities, shown),
     }
+
+
+def text_figures(cases: Sequence[Case], encode_texts: Callable[[list[str]], NDArray[np.float32]]) -> dict[str, float]:
+    """What embeddings of the cases' captions tell of these, for models of texts alone; all in [0, 1].
+
+    Args:
+        cases: N cases.
+        encode_texts: M texts → float32 (M, D), not normalized.
+
+    Returns:
+        finding and location: as in `figures`, by the prompt nearest to the caption (chance 0.2 and 0.25); paraphrase:
+        share of captions whose most similar other wording states the same finding and location (0.08); impression:
+        mean reciprocal rank of the right impression among those of all findings and locations (0.21).
+    """
+    by_finding = {name: average_prompts(encode_texts(prompts)) for name, prompts in finding_prompts().items()}
+    by_location = {name: average_prompts(encode_texts(prompts)) for name, prompts in location_prompts().items()}
+    texts = np.array([case.caption for case in cases])
+    captions = _unit(encode_texts(texts.tolist()))
+    present = [index for index, case in enumerate(cases) if case.location]
+    shown, stated = [cases[index] for index in present], captions[present]
+    rng = np.random.default_rng(0)
+    classes = list(itertools.product(FINDINGS, LOCATIONS))
+    impressions = _unit(encode_texts([make_impression(rng, *each, held_out=True) for each in classes]))
+    found = stated @ impressions.T
+    right = [classes.index((case.finding, case.location)) for case in shown]
+    ranks = 1 + (found > found[np.arange(len(found)), right][:, None]).sum(1)
+    others = np.where(texts[:, None] == texts, -np.inf, captions @ captions.T).argmax(1)
+    labels = [(case.finding, case.location) for case in cases]
+    return {
+        "finding": zero_shot_accuracy(captions, [case.finding for case in cases], by_finding),
+        "location": zero_shot_accuracy(stated, [case.location for case in shown], by_location),
+        "paraphrase": float(np.mean([labels[other] == label for other, label in zip(others, labels, strict=True)])),
+        "impression": float(np.mean(1 / ranks)),
+    }
+
+
+def _unit(embeds: NDArray[np.float32]) -> NDArray[np.float32]:
+    scaled: NDArray[np.float32] = embeds / np.linalg.norm(embeds, axis=1, keepdims=True)
+    return scaled
 
 
 def zero_shot_accuracy(
