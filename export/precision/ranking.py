@@ -37,7 +37,6 @@ Plans = Mapping[str, GroupPlan]
 # Calibration texts by which the damage is compared, and their length; the held-out ones only judge. With twice as many
 # or whole texts the order is as good.
 _TEXTS, _LONGEST = 8, 64
-_NONE = np.zeros(1, np.float32)
 
 
 def operations(group: Group) -> int:
@@ -96,8 +95,7 @@ class ProductRanking:
     def _damage(self, plans: Plans) -> dict[str, float]:
         """Group's tensor → sum of the squares by which the embeddings move."""
         groups = self._quantizer.groups
-        graph, errors = _with_errors(onnx.load(str(self._source), load_external_data=False), groups)
-        none = dict.fromkeys(errors.values(), _NONE)
+        graph, errors, none = _with_errors(onnx.load(str(self._source), load_external_data=False), groups)
         damage = {}
         with opened_beside(self._source, graph, self._engine) as session:
             outputs = ["text_embeds", *(group.tensor for group in groups)]
@@ -110,16 +108,20 @@ class ProductRanking:
         return damage
 
 
-def _with_errors(model: onnx.ModelProto, groups: Sequence[Group]) -> tuple[onnx.ModelProto, dict[str, str]]:
+def _with_errors(
+    model: onnx.ModelProto, groups: Sequence[Group]
+) -> tuple[onnx.ModelProto, dict[str, str], dict[str, NDArray[np.float32]]]:
     """A graph that adds an input to the output of each product, and gives what the products read.
 
     Args:
         model: the fp32 graph, which is changed.
 
     Returns:
-        The graph, and weight → name of what is added to its product.
+        The graph, weight → name of what is added to its product, and a feed that adds nothing.
     """
-    graph, errors = model.graph, {}
+    inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in inferred}
+    graph, errors, none = model.graph, {}, {}
     weights = {name for group in groups for name in group.weights}
     nodes = []
     for node in graph.node:
@@ -128,12 +130,14 @@ def _with_errors(model: onnx.ModelProto, groups: Sequence[Group]) -> tuple[onnx.
             output = node.output[0]
             node.output[0], errors[node.input[1]] = f"{output}:exact", f"{output}:error"
             nodes.append(helper.make_node("Add", [f"{output}:exact", f"{output}:error"], [output]))
+            none[f"{output}:error"] = np.zeros((1,) * ranks[output], np.float32)
     del graph.node[:], graph.value_info[:]
     graph.node.extend(nodes)
-    graph.input.extend(_unshaped(name) for name in errors.values())
-    graph.output.extend(_unshaped(group.tensor) for group in groups)
-    return model, errors
+    # OpenVINO takes inputs of any shape, but not of any rank.
+    graph.input.extend(_floats(name, [None] * zero.ndim) for name, zero in none.items())
+    graph.output.extend(_floats(group.tensor, None) for group in groups)
+    return model, errors, none
 
 
-def _unshaped(name: str) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+def _floats(name: str, shape: list[None] | None) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)

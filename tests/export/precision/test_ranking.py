@@ -20,7 +20,7 @@ from export.precision.statistics import TensorStatistics, collect_statistics
 from export.precision.text_recipes import token_feeds
 from export.progress import Steps
 from runtime.bundle import Manifest
-from runtime.engines import PROVIDERS, SessionOptions
+from runtime.engines import PROVIDERS, Provider, SessionOptions
 from runtime.text import Tokenizer
 
 pytestmark = pytest.mark.slow
@@ -45,10 +45,12 @@ class Encoder:
         tensors = [group.tensor for group in self.groups]
         self.statistics = collect_statistics(self.source, tensors, [self.feed], CPU)
 
-    def order(self, statistics: dict[str, TensorStatistics], plans: dict[str, GroupPlan]) -> list[Group]:
+    def order(
+        self, statistics: dict[str, TensorStatistics], plans: dict[str, GroupPlan], engine: Provider = CPU
+    ) -> list[Group]:
         quantizer = TextQuantizer(self.source, self.spec, statistics)
         steps = Steps(Console(quiet=True))
-        return ProductRanking(quantizer, self.source, self.rows, self.pad_token_id, CPU, steps).order(plans)
+        return ProductRanking(quantizer, self.source, self.rows, self.pad_token_id, engine, steps).order(plans)
 
 
 @pytest.fixture(scope="module")
@@ -101,12 +103,13 @@ def test_products_in_floating_point_do_no_damage(encoder: Encoder) -> None:
     assert [plans[group.tensor].quantized for group in ordered] == [True] * damaged + [False] * (len(plans) - damaged)
 
 
-def test_a_product_that_is_clipped_comes_first(encoder: Encoder) -> None:
+@pytest.mark.parametrize("provider", [name for name in ("cpu", "openvino") if PROVIDERS[name].missing() is None])
+def test_a_product_that_is_clipped_comes_first(encoder: Encoder, provider: str) -> None:
     plans = {group.tensor: GroupPlan() for group in encoder.groups}
     for group in encoder.groups:
         known = encoder.statistics[group.tensor]
         clipped = replace(known, lowest=known.lowest / 50, highest=known.highest / 50)
-        ordered = encoder.order({**encoder.statistics, group.tensor: clipped}, plans)
+        ordered = encoder.order({**encoder.statistics, group.tensor: clipped}, plans, PROVIDERS[provider])
         assert ordered[0] == group
 
 
