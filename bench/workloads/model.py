@@ -129,7 +129,8 @@ def _export(
 ) -> None:
     wanted = ",".join(dict.fromkeys(["fp32", *precisions.split(",")]))
     command = ["-m", "export", family, "--checkpoint", str(checkpoint), "--out", str(out), "--precision", wanted]
-    _run([*command, *more], "the checkpoint could not be exported", progress)
+    # A report without a precision that was asked for would not say why.
+    _run([*command, "--on-miss", "fail", *more], "the checkpoint could not be exported", progress)
 
 
 def _run(arguments: list[str], what: str, progress: Callable[[str], None]) -> None:

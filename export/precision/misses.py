@@ -12,9 +12,12 @@ from export.precision.lower import FAIL, Lowering
 from export.progress import Steps
 from runtime.bundle import Artifact
 from runtime.bundle.artifacts import LeftOut
-from runtime.errors import ProviderError
+from runtime.errors import CxrEngineError, MissingExtraError, ProviderError
 
 __all__ = ["Asked", "Misses"]
+
+# What says nothing against the others; anything else is wrong with the export as a whole, or with this program.
+_ONE_PRECISION = (GateError, GraphError, ProviderError, MissingExtraError)
 
 
 @dataclass(frozen=True)
@@ -67,12 +70,12 @@ class Misses:
             made: files of the bundle that were made before and go with it.
 
         Raises:
-            GateError, GraphError, ProviderError: as raised inside, where nothing may be left out.
+            GateError, GraphError, ProviderError, MissingExtraError: as raised inside, where nothing may be left out.
         """
         before = self._files()
         try:
             yield
-        except (GateError, GraphError, ProviderError) as error:
+        except _ONE_PRECISION as error:
             if self._lowering.on_miss == FAIL or any(each.precision == "fp32" for each in asked):
                 raise
             for path in {*(self._files() - before), *(self._bundle / name for name in made)}:
@@ -83,7 +86,7 @@ class Misses:
     def _files(self) -> set[Path]:
         return {path for path in self._bundle.glob("*/onnx/*") if path.is_file()}
 
-    def _leave_out(self, asked: Asked, error: GateError | GraphError | ProviderError) -> None:
+    def _leave_out(self, asked: Asked, error: CxrEngineError) -> None:
         if isinstance(error, GateError):
             reason, cause = error.reason, error.cause
             required, best, trials = error.required, error.best, error.trials

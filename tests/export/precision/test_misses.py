@@ -16,7 +16,7 @@ from export.precision.misses import Asked, Misses
 from export.precision.remedies import remedy
 from export.progress import Steps
 from runtime.bundle.artifacts import LeftOut, Trial
-from runtime.errors import InputError, ProviderError
+from runtime.errors import InputError, MissingExtraError, ProviderError
 
 INT8 = Asked("text", "int8", "text/onnx/model_int8.onnx", ("cpu", "openvino"))
 TENSORRT = Asked("text", "int8", "text/onnx/model_int8_tensorrt.onnx", ("tensorrt",))
@@ -78,7 +78,14 @@ def test_what_holds_stays(bundle):
     assert len(list((bundle / "text/onnx").iterdir())) == 5
 
 
-@pytest.mark.parametrize("error", [GraphError("no such operator"), ProviderError("out of memory")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        GraphError("no such operator"),
+        ProviderError("out of memory"),
+        MissingExtraError("Quantizing images", "nncf", "export"),
+    ],
+)
 def test_what_cannot_be_made_or_run_is_left_out_too(bundle, error):
     misses, _ = begun(bundle)
     with misses.leaving_out(INT8, TENSORRT):
