@@ -15,7 +15,7 @@ import runtime
 from export.build import CalibrationSources, export_bundle
 from export.checkpoints import RANDOM_MARKER
 from export.errors import GateError
-from export.precision import Lowering, floats, text_recipes
+from export.precision import Lowering, floats, rivals, text_recipes
 from export.proof import fidelity, parity
 from export.proof.verify import verify_bundle
 from runtime.__main__ import main as runtime_main
@@ -214,6 +214,24 @@ def test_half_precision_that_misses_is_left_out(checkpoint: Path, tmp_path: Path
     assert all(each.tier is None and each.required == {"min_cosine": 1.5} for each in manifest.left_out)
     assert not [name for name in on_disk(out) if "16" in name]
     assert np.isfinite(runtime.load(out, provider="cpu").text.encode(TEXTS)).all()
+
+
+@pytest.mark.parametrize(("cause", "recipes"), [("time", 1), ("speed", 2)])
+def test_a_search_that_leads_nowhere_ends(
+    checkpoint: Path, tmp_path: Path, monkeypatch, text_family, cause: str, recipes: int
+) -> None:
+    """At once where there is no time, and after the cheapest recipe of each form where none is faster."""
+    monkeypatch.setitem(fidelity.TIERS, "99", OUT_OF_REACH)
+    options = {"search_minutes": 1e-9} if cause == "time" else {}
+    if cause == "speed":
+        monkeypatch.setattr(rivals, "_LEAST_MILLISECONDS", 0.0)
+        monkeypatch.setattr(rivals, "_CLEARLY_FASTER", 0.0)
+        monkeypatch.setattr(rivals, "_in_turns", lambda *given: (2.0, 1.0))
+    manifest = exported(text_family, checkpoint, tmp_path / "bundle", "fp32", "int8", **options)
+    (left,) = manifest.left_out
+    assert left.cause == cause
+    assert len({trial.recipe for trial in left.trials}) == recipes
+    assert ("not faster than fp32 on cpu (2.0 ms a batch against 1.0)" in left.reason) == (cause == "speed")
 
 
 def test_an_engine_that_fails_at_int8_costs_int8_alone(
