@@ -7,9 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from export.families import ImageModel
@@ -17,7 +15,7 @@ from export.graphs import GraphInfo, GraphSpec, export_graph
 from export.graphs.image_rewrites import ImageEmbeddingGraph
 from export.precision import Lowering
 from export.precision.floats import float_artifacts
-from export.precision.int8_image import image_layers, quantize_image
+from export.precision.int8_image import ImageQuantizer, image_layers
 from export.precision.lower import artifact, fp32_stays
 from export.precision.misses import Asked, Misses
 from export.precision.rivals import find_rivals
@@ -144,23 +142,28 @@ def _int8_artifacts(
     asked = [(Asked("image", "int8", "image/onnx/model_int8.onnx", ("cpu", "openvino", "cuda")), False)]
     if lowering.tensorrt:
         asked.append((Asked("image", "int8", "image/onnx/model_int8_tensorrt.onnx", ("tensorrt",)), True))
-    made = []
+    made: list[Artifact] = []
+    quantizer: ImageQuantizer | None = None
+    with (
+        steps.step("image: watching the calibration images") as advance,
+        misses.leaving_out(*(each for each, _ in asked)),
+    ):
+        quantizer = ImageQuantizer(source, graph, data.calibration, advance)
+    if quantizer is None:
+        return made
     deadline = Deadline(lowering.search_minutes)
     setting = Setting("image", judge, lowering, steps, find_rivals(floats, bundle), deadline)
     for each, symmetric in asked:
         what = f"image: int8 for {', '.join(each.providers)} at tier {lowering.tier}"
         with steps.step(what, deadline), misses.leaving_out(each):
-            form = _recipes(source, graph, data.calibration, symmetric, each.providers)
+            form = _recipes(quantizer, image_layers(source), symmetric, each.providers)
             _, info, recipe, records = search([form], bundle / each.file, "int8", setting)
             made.append(artifact(each.file, "int8", info, each.providers, fidelity=records, recipe=recipe))
     return made
 
 
-def _recipes(
-    source: Path, graph: GraphSpec, pixels: NDArray[np.uint8], symmetric: bool, providers: tuple[str, ...]
-) -> Form:
+def _recipes(quantizer: ImageQuantizer, layers: list[str], symmetric: bool, providers: tuple[str, ...]) -> Form:
     """From cheap to dear: the first and last convolutions, where errors weigh most, stay in floating point."""
-    layers = image_layers(source)
     tried: dict[tuple[str, ...], None] = {}
     for first, last in _KEPT:
         keep = tuple(layers[:first] + layers[max(first, len(layers) - last) :])
@@ -171,7 +174,7 @@ def _recipes(
         described = f", {len(keep)} of {len(layers)} convolutions in floating point" if keep else ""
 
         def write(target: Path) -> GraphInfo:
-            return quantize_image(source, target, graph, pixels, symmetric=symmetric, keep=keep)
+            return quantizer.write(target, symmetric=symmetric, keep=keep)
 
         settings = {"form": "symmetric" if symmetric else "asymmetric", "floating_point": ", ".join(keep)}
         return Candidate(f"static int8{', symmetric' if symmetric else ''}{described}", settings, write, providers)

@@ -1,23 +1,26 @@
 """fp32 → int8 (QDQ) of the image graph, calibrated by NNCF, in one spelling for processors and one for TensorRT.
 
-NNCF places the quantizers and measures the ranges. What it gets wrong for this graph is put right before or after:
+NNCF places the quantizers and rounds the weights. The ranges and what else is known of the calibration images come of
+one pass over them (`export.precision.image_statistics`), whatever is then left in float, in both spellings: NNCF would
+run the graph on all of them for each. What it gets wrong for this graph is put right before or after:
 
 * The means and norms at the end stay in float: quantized, the embeddings would not have unit norm. So does the last
   convolution, which has 0.02 % of the multiplications.
 * Biases are corrected for the rounding of the weights, see `_correct_biases`. NNCF's own fast correction feeds a layer
   the mean of each channel, as if it were the same all over the image. Near the borders, which are padded with zeros
   and often black, it is not; on a trained model that made the embeddings worse than no correction.
-* Ranges are the smallest and the largest value of all images, not the mean over images of these, which NNCF takes.
+* Ranges are the smallest and the largest value of all images, not the mean over images of these, which NNCF takes by
+  default.
 * The pixels are 8-bit integers already: on processors they enter the first convolution as they are, with scale 1.
-* On processors all activations are U8. NNCF gives those with a negative part (the inputs of residual additions) S8;
-  shifting the zero point by 128 says the same, and U8 × S8 is fast everywhere.
+* On processors all activations are U8: U8 × S8 is fast everywhere. NNCF gives those with a negative part (the inputs of
+  residual additions) S8, which says the same with a zero point lower by 128.
 * TensorRT wants int8 with zero point 0. There the first convolution stays in float: pixels would lose their lowest bit,
   and with one input channel integers have no advantage on a GPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,21 +35,20 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass, RemoveUnusedNod
 from export.errors import GraphError
 from export.graphs import GraphInfo, GraphSpec, check_graph
 from export.graphs.quiet import quiet
-from export.graphs.watch import opened_beside
+from export.precision.image_statistics import collect_image_statistics
 from runtime.engines import choose_provider
 from runtime.errors import MissingExtraError
 from runtime.process import import_private
 
-__all__ = ["image_layers", "quantize_image"]
+__all__ = ["ImageQuantizer", "image_layers"]
 
 # Weights from this size on go to the external file, as in `export.graphs.graph`.
 _EXTERNAL_BYTES = 1024
 # What may have quantized inputs; all other operators of the graph prepare pixels or finish embeddings.
 _QUANTIZED_OPERATORS = frozenset({"Add", "Conv", "MaxPool", "Relu"})
-_SIGNED_TO_UNSIGNED = 128
 _UNSIGNED_STEPS, _SIGNED_STEPS = 255, 127
-# The graph runs on every image twice; the ranges take a little longer.
-_SHARE_OF_RANGES = 0.55
+# What a quantizer of a tensor that is always 0 gets.
+_LEAST_RANGE = 1e-4
 
 
 def image_layers(source: Path) -> list[str]:
@@ -58,86 +60,85 @@ def image_layers(source: Path) -> list[str]:
     return [str(node.name) for node in _convolutions(ir.load(source).graph)][:-1]
 
 
-def quantize_image(
-    source: Path,
-    target: Path,
-    spec: GraphSpec,
-    pixels: NDArray[np.uint8],
-    *,
-    symmetric: bool = False,
-    keep: Collection[str] = (),
-    progress: Callable[[float], None] = lambda share: None,
-) -> GraphInfo:
-    """Quantize the image graph: weights S8 per output channel, activations per tensor.
+class ImageQuantizer:
+    """Writes int8 graphs of one image encoder: weights S8 per output channel, activations per tensor."""
 
-    Args:
-        source: the fp32 graph, as written by `export_graph`.
-        target: the .onnx file to write; the weights go beside it, to `<stem>.onnx_data`.
-        spec: names and axes, the same as the source's.
-        pixels: uint8 (N, …) as the graph reads them, to calibrate with.
-        symmetric: S8 activations with zero point 0 for TensorRT, instead of U8 for processors.
-        keep: nodes of `image_layers` to leave in float.
-        progress: takes the share done, 0 to 1.
+    def __init__(
+        self,
+        source: Path,
+        spec: GraphSpec,
+        pixels: NDArray[np.uint8],
+        progress: Callable[[float], None] = lambda share: None,
+    ) -> None:
+        """Run the fp32 graph on the calibration images.
 
-    Raises:
-        GraphError: `keep` names something else, or the result fails `check_graph`.
-        MissingExtraError: NNCF is not installed.
-        ProviderError: nor is ONNX Runtime, with which NNCF calibrates.
-    """
-    choose_provider("cpu")
-    if target.resolve() == source.resolve():
-        raise GraphError(f"{target} is the graph to quantize; name another file to write.")
-    layers = image_layers(source)
-    if unknown := sorted(set(keep) - set(layers)):
-        raise GraphError(f"{source.name} has no layers {', '.join(unknown)} to keep; see image_layers().")
-    skipped = {*keep, layers[0]} if symmetric else set(keep)
-    with quiet():
-        nncf = _import_nncf()
-        proto = _calibrate(
-            nncf, onnx.load(source), spec, pixels, skipped, symmetric, lambda share: progress(_SHARE_OF_RANGES * share)
-        )
-    model = ir.from_proto(proto)
-    _correct_biases(
-        source, model, spec, pixels, lambda share: progress(_SHARE_OF_RANGES + (1 - _SHARE_OF_RANGES) * share)
-    )
-    if symmetric:
-        _make_signed(model.graph)
-    else:
-        _feed_pixels(model.graph)
-        _make_unsigned(model.graph)
-    RemoveUnusedNodesPass()(model)
-    ClearMetadataAndDocStringPass()(model)
-    ir.save(model, target, external_data=f"{target.stem}.onnx_data", size_threshold_bytes=_EXTERNAL_BYTES)
-    return check_graph(target, spec)
+        Args:
+            source: the fp32 graph, as written by `export_graph`.
+            spec: names and axes.
+            pixels: uint8 (N, …) as the graph reads them, to calibrate with.
+            progress: takes the share done, 0 to 1.
+
+        Raises:
+            MissingExtraError: NNCF is not installed.
+            ProviderError: nor is ONNX Runtime, with which NNCF works.
+        """
+        engine = choose_provider("cpu")[0]
+        self._source, self._spec = source, spec
+        self._one = pixels[:1]
+        with quiet():
+            self._nncf = _import_nncf()
+        self._statistics = collect_image_statistics(source, spec, pixels, _QUANTIZED_OPERATORS, engine, progress)
+
+    def write(self, target: Path, *, symmetric: bool = False, keep: Collection[str] = ()) -> GraphInfo:
+        """Write one int8 graph.
+
+        Args:
+            target: the .onnx file to write; the weights go beside it, to `<stem>.onnx_data`.
+            symmetric: S8 activations with zero point 0 for TensorRT, instead of U8 for processors.
+            keep: nodes of `image_layers` to leave in float.
+
+        Raises:
+            GraphError: `keep` names something else, or the result fails `check_graph`.
+        """
+        source = self._source
+        if target.resolve() == source.resolve():
+            raise GraphError(f"{target} is the graph to quantize; name another file to write.")
+        layers = image_layers(source)
+        if unknown := sorted(set(keep) - set(layers)):
+            raise GraphError(f"{source.name} has no layers {', '.join(unknown)} to keep; see image_layers().")
+        skipped = {*keep, layers[0]} if symmetric else set(keep)
+        with quiet():
+            proto = _quantize(self._nncf, onnx.load(source), self._spec, self._one, skipped, symmetric)
+        model = ir.from_proto(proto)
+        _correct_biases(source, model, self._statistics.means)
+        if not symmetric:
+            _feed_pixels(model.graph)
+        _set_ranges(model.graph, self._statistics.ranges, symmetric)
+        RemoveUnusedNodesPass()(model)
+        ClearMetadataAndDocStringPass()(model)
+        ir.save(model, target, external_data=f"{target.stem}.onnx_data", size_threshold_bytes=_EXTERNAL_BYTES)
+        return check_graph(target, self._spec)
 
 
 def _convolutions(graph: ir.Graph) -> list[ir.Node]:
     return [node for node in graph if node.op_type == "Conv"]
 
 
-def _calibrate(
+def _quantize(
     nncf: Any,
     model: onnx.ModelProto,
     spec: GraphSpec,
     pixels: NDArray[np.uint8],
     keep: Collection[str],
     symmetric: bool,
-    progress: Callable[[float], None],
 ) -> onnx.ModelProto:
+    """NNCF's graph; the ranges of its activations are those of `pixels`."""
     (input_name,) = spec.inputs
-    done = 0
-
-    def feed(image: NDArray[np.uint8]) -> dict[str, NDArray[np.uint8]]:
-        nonlocal done
-        done += 1
-        progress(min(done / len(pixels), 1.0))
-        return {input_name: image[None]}
-
     others = {node.name for node in model.graph.node if node.op_type not in _QUANTIZED_OPERATORS}
     last = [node.name for node in model.graph.node if node.op_type == "Conv"][-1]
     return nncf.quantize(
         model,
-        nncf.Dataset(list(pixels), feed),
+        nncf.Dataset(list(pixels), lambda image: {input_name: image[None]}),
         preset=nncf.QuantizationPreset.PERFORMANCE if symmetric else nncf.QuantizationPreset.MIXED,
         subset_size=len(pixels),
         ignored_scope=nncf.IgnoredScope(names=sorted({*others, *keep, last})),
@@ -148,19 +149,12 @@ def _calibrate(
     )
 
 
-def _correct_biases(
-    source: Path,
-    model: ir.Model,
-    spec: GraphSpec,
-    pixels: NDArray[np.uint8],
-    progress: Callable[[float], None],
-) -> None:
+def _correct_biases(source: Path, model: ir.Model, means: Mapping[str, NDArray[np.float32]]) -> None:
     """Subtract from each bias what rounding the weights adds to the output on average.
 
     A convolution is linear, so its mean output over all images and positions is that of the mean image.
     """
     original = {node.name: node for node in _convolutions(ir.load(source).graph)}
-    means = _mean_inputs(source, spec, pixels, progress)
     for node in _convolutions(model.graph):
         dequantize = node.inputs[1].producer()
         if dequantize is None:
@@ -173,23 +167,6 @@ def _correct_biases(
         shift = F.conv2d(image, torch.from_numpy(added), stride=before.attributes["strides"].as_ints())
         bias = before.inputs[2].const_value.numpy() - shift.mean((0, 2, 3)).numpy()
         node.replace_input_with(2, _initializer(model.graph, f"{before.inputs[2].name}_corrected", bias))
-
-
-def _mean_inputs(
-    source: Path, spec: GraphSpec, pixels: NDArray[np.uint8], progress: Callable[[float], None]
-) -> dict[str, NDArray[np.float32]]:
-    """The mean of each convolution's input over all images: tensor name → float32 (1, channels, rows, columns)."""
-    model = ir.load(source)
-    values = {str(node.inputs[0].name): node.inputs[0] for node in _convolutions(model.graph)}
-    model.graph.outputs[:] = values.values()
-    (input_name,) = spec.inputs
-    sums: list[NDArray[np.float32]] = []
-    with opened_beside(source, ir.to_proto(model), choose_provider("cpu")[0]) as session:
-        for index, image in enumerate(pixels):
-            found = session.run(list(values), {input_name: image[None]})
-            sums = [total + array for total, array in zip(sums, found, strict=True)] if sums else found
-            progress((index + 1) / len(pixels))
-    return {name: total / np.float32(len(pixels)) for name, total in zip(values, sums, strict=True)}
 
 
 def _feed_pixels(graph: ir.Graph) -> None:
@@ -205,22 +182,19 @@ def _feed_pixels(graph: ir.Graph) -> None:
             dequantize.replace_input_with(index, value)
 
 
-def _make_unsigned(graph: ir.Graph) -> None:
-    """Turn S8 activations into U8 with the same meaning."""
-    for node in _quantizers(graph, ir.DataType.INT8):
-        scale, zero = (value.const_value.numpy() for value in node.inputs[1:])
-        _spell(graph, node, scale, (zero.astype(np.int16) + _SIGNED_TO_UNSIGNED).astype(np.uint8))
-
-
-def _make_signed(graph: ir.Graph) -> None:
-    """Turn U8 activations with zero point 0 into S8 with the same range above zero, in half the steps."""
-    for node in _quantizers(graph, ir.DataType.UINT8):
-        scale, zero = (value.const_value.numpy() for value in node.inputs[1:])
-        _spell(graph, node, (scale * _UNSIGNED_STEPS / _SIGNED_STEPS).astype(np.float32), zero.astype(np.int8))
-
-
-def _quantizers(graph: ir.Graph, dtype: ir.DataType) -> list[ir.Node]:
-    return [node for node in graph if node.op_type == "QuantizeLinear" and node.inputs[2].dtype == dtype]
+def _set_ranges(graph: ir.Graph, ranges: Mapping[str, tuple[float, float]], symmetric: bool) -> None:
+    """Give the quantizers of activations the ranges of all images, and 0 an exact place in them."""
+    for node in [node for node in graph if node.op_type == "QuantizeLinear"]:
+        low, high = ranges[str(node.inputs[0].name)]
+        low, high = min(low, 0.0), max(high, 0.0, _LEAST_RANGE)
+        if symmetric:
+            scale, zero = max(-low, high) / _SIGNED_STEPS, np.array(0, np.int8)
+        else:
+            place = round(-low / (high - low) * _UNSIGNED_STEPS)
+            # The wider of both sides decides, so that neither is clipped.
+            sides = [(high, _UNSIGNED_STEPS - place), (-low, place)]
+            scale, zero = max(side / steps for side, steps in sides if steps), np.array(place, np.uint8)
+        _spell(graph, node, np.array(scale, np.float32), zero)
 
 
 def _spell(graph: ir.Graph, quantize: ir.Node, scale: NDArray[np.float32], zero: NDArray[Any]) -> None:

@@ -17,7 +17,7 @@ from export.checkpoints import read_tensors
 from export.graphs import GraphInfo, GraphSpec, export_graph
 from export.graphs.image_rewrites import ImageEmbeddingGraph
 from export.precision import Lowering
-from export.precision.int8_image import quantize_image
+from export.precision.int8_image import ImageQuantizer
 from export.reference import build_image_model
 from export.samples.films import varied_films
 from runtime.bundle import Manifest
@@ -80,11 +80,11 @@ def source(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def quantized(
     source: Path, calibration: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Quantized]:
-    folder, made = tmp_path_factory.mktemp("int8"), {}
+    folder, made, shares = tmp_path_factory.mktemp("int8"), {}, []
+    quantizer = ImageQuantizer(source, SPEC, calibration, shares.append)
     for name in ("cpu", "tensorrt"):
-        path, shares = folder / f"model_{name}.onnx", []
-        info = quantize_image(source, path, SPEC, calibration, symmetric=name == "tensorrt", progress=shares.append)
-        made[name] = Quantized(path, info, shares)
+        path = folder / f"model_{name}.onnx"
+        made[name] = Quantized(path, quantizer.write(path, symmetric=name == "tensorrt"), shares)
     return made
 
 
