@@ -34,8 +34,8 @@ __all__ = ["Plans", "ProductRanking", "operations"]
 
 Plans = Mapping[str, GroupPlan]
 
-# Calibration texts by which the damage is compared, and their length; the held-out ones only judge. Whole texts order the
-# products no better, nor do more of them.
+# Calibration texts by which the damage is compared, and their length; the held-out ones only judge. More texts or whole
+# ones order the products no better.
 _TEXTS, _LONGEST = 16, 32
 
 
