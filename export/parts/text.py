@@ -99,7 +99,6 @@ def export_text(
                 vocab_size,
                 data.record.held_out_sha256,
                 working_engines(source),
-                engine.name,
             )
         artifacts = float_artifacts(
             "text",
@@ -115,8 +114,9 @@ def export_text(
             bf16_graph=True,
         )
         if "int8" in lowering.precisions or "int8-dynamic" in lowering.precisions:
+            masked = reference.masked_head is not None
             artifacts += int8_artifacts(
-                artifacts, folder.parent, graph, judge, data, tokenizer, lowering, misses, steps
+                artifacts, folder.parent, graph, judge, data, tokenizer, lowering, misses, steps, masked=masked
             )
     engines = judge.engines if judge else (engine,)
     faces = Faces(reference, folder.parent, packed, engines, tokenizer, seed, misses, steps)

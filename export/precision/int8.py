@@ -10,15 +10,15 @@ Three forms:
 Not DynamicQuantizeLinear with MatMulInteger, which ONNX Runtime runs as fast as the static form: one range for a whole
 batch, padding included, gives a mean cosine of 0.9954 where "blocks" gives 0.9997 (MiniLM, held-out notes).
 
-NNCF was measured beside it (MiniLM on held-out notes, OpenVINO, about the same speed): mean
-cosine 0.9978 against 0.9993. The difference is the rounding (`export.precision.rounding`) and the outlier channels.
+What makes the static form good is how the inputs are prepared (`export.precision.inputs`), the rounding
+(`export.precision.rounding`), and biases that take out what both add to the output on average.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,8 @@ from onnx import numpy_helper
 from export.errors import GraphError
 from export.graphs import GraphInfo, GraphSpec, check_graph
 from export.graphs.graph import save_weights_apart
+from export.precision.inputs import error_left, fixed_smoothing, smoothed_inputs
+from export.precision.producers import find_producer
 from export.precision.qdq import FORMS, QdqWriter, RoundedGroup
 from export.precision.rounding import int8_scales, round_rows, round_weights
 from export.precision.statistics import TensorStatistics
@@ -37,7 +39,13 @@ __all__ = ["FORMS", "Group", "GroupPlan", "TextQuantizer", "find_groups"]
 
 # Inputs that share a weight scale in the form "blocks", best first: those that ONNX Runtime has kernels for.
 _BLOCKS = (64, 32, 16)
-_LEAST_RANGE = 1e-5
+# Share of a channel's range that moves into the weights in the form "blocks" (MiniLM, Open-I reports: 1 - centred
+# cosine 4.2e-4, without any 12.7e-4).
+_BLOCKS_ALPHA = 0.75
+# One more column for so many, in numbers that kernels like: 2 % more of the two products that they are part of.
+_INPUTS_A_COPY, _COPIES_AT_ONCE = 48, 16
+# They are added where they leave no more of the error of the inputs than this.
+_WORTH_COPIES = 0.7
 
 
 @dataclass(frozen=True)
@@ -61,14 +69,11 @@ class GroupPlan:
 
     Attributes:
         quantized: False leaves it in floating point.
-        alpha: share of a channel's range that SmoothQuant (Xiao et al., ICML 2023) moves into the weights.
-        outliers: input channels, those that cost most, that are computed in floating point beside the int8 product:
-            the decomposition of LLM.int8() (Dettmers et al., NeurIPS 2022) with channels fixed by the calibration.
+        copies: columns that are added for channels with outliers, see `export.precision.inputs`.
     """
 
     quantized: bool = True
-    alpha: float = 0.75
-    outliers: int = 0
+    copies: int = 0
 
 
 def find_groups(model: onnx.ModelProto) -> list[Group]:
@@ -108,17 +113,28 @@ class TextQuantizer:
         # Weights are added to each graph as far as it reads them: most are replaced by smaller ones.
         del model.graph.initializer[:]
         self._skeleton = model
+        self._producers = {
+            group.tensor: find_producer(model.graph, group.tensor, self._values) for group in self.groups
+        }
         # Position embeddings are read by Gather too, but are too small to be worth the loss.
         tables = {node.input[0] for node in model.graph.node if "input_ids" in node.input[1:]}
         self._tables = {
             name: round_rows(self._values[name]) for name in tables if self._values.get(name, np.empty(0)).ndim == 2
         }
-        self._rounded: dict[tuple[str, GroupPlan, bool], RoundedGroup] = {}
+        self._rounded: dict[tuple[str, GroupPlan, bool], _Rounded] = {}
 
-    def outlier_share(self, group: Group, count: int) -> float:
-        """Share of the quantization noise that a group's worst channels would cause, without smoothing; 0 to 1."""
-        cost = self._cost(group)
-        return float(np.sort(cost)[::-1][:count].sum() / max(cost.sum(), 1e-30))
+    def copies(self, group: Group) -> int:
+        """How many columns are worth adding for a group's outliers; 0 where they gain too little or cannot be had."""
+        added = group.shape[0] // _INPUTS_A_COPY // _COPIES_AT_ONCE * _COPIES_AT_ONCE
+        if not added or self._producers[group.tensor] is None:
+            return 0
+        left = error_left(self._weight(group), self._statistics[group.tensor], added)
+        return added if left <= _WORTH_COPIES else 0
+
+    def alpha(self, group: Group, plan: GroupPlan, form: str) -> float | None:
+        """The share of the ranges that moves into a group's weights, see `export.precision.inputs`; None in float."""
+        rounded = self._round(group, plan, form)
+        return None if rounded is None else rounded.alpha
 
     def write(self, target: Path, plans: Mapping[str, GroupPlan], form: str = "static") -> GraphInfo:
         """Write one int8 graph, weights in an external file beside it.
@@ -132,7 +148,17 @@ class TextQuantizer:
             GraphError: the result fails `check_graph`.
         """
         rounded = {group.tensor: self._round(group, plans[group.tensor], form) for group in self.groups}
-        model = QdqWriter(form, self._values, self._tables).rewrite(self._skeleton, rounded)
+        values = dict(self._values)
+        for group in self.groups:
+            found, producer = rounded[group.tensor], self._producers[group.tensor]
+            if found is not None and producer is not None and len(found.index) > group.shape[0]:
+                # The product before it gives the channels that have copies as often as they are read.
+                values |= {name: values[name][..., found.index] for name in (producer.weight, producer.bias)}
+                before = rounded[producer.tensor]
+                if before is not None:
+                    rounded[producer.tensor] = before.with_columns(producer.weight, found.index)
+        groups = {tensor: None if found is None else found.group for tensor, found in rounded.items()}
+        model = QdqWriter(form, values, self._tables).rewrite(self._skeleton, groups)
         data = f"{target.name}_data"
         (target.parent / data).unlink(missing_ok=True)
         save_weights_apart(model, target, data)
@@ -154,23 +180,18 @@ class TextQuantizer:
         rounded = self._round(group, plan, "static")
         if rounded is None:
             return {}
-        scale = np.float32((rounded.high - rounded.low) / 255 or 1.0)
-        zero = round(-rounded.low / scale)
-        levels = np.clip(np.rint(inputs * rounded.multiplier / scale) + zero, 0, 255) - zero
+        moved = inputs[..., rounded.index] * rounded.group.multiplier + rounded.group.shift
+        levels = np.clip(np.rint(moved / np.float32(rounded.group.step)), -128, 127)
         errors = {}
-        for name, (values, scales) in rounded.weights.items():
-            exact = self._values[name]
-            errors[name] = (levels @ values.astype(np.float32)) * (scale * scales[0]) - inputs @ exact
-            errors[name] += inputs[..., rounded.outliers] @ exact[rounded.outliers]
+        for name, (values, scales, correction) in rounded.group.weights.items():
+            product = levels @ values.astype(np.float32) * (np.float32(rounded.group.step) * scales[0])
+            errors[name] = product + correction - inputs @ self._values[name]
         return errors
 
-    def _cost(self, group: Group) -> NDArray[np.float32]:
-        """Of each input channel: its largest square times its weights' squares."""
-        weight = np.concatenate([self._values[name] for name in group.weights], axis=1)
-        cost: NDArray[np.float32] = self._statistics[group.tensor].largest ** 2 * (weight**2).sum(axis=1)
-        return cost
+    def _weight(self, group: Group) -> NDArray[np.float32]:
+        return np.concatenate([self._values[name] for name in group.weights], axis=1)
 
-    def _round(self, group: Group, plan: GroupPlan, form: str) -> RoundedGroup | None:
+    def _round(self, group: Group, plan: GroupPlan, form: str) -> _Rounded | None:
         blocks = form == "blocks"
         block = next((size for size in _BLOCKS if group.shape[0] % size == 0), None) if blocks else None
         if not plan.quantized or (blocks and block is None):
@@ -180,26 +201,42 @@ class TextQuantizer:
             self._rounded[key] = self._round_group(group, plan, block)
         return self._rounded[key]
 
-    def _round_group(self, group: Group, plan: GroupPlan, block: int | None) -> RoundedGroup:
-        statistics = self._statistics[group.tensor]
-        weight = np.concatenate([self._values[name] for name in group.weights], axis=1)
-        outliers = np.sort(np.argsort(-self._cost(group), kind="stable")[: plan.outliers])
-        kept = np.ones(len(weight), dtype=bool)
-        kept[outliers] = False
-        largest = np.maximum(statistics.largest, _LEAST_RANGE)
-        reach = np.maximum(np.abs(weight).max(axis=1), _LEAST_RANGE)
-        smooth = largest**plan.alpha / reach ** (1 - plan.alpha) if plan.alpha else np.ones_like(largest)
-        smooth = (smooth / smooth[kept].mean()).astype(np.float32)
-        # An outlier channel reaches the int8 product as 0, so it does not widen the range.
-        multiplier = np.where(kept, 1 / smooth, 0).astype(np.float32)
-        moments = statistics.moments.astype(np.float64) * multiplier[:, None] * multiplier
-        inner = weight * np.where(kept, smooth, 0)[:, None].astype(np.float32)
+    def _round_group(self, group: Group, plan: GroupPlan, block: int | None) -> _Rounded:
+        weight, statistics = self._weight(group), self._statistics[group.tensor]
+        inputs = (
+            fixed_smoothing(weight, statistics, _BLOCKS_ALPHA)
+            if block
+            else smoothed_inputs(weight, statistics, plan.copies)
+        )
+        inner = weight[inputs.index] * inputs.factors[:, None]
         scales = int8_scales(inner, block)
         # All of the group at once: the factorization of the moments takes most of the time.
-        ends = np.cumsum([self._values[name].shape[1] for name in group.weights])[:-1]
-        parts = zip(
-            np.split(round_weights(inner, scales, moments), ends, axis=1), np.split(scales, ends, axis=1), strict=True
+        values = round_weights(inner, scales, inputs.covariance)
+        spread = np.repeat(scales, len(values) // len(scales), axis=0)
+        # What the product has too much or too little on average.
+        correction = (statistics.means @ weight - inputs.means @ (values * spread.astype(np.float64))).astype(
+            np.float32
         )
-        rounded = dict(zip(group.weights, parts, strict=True))
-        low, high = statistics.lowest * multiplier, statistics.highest * multiplier
-        return RoundedGroup(multiplier, min(float(low.min()), 0.0), max(float(high.max()), 0.0), outliers, rounded)
+        ends = np.cumsum([self._values[name].shape[1] for name in group.weights])[:-1]
+        parts = zip(*(np.split(each, ends, axis=-1) for each in (values, scales, correction)), strict=True)
+        weights = dict(zip(group.weights, parts, strict=True))
+        return _Rounded(
+            inputs.alpha,
+            inputs.index,
+            RoundedGroup(inputs.multiplier, inputs.shift, inputs.step, weights),
+        )
+
+
+@dataclass(frozen=True)
+class _Rounded:
+    """A group's weights, and which channel each column of them reads."""
+
+    alpha: float
+    index: NDArray[np.int64]
+    group: RoundedGroup
+
+    def with_columns(self, weight: str, index: NDArray[np.int64]) -> _Rounded:
+        """The same with other output columns of one weight."""
+        values, scales, correction = self.group.weights[weight]
+        weights = {**self.group.weights, weight: (values[:, index], scales[:, index], correction[index])}
+        return replace(self, group=replace(self.group, weights=weights))

@@ -1,4 +1,4 @@
-"""How int8 is written in ONNX: quantizers, int8 weights, outlier channels beside, embedding tables."""
+"""How int8 is written in ONNX: quantizers, int8 weights, corrected biases, embedding tables."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class RoundedGroup:
     """A group's int8 weights, and what its input goes through before them.
 
     Attributes:
-        multiplier: float32 (inputs,), of the channels; 0 for outlier channels.
-        low: smallest value after that, at most 0; high the largest, at least 0.
-        outliers: int64, indices of the channels that are computed beside.
-        weights: name → int8 (inputs, outputs) and float32 scales (blocks, outputs).
+        multiplier: float32 (columns,), of the input.
+        shift: float32 (columns,), added after that.
+        step: of the quantizer, whose zero point is the middle of its range; not used with ranges found at run time.
+        weights: name → int8 (columns, outputs), float32 scales (blocks, outputs), and float32 (outputs,) to add to the
+            bias.
     """
 
     multiplier: NDArray[np.float32]
-    low: float
-    high: float
-    outliers: NDArray[np.int64]
-    weights: Mapping[str, tuple[NDArray[np.int8], NDArray[np.float32]]]
+    shift: NDArray[np.float32]
+    step: float
+    weights: Mapping[str, tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.float32]]]
 
 
 class QdqWriter:
@@ -76,19 +76,16 @@ class QdqWriter:
         graph = model.graph
         if self._form == "blocks":
             next(entry for entry in model.opset_import if entry.domain in ("", "ai.onnx")).version = _BLOCKS_OPSET
-        sides: dict[str, str] = {}
+        corrections: dict[str, NDArray[np.float32]] = {}
         for node in graph.node:
             group = groups.get(node.input[0]) if node.op_type == "MatMul" else None
             if group is not None and node.input[1] in group.weights:
-                self._product(node, group, sides, _bias_output(graph, node.output[0], self._values))
+                self._product(node, group, corrections, _bias_output(graph, node.output[0], self._values))
             elif node.op_type == "Gather" and node.input[0] in self._tables:
                 self._table(node)
-            elif node.output[0] in sides:
-                final = node.output[0]
-                node.output[0] = f"{final}:biased"
-                self._nodes.append(node)
-                self._node("Add", [f"{final}:biased", sides[final]], final)
             else:
+                if node.output[0] in corrections:
+                    self._correct(node, corrections[node.output[0]])
                 self._nodes.append(node)
         del graph.node[:], graph.value_info[:]
         graph.node.extend(self._nodes)
@@ -97,12 +94,17 @@ class QdqWriter:
         graph.initializer.extend([*old, *self._constants.values()])
         return model
 
-    def _product(self, node: onnx.NodeProto, group: RoundedGroup, sides: dict[str, str], biased: str | None) -> None:
+    def _product(
+        self,
+        node: onnx.NodeProto,
+        group: RoundedGroup,
+        corrections: dict[str, NDArray[np.float32]],
+        biased: str | None,
+    ) -> None:
         source, name = node.input
         output = node.output[0]
-        values, scales = group.weights[name]
+        values, scales, correction = group.weights[name]
         arrays: tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
-        product = output if biased or not len(group.outliers) else f"{output}:inner"
         if self._form == "blocks":
             # Unsigned, as ONNX Runtime's kernel has it.
             arrays = ((values.astype(np.int16) + 128).astype(np.uint8), scales, np.full(scales.shape, 128, np.uint8))
@@ -114,32 +116,35 @@ class QdqWriter:
             inner = self._input(source, group)
         names = [self._constant(f"{name}:{kind}", array) for kind, array in zip(_KINDS, arrays, strict=True)]
         weight = self._node("DequantizeLinear", names, f"{name}:dequantized", **attributes)
-        self._node("MatMul", [inner, weight], product)
-        if len(group.outliers):
-            index = self._constant(f"{source}:outlier_channels", group.outliers)
-            chosen = self._node("Gather", [source, index], f"{source}:outliers", axis=-1)
-            beside = self._constant(f"{name}:outliers", self._values[name][group.outliers])
-            side = self._node("MatMul", [chosen, beside], f"{output}:beside")
-            if biased:  # after the bias, which engines fuse with the product
-                sides[biased] = side
-            else:
-                self._node("Add", [product, side], output)
+        if biased:  # engines fuse the addition with the product
+            corrections[biased] = correction
+            self._node("MatMul", [inner, weight], output)
+        else:
+            product = self._node("MatMul", [inner, weight], f"{output}:inner")
+            self._node("Add", [product, self._constant(f"{name}:correction", correction)], output)
+
+    def _correct(self, node: onnx.NodeProto, correction: NDArray[np.float32]) -> None:
+        """Add to the bias of an addition."""
+        (place,) = (index for index, name in enumerate(node.input) if name in self._values)
+        bias = node.input[place]
+        node.input[place] = self._constant(f"{bias}:{node.output[0]}:corrected", self._values[bias] + correction)
 
     def _smoothed(self, source: str, group: RoundedGroup) -> str:
-        if np.all(group.multiplier == 1):
-            return source
-        return self._node(
-            "Mul", [source, self._constant(f"{source}:multiplier", group.multiplier)], f"{source}:smoothed"
-        )
+        found = source
+        for kind, op_type, values, neutral in (
+            ("multiplier", "Mul", group.multiplier, 1),
+            ("shift", "Add", group.shift, 0),
+        ):
+            if np.any(values != neutral):
+                found = self._node(
+                    op_type, [found, self._constant(f"{source}:{kind}", values)], f"{source}:{kind}:applied"
+                )
+        return found
 
     def _input(self, source: str, group: RoundedGroup) -> str:
         smoothed = self._smoothed(source, group)
-        if self._form == "tensorrt":
-            scale, zero = max(group.high, -group.low) / 127, np.asarray(0, np.int8)
-        else:
-            scale = (group.high - group.low) / 255
-            zero = np.asarray(round(-group.low / scale) if scale else 0, np.uint8)
-        scale_name = self._constant(f"{source}:scale", np.asarray(scale or 1.0, np.float32))
+        zero = np.asarray(0, np.int8) if self._form == "tensorrt" else np.asarray(128, np.uint8)
+        scale_name = self._constant(f"{source}:scale", np.asarray(group.step, np.float32))
         zero_name = self._constant(f"{source}:zero", zero)
         quantized = self._node("QuantizeLinear", [smoothed, scale_name, zero_name], f"{source}:quantized")
         return self._node("DequantizeLinear", [quantized, scale_name, zero_name], f"{source}:dequantized")

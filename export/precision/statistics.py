@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,6 @@ from runtime.engines import Provider
 
 __all__ = ["TensorStatistics", "collect_statistics"]
 
-# Moments of few rows cost as much to copy and to add as to compute: of BERT-base 3.5 times as much for 300 rows each as
-# for 2,000, which take half a gigabyte while they wait.
-_TOKENS_AT_ONCE = 2048
-
 
 @dataclass
 class TensorStatistics:
@@ -28,17 +24,29 @@ class TensorStatistics:
 
     Attributes:
         lowest: float32 (channels,); highest alike.
-        moments: float32 (channels, channels), the sum of xᵀx over all rows x.
+        rows: number of rows x.
+        origin: float32 (channels,), about the mean: squares of what differs little would drown in those of the mean.
+        sums: float64 (channels,), the sum of all x - origin.
+        moments: float32 (channels, channels), the sum of (x - origin)ᵀ(x - origin).
     """
 
     lowest: NDArray[np.float32]
     highest: NDArray[np.float32]
+    rows: int
+    origin: NDArray[np.float32]
+    sums: NDArray[np.float64]
     moments: NDArray[np.float32]
 
     @property
-    def largest(self) -> NDArray[np.float32]:
-        """Largest magnitude of each channel."""
-        return np.maximum(np.abs(self.lowest), np.abs(self.highest))
+    def means(self) -> NDArray[np.float64]:
+        """Mean of each channel: float64 (channels,)."""
+        return self.origin + self.sums / self.rows
+
+    @functools.cached_property
+    def covariance(self) -> NDArray[np.float64]:
+        """float64 (channels, channels)."""
+        offset = self.sums / self.rows
+        return self.moments.astype(np.float64) / self.rows - np.outer(offset, offset)
 
 
 def collect_statistics(
@@ -69,30 +77,27 @@ def collect_statistics(
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in tensors if name not in known
     )
     found: dict[str, TensorStatistics] = {}
-    waiting: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
-    tokens = 0
     with opened_beside(model, graph, engine) as session:
         for index, feed in enumerate(feeds):
             mask = feed["attention_mask"].astype(bool)
             for name, value in zip(tensors, session.run(list(tensors), feed), strict=True):
                 rows = value[mask] if value.shape[:2] == mask.shape else value.reshape(-1, value.shape[-1])
-                waiting[name].append(rows)
-            tokens += int(mask.sum())
-            if tokens >= _TOKENS_AT_ONCE or index == len(feeds) - 1:
-                for name, parts in waiting.items():
-                    _add(found, name, np.concatenate(parts))
-                waiting.clear()
-                tokens = 0
+                _add(found, name, rows)
             progress((index + 1) / len(feeds))
     return found
 
 
 def _add(found: dict[str, TensorStatistics], name: str, rows: NDArray[np.float32]) -> None:
-    lowest, highest, moments = rows.min(axis=0), rows.max(axis=0), rows.T @ rows
+    origin = found[name].origin if name in found else rows.mean(axis=0)
+    centred = rows - origin
+    lowest, highest, moments = rows.min(axis=0), rows.max(axis=0), centred.T @ centred
+    sums = centred.sum(axis=0, dtype=np.float64)
     if name not in found:
-        found[name] = TensorStatistics(lowest, highest, moments)
+        found[name] = TensorStatistics(lowest, highest, len(rows), origin, sums, moments)
         return
     known = found[name]
     known.lowest = np.minimum(known.lowest, lowest)
     known.highest = np.maximum(known.highest, highest)
+    known.rows += len(rows)
+    known.sums += sums
     known.moments += moments

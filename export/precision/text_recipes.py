@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,13 +27,12 @@ from runtime.text import Tokenizer, pad_batch, plan_batches
 
 __all__ = ["int8_artifacts", "token_feeds"]
 
-_ALPHA = 0.75
-_OUTLIERS = 8
-# A product whose worst channels cause less of its noise than this gains too little by treating them apart.
-_OUTLIER_SHARE = 0.3
 # Shares of the operations left in floating point, one after the other, until the tier holds.
 _FLOAT_SHARES = (1 / 8, 1 / 4, 1 / 2, 3 / 4)
 _TOKEN_BUDGET = 512
+# Of the calibration texts of a model that fills masks one in so many is watched with words masked, too: embeddings of
+# [MASK] are none of theirs, and its values would be cut off.
+_MASKED, _MASKED_SHARE = 4, 0.15
 
 # Form of export.precision.int8 → in words, and the engines it is meant for.
 _FORMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -52,6 +52,8 @@ def int8_artifacts(
     lowering: Lowering,
     misses: Misses,
     steps: Steps,
+    *,
+    masked: bool = False,
 ) -> list[Artifact]:
     """Quantize the fp32 graph in the forms asked for.
 
@@ -65,6 +67,7 @@ def int8_artifacts(
         lowering: what was asked for.
         misses: leaves out what does not hold the tier.
         steps: where progress is shown.
+        masked: whether the model fills masks, and so meets them.
 
     Raises:
         GateError, GraphError, ProviderError: one does not, cannot be made or run, and nothing may be left out.
@@ -81,7 +84,8 @@ def int8_artifacts(
         rows = list(data.calibration)
         (engine,) = judge.engines_for(("cpu",))
         tensors = [group.tensor for group in groups]
-        statistics = collect_statistics(source, tensors, list(token_feeds(rows, tokenizer)), engine, advance)
+        watched = [*rows, *_with_masks(rows, tokenizer)] if masked else rows
+        statistics = collect_statistics(source, tensors, list(token_feeds(watched, tokenizer)), engine, advance)
         quantizer = TextQuantizer(source, graph, statistics)
         (engine,) = judge.engines_for(("openvino",))
         ladder = _Ladder(quantizer, ProductRanking(quantizer, source, rows, tokenizer.pad_token_id, engine, steps))
@@ -117,6 +121,14 @@ def token_feeds(rows: Sequence[list[int]], tokenizer: Tokenizer) -> Iterator[dic
         yield {"input_ids": input_ids, "attention_mask": attention_mask}
 
 
+def _with_masks(rows: Sequence[list[int]], tokenizer: Tokenizer) -> Iterator[list[int]]:
+    """Some of the texts again, with words masked."""
+    rng = np.random.default_rng(0)
+    for row in rows[::_MASKED]:
+        places = 1 + rng.permutation(max(len(row) - 2, 0))[: math.ceil(_MASKED_SHARE * len(row))]
+        yield [tokenizer.mask_token_id if place in places else token for place, token in enumerate(row)]
+
+
 class _Ladder:
     """Recipes from cheap to dear; the products are ranked when the first of the dear ones is asked for."""
 
@@ -126,15 +138,14 @@ class _Ladder:
 
     def forms(self, form: str) -> list[Form]:
         """All recipes that start from a form; the static one turns to blocks before it gives up much speed."""
-        everywhere = {group.tensor: GroupPlan(alpha=_ALPHA) for group in self._quantizer.groups}
-        apart = self._with_outliers()
-        recipes = [self._recipe(form, everywhere)]
-        if any(plan.outliers for plan in apart.values()):
-            recipes.append(self._recipe(form, apart))
+        quantizer = self._quantizer
+        plans = {
+            group.tensor: GroupPlan(copies=0 if form == "blocks" else quantizer.copies(group))
+            for group in quantizer.groups
+        }
         if form != "static":
-            return [[*recipes, *(self._recipe(form, apart, share) for share in _FLOAT_SHARES)]]
-        recipes.append(self._recipe(form, apart, _FLOAT_SHARES[0]))
-        return [recipes, [self._recipe("blocks", apart, share) for share in (0, *_FLOAT_SHARES)]]
+            return [[self._recipe(form, plans, share) for share in (0, *_FLOAT_SHARES)]]
+        return [[self._recipe(form, plans, share) for share in (0, _FLOAT_SHARES[0])], *self.forms("blocks")]
 
     def _recipe(self, form: str, plans: Plans, share: float = 0) -> Callable[[], Candidate]:
         """Makes a candidate that leaves a share of the operations in floating point; the ranking waits until then."""
@@ -151,31 +162,25 @@ class _Ladder:
         return changed
 
     def _candidate(self, form: str, plans: Plans) -> Candidate:
-        def write(target: Path) -> GraphInfo:
-            return self._quantizer.write(target, plans, form)
+        quantizer = self._quantizer
 
-        kept = [group for group in self._quantizer.groups if not plans[group.tensor].quantized]
-        apart = {tensor: plan.outliers for tensor, plan in plans.items() if plan.outliers}
+        def write(target: Path) -> GraphInfo:
+            return quantizer.write(target, plans, form)
+
+        kept = [group for group in quantizer.groups if not plans[group.tensor].quantized]
+        copied = [group for group in quantizer.groups if plans[group.tensor].copies and group not in kept]
         described, providers = _FORMS[form]
-        name = f"{described}, SmoothQuant {_ALPHA}"
-        if apart:
-            name += f", {_OUTLIERS} outlier channels apart in {len(apart)} products"
+        name = described
+        if copied:
+            name += f", outlier channels of {len(copied)} products in several copies"
         if kept:
-            share = sum(map(operations, kept)) / sum(map(operations, self._quantizer.groups))
+            share = sum(map(operations, kept)) / sum(map(operations, quantizer.groups))
             name += f", {share:.0%} of the operations in floating point"
+        alphas = {group.tensor: quantizer.alpha(group, plans[group.tensor], form) for group in quantizer.groups}
         settings = {
             "form": form,
-            "alpha": str(_ALPHA),
-            "outlier_channels": ", ".join(f"{tensor}: {count}" for tensor, count in apart.items()),
+            "alpha": ", ".join(f"{tensor}: {alpha:g}" for tensor, alpha in alphas.items() if alpha is not None),
+            "copies": ", ".join(f"{group.tensor}: {plans[group.tensor].copies}" for group in copied),
             "floating_point": ", ".join(group.tensor for group in kept),
         }
         return Candidate(name, settings, write, providers)
-
-    def _with_outliers(self) -> dict[str, GroupPlan]:
-        """Outlier channels apart where they matter, and where the float product beside is small: inputs ≥ outputs."""
-        plans = {}
-        for group in self._quantizer.groups:
-            inputs, outputs = group.shape
-            worth = outputs <= inputs and self._quantizer.outlier_share(group, _OUTLIERS) >= _OUTLIER_SHARE
-            plans[group.tensor] = GroupPlan(alpha=_ALPHA, outliers=_OUTLIERS if worth else 0)
-        return plans

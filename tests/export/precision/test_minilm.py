@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from export.build import CalibrationSources, export_bundle
 from export.families import FAMILIES
 from export.graphs.packing import plain_spec
 from export.precision import Lowering
+from export.precision.inputs import fixed_smoothing
 from export.precision.misses import Misses
 from export.progress import Steps
 from export.proof import working_engines
@@ -60,7 +62,7 @@ def test_the_export_is_the_published_model(bundle):
     assert np.abs(found - expected).max() <= 1e-5
 
 
-@pytest.mark.parametrize(("precision", "least"), [("int8", 0.997), ("int8-dynamic", 0.9994)])
+@pytest.mark.parametrize(("precision", "least"), [("int8", 0.9985), ("int8-dynamic", 0.9994)])
 def test_trained_weights_keep_their_meaning(bundle, precision, least):
     records = _artifact(bundle[1], precision).fidelity
     assert {record.provider for record in records} == {"cpu", "openvino"}
@@ -71,14 +73,21 @@ def test_trained_weights_keep_their_meaning(bundle, precision, least):
         assert record.figures["triplets_kept"] == 1
 
 
-def test_rounding_to_nearest_without_outlier_channels_is_worse(bundle, monkeypatch, tmp_path):
+def _smoothquant(weight, statistics, copies):
+    """SmoothQuant (alpha 0.5, as published) in place of all that `smoothed_inputs` does."""
+    found = fixed_smoothing(weight, statistics, 0.5)
+    largest = np.maximum(np.abs(statistics.lowest), np.abs(statistics.highest)) * found.multiplier
+    return replace(found, step=float(largest.max()) / 127)
+
+
+def test_rounding_to_nearest_with_smoothquant_alone_is_worse(bundle, monkeypatch, tmp_path):
     """The negative control: what makes the recipe good is in the recipe, not in the model."""
     from export.precision import int8, rounding, text_recipes
 
     monkeypatch.setattr(
         int8, "round_weights", lambda weight, scales, moments: rounding.round_to_nearest(weight, scales)
     )
-    monkeypatch.setattr(text_recipes, "_OUTLIER_SHARE", 2.0)
+    monkeypatch.setattr(int8, "smoothed_inputs", _smoothquant)
     out, manifest = bundle
     # Of the fp32 graph alone, which is known to be right; nothing else of an export is the question here.
     source = out / "text/onnx/model.onnx"
@@ -117,4 +126,4 @@ def test_rounding_to_nearest_without_outlier_channels_is_worse(bundle, monkeypat
     assert data.record.held_out_sha256 == manifest.calibration["text"].held_out_sha256
     good = _artifact(manifest, "int8").fidelity
     for left, right in zip(naive.fidelity, good, strict=True):
-        assert 1 - left.figures["mean_cosine"] > 1.5 * (1 - right.figures["mean_cosine"])
+        assert 1 - left.figures["mean_cosine"] > 5 * (1 - right.figures["mean_cosine"])
