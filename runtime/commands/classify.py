@@ -38,10 +38,11 @@ from runtime.process import print_json, report_written
 from runtime.process.wording import counted
 from runtime.tasks.evaluation import Evaluation, evaluate
 from runtime.tasks.evaluation_report import describe_evaluation, print_evaluation, some
+from runtime.tasks.given_prompts import given_prompts
 from runtime.tasks.prompt_sets import PROMPT_SETS
-from runtime.tasks.prompts import SIDES, LabelPrompts, Prompts, read_prompts
+from runtime.tasks.prompts import LabelPrompts, Prompts
 from runtime.tasks.truth import Matches, TruthTable, match_images, read_truth
-from runtime.tasks.zero_shot import RULES, SCORES, ZeroShotClassifier, resolve
+from runtime.tasks.zero_shot import RULES, SCORES, ZeroShotClassifier
 
 NAME = "classify"
 SUMMARY = "Classify images by prompts (zero-shot) into a CSV file, and evaluate it where labels are given."
@@ -120,7 +121,7 @@ def run(options: argparse.Namespace) -> None:
     """Run the command."""
     joint = _joint(options.bundle)
     score = options.score or joint.score
-    prompts = _prompts(options.prompts, options.rule, score, joint.templates)
+    prompts = given_prompts(options.prompts, options.rule, score, joint.templates)
     labels = [each.label for each in prompts]
     _check(options, labels)
     stream = find_items(options.inputs, [], columns(options))
@@ -157,16 +158,6 @@ def _joint(bundle: Path) -> Joint:
         return open_bundle(bundle).manifest.joint or COSINES
     except BundleError:
         return COSINES
-
-
-def _prompts(name: str, rule: str, score: str, templates: Sequence[str]) -> tuple[LabelPrompts, ...]:
-    if name in PROMPT_SETS:
-        return resolve(name, rule, score)[0]
-    if Path(name).suffix != ".json" and not Path(name).is_file():
-        raise InputError(
-            f"There is no prompt set '{name}'; there are: {', '.join(PROMPT_SETS)}. Or give a .json file of prompts."
-        )
-    return read_prompts(name, None if SCORES[score].sides == SIDES else templates)
 
 
 def _as_mapping(prompts: Sequence[LabelPrompts]) -> Prompts:

@@ -11,7 +11,15 @@ from runtime.errors import Fault, InputError
 from runtime.files import read_json
 from runtime.process.checks import path_of
 
-__all__ = ["SIDES", "LabelPrompts", "Prompts", "check_prompts", "read_prompts"]
+__all__ = [
+    "SIDES",
+    "LabelPrompts",
+    "Prompts",
+    "by_label",
+    "check_prompts",
+    "prompt_texts",
+    "read_prompts",
+]
 
 Prompts: TypeAlias = (
     "Mapping[str, tuple[Sequence[str], Sequence[str]] | Mapping[str, Sequence[str]] | Sequence[str]] | Sequence[str]"
@@ -122,6 +130,25 @@ def read_prompts(path: str | os.PathLike[str], templates: Sequence[str] | None =
         return check_prompts(content, templates)
     except InputError as error:
         raise InputError(f"The prompts {path} cannot be used. {error}", error.faults) from None
+
+
+def prompt_texts(prompts: Sequence[LabelPrompts], sides: Sequence[str] = SIDES) -> list[str]:
+    """The prompts of all labels as one list of texts: label by label, side by side."""
+    return [prompt for each in prompts for side in sides for prompt in getattr(each, side)]
+
+
+def by_label(prompts: Sequence[LabelPrompts], error: InputError) -> InputError:
+    """An error about the list that `prompt_texts` gives, with the labels in place of the positions in it."""
+    where = [
+        (index, f"label {each.label!r}, {side} prompt {number}")
+        for index, each in enumerate(prompts)
+        for side in SIDES
+        for number, _ in enumerate(getattr(each, side), 1)
+    ]
+    faults = [
+        Fault(where[fault.index][0], f"{where[fault.index][1]} ({fault.name})", fault.reason) for fault in error.faults
+    ]
+    return InputError.from_faults("prompts", faults, len(where))
 
 
 _EXPECTED_JSON = '{"label": {"positive": ["…"], "negative": ["…"]}}'

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import Fault, InputError
+from runtime.errors import InputError
 from runtime.process import array_of, shown
 from runtime.tasks.joint import average_prompts
 from runtime.tasks.prompt_sets import prompt_set
-from runtime.tasks.prompts import SIDES, LabelPrompts, Prompts, check_prompts
+from runtime.tasks.prompts import SIDES, LabelPrompts, Prompts, by_label, check_prompts, prompt_texts
 from runtime.text import TextEncoder
 
 if TYPE_CHECKING:  # Pillow is imported with the first image part
@@ -36,6 +36,7 @@ __all__ = [
     "average_unit_prompts",
     "build_classifier",
     "classify",
+    "merge_prompts",
     "resolve",
 ]
 
@@ -247,31 +248,33 @@ def build_classifier(
     Raises:
         InputError: prompts that the text encoder refuses, each named with its label.
     """
-    names = SCORES[score].sides
-    sides = [getattr(each, side) for each in prompts for side in names]
     try:
-        projections = text.encode([prompt for side in sides for prompt in side], normalize=False)
+        projections = text.encode(prompt_texts(prompts, SCORES[score].sides), normalize=False)
     except InputError as error:
-        raise _by_label(prompts, error) from None
-    ends = np.cumsum([len(side) for side in sides])
+        raise by_label(prompts, error) from None
+    return merge_prompts(projections, prompts, rule, score, logit_scale, logit_bias)
+
+
+def merge_prompts(
+    projections: NDArray[np.float32],
+    prompts: tuple[LabelPrompts, ...],
+    rule: str,
+    score: str,
+    logit_scale: float,
+    logit_bias: float,
+) -> ZeroShotClassifier:
+    """Merge each side's embedded prompts.
+
+    Args:
+        projections: float32 (texts, D) of `prompt_texts`, not normalized.
+        prompts: as for `build_classifier`, and so is the rest.
+    """
+    names = SCORES[score].sides
+    ends = np.cumsum([len(getattr(each, side)) for each in prompts for side in names])
     merged = np.stack([RULES[rule](rows) for rows in np.split(projections, ends[:-1])])
     embeds = merged.reshape(len(prompts), len(names), -1)
     labels = tuple(each.label for each in prompts)
     return ZeroShotClassifier(labels, rule, embeds, score, logit_scale, logit_bias)
-
-
-def _by_label(prompts: tuple[LabelPrompts, ...], error: InputError) -> InputError:
-    """The text encoder's error about a flat list of prompts, with their labels."""
-    where = [
-        (index, f"label {each.label!r}, {side} prompt {number}")
-        for index, each in enumerate(prompts)
-        for side in SIDES
-        for number, _ in enumerate(getattr(each, side), 1)
-    ]
-    faults = [
-        Fault(where[fault.index][0], f"{where[fault.index][1]} ({fault.name})", fault.reason) for fault in error.faults
-    ]
-    return InputError.from_faults("prompts", faults, len(where))
 
 
 def _checked_rows(image_embeds: NDArray[Any], size: int) -> NDArray[np.float32]:
