@@ -97,7 +97,8 @@ def export_image(
             )
             del session
             fp32 = replace(fp32, parity=(parity, compared))
-            judge = image_judge(expected, data.held_out, data.record.held_out_sha256, working_engines(source))
+            engines, digest = working_engines(source), data.record.held_out_sha256
+            judge = image_judge(expected, data.held_out, digest, engines, engine.name)
         pixels = data.calibration[:_OVERFLOW_IMAGES]
         artifacts = float_artifacts(
             "image",

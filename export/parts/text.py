@@ -99,6 +99,7 @@ def export_text(
                 vocab_size,
                 data.record.held_out_sha256,
                 working_engines(source),
+                engine.name,
             )
         artifacts = float_artifacts(
             "text",

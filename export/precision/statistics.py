@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,10 @@ from export.graphs.watch import opened_beside
 from runtime.engines import Provider
 
 __all__ = ["TensorStatistics", "collect_statistics"]
+
+# Moments of few rows cost as much to copy and to add as to compute: of BERT-base 3.5 times as much for 300 rows each as
+# for 2,000, which take half a gigabyte while they wait.
+_TOKENS_AT_ONCE = 2048
 
 
 @dataclass
@@ -77,12 +82,20 @@ def collect_statistics(
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in tensors if name not in known
     )
     found: dict[str, TensorStatistics] = {}
+    waiting: dict[str, list[NDArray[np.float32]]] = defaultdict(list)
+    tokens = 0
     with opened_beside(model, graph, engine) as session:
         for index, feed in enumerate(feeds):
             mask = feed["attention_mask"].astype(bool)
             for name, value in zip(tensors, session.run(list(tensors), feed), strict=True):
                 rows = value[mask] if value.shape[:2] == mask.shape else value.reshape(-1, value.shape[-1])
-                _add(found, name, rows)
+                waiting[name].append(rows)
+            tokens += int(mask.sum())
+            if tokens >= _TOKENS_AT_ONCE or index == len(feeds) - 1:
+                for name, parts in waiting.items():
+                    _add(found, name, np.concatenate(parts))
+                waiting.clear()
+                tokens = 0
             progress((index + 1) / len(feeds))
     return found
 

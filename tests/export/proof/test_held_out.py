@@ -15,6 +15,7 @@ from export.checkpoints.models import load_models
 from export.errors import GateError
 from export.families import Family
 from export.precision import Lowering
+from export.proof import Judge
 from export.proof.held_out import held_out_images, held_out_texts
 from export.reference import TextReference, embed_pixels
 from runtime.engines import PROVIDERS, Session, SessionOptions
@@ -90,3 +91,20 @@ def test_the_manifest_says_what_was_compared(tiny_checkpoint: Path, tmp_path: Pa
         fixed, held_out = part.artifacts[0].parity
         assert cases in held_out.cases
         assert held_out.figures["max_abs"] <= held_out.gates["max_abs"] == fixed.gates["max_abs"]
+        by_itself, *others = (record for record in part.artifacts[0].fidelity if record.precision == "fp32")
+        assert by_itself.provider == held_out.provider
+        for record in (by_itself, *others):
+            assert record.figures.keys() == by_itself.figures.keys()
+            assert record.figures["min_cosine"] == pytest.approx(1, abs=1e-6)
+            assert record.milliseconds > 0
+
+
+def test_only_the_fp32_graph_on_the_engine_that_embedded_is_known(tiny: System) -> None:
+    session_figures, known = {"mean_cosine": 0.5}, {"mean_cosine": 1.0}
+    source = tiny.bundle / "text/onnx/model.onnx"
+    engines = (PROVIDERS["cpu"], PROVIDERS["openvino"])
+    judge = Judge(lambda session: session_figures, lambda session: 1.0, 1, "digest", engines, {"cpu": known})
+    assert judge.record(engines[0], source, "fp32", {}).figures == known
+    for engine, precision, computed in ((0, "int8", None), (1, "fp32", None), (0, "bf16", "fp32")):
+        record = judge.record(engines[engine], source, precision, {}, computed)
+        assert record.figures == session_figures, (engine, precision, computed)
