@@ -58,7 +58,8 @@ class CalibrationSources:
     """Where the data for lower precisions comes from; None takes what is built in.
 
     Attributes:
-        text: .txt, .csv, .jsonl or .parquet; column is that of the texts.
+        text: .txt, .csv, .jsonl or .parquet; column is that of the texts, paired that of what each is to find; None
+            takes the second half of each text for its first.
         images: a folder.
         texts: number of texts to calibrate with, texts_held_out to judge by; images_count and images_held_out alike.
         seed: of the split.
@@ -66,6 +67,7 @@ class CalibrationSources:
 
     text: Path | None = None
     column: str = "text"
+    paired: str | None = None
     images: Path | None = None
     texts: int = TEXT_ITEMS
     texts_held_out: int = TEXT_HELD_OUT
@@ -205,6 +207,7 @@ def _calibration_data(
             sources.text,
             Tokenizer(stage / "text", _axes(checkpoint).tokenization),
             column=sources.column,
+            paired=sources.paired,
             count=sources.texts,
             held_out=sources.texts_held_out,
             seed=sources.seed,

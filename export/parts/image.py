@@ -22,9 +22,10 @@ from export.precision.rivals import find_rivals
 from export.precision.search import Candidate, Deadline, Form, Setting, search
 from export.progress import Steps
 from export.proof import Judge, check_gates, working_engines
+from export.proof.fidelity import IMAGE_OUTPUTS, embed_images
 from export.proof.held_out import held_out_images
 from export.proof.image_parity import image_parity
-from export.proof.judge import image_judge
+from export.proof.judge import image_judge, reference_noise
 from export.samples import ImageData
 from runtime.bundle import Artifact
 from runtime.bundle.parts import ImagePart
@@ -97,8 +98,15 @@ def export_image(
             )
             del session
             fp32 = replace(fp32, parity=(parity, compared))
-            engines, digest = working_engines(source), data.record.held_out_sha256
-            judge = image_judge(expected, data.held_out, digest, engines, engine.name)
+            held_out, engines = data.held_out, working_engines(source)
+            noise = reference_noise(
+                source,
+                engines,
+                engine.name,
+                lambda session: embed_images(session, held_out, IMAGE_OUTPUTS[:1])[0],
+                expected[0],
+            )
+            judge = image_judge(expected, held_out, data.record.held_out_sha256, engines, noise, engine.name)
         pixels = data.calibration[:_OVERFLOW_IMAGES]
         artifacts = float_artifacts(
             "image",

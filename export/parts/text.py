@@ -20,11 +20,12 @@ from export.precision.misses import Misses
 from export.precision.text_recipes import int8_artifacts, token_feeds
 from export.progress import Steps
 from export.proof import check_gates, working_engines
+from export.proof.fidelity import embed_texts
 from export.proof.held_out import held_out_texts
-from export.proof.judge import text_judge
+from export.proof.judge import reference_noise, text_cases, text_judge
 from export.proof.text_parity import text_parity
 from export.reference import TextReference
-from export.samples import TRIPLETS, TextData
+from export.samples import TextData
 from runtime.bundle.parts import TextPart
 from runtime.engines import PROVIDERS, Provider, SessionOptions
 from runtime.engines.providers import default_threads
@@ -85,22 +86,23 @@ def export_text(
     artifacts, judge = [fp32], None
     if data is not None:
         with steps.step("text: embedding the held-out texts, some with PyTorch") as advance:
-            triplets = tokenizer.encode([text for triplet in TRIPLETS for text in triplet])
-            held_out, rows = len(data.held_out), [*data.held_out, *triplets]
+            cases = text_cases(data, tokenizer)
             session = engine.open(source, SessionOptions(threads=default_threads(), precision="fp32"))
-            expected, compared = held_out_texts(session, engine.name, reference, rows, tokenizer.pad_token_id, advance)
+            expected, compared = held_out_texts(
+                session, engine.name, reference, cases.rows, tokenizer.pad_token_id, advance
+            )
             del session
             fp32 = replace(fp32, parity=(parity, compared))
-            judge = text_judge(
-                expected[:held_out],
-                expected[held_out:],
-                rows[:held_out],
-                tokenizer,
-                vocab_size,
-                data.record.held_out_sha256,
-                working_engines(source),
+            engines = working_engines(source)
+            noise = reference_noise(
+                source,
+                engines,
                 engine.name,
+                lambda session: embed_texts(session, cases.held_out, tokenizer.pad_token_id),
+                expected[: len(cases.held_out)],
             )
+            digest = data.record.held_out_sha256
+            judge = text_judge(expected, cases, tokenizer, vocab_size, digest, engines, noise, engine.name)
         artifacts = float_artifacts(
             "text",
             source,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,17 +16,21 @@ from export.proof.fidelity import (
     embed_texts,
     image_figures,
     image_milliseconds,
+    pair_figures,
     text_figures,
     text_milliseconds,
+    tie_tolerance,
 )
-from export.samples import TRIPLETS
+from export.samples import TRIPLETS, TextData
 from runtime.bundle import FidelityRecord
 from runtime.engines import PROVIDERS, Provider, Session, SessionOptions
 from runtime.engines.providers import default_threads
 from runtime.errors import ProviderError
 from runtime.text import Tokenizer
 
-__all__ = ["Judge", "image_judge", "text_judge", "working_engines"]
+__all__ = ["Judge", "TextCases", "image_judge", "reference_noise", "text_cases", "text_judge", "working_engines"]
+
+Embeds = NDArray[np.float32]
 
 # A graph meant for engines that are not here is still judged, by the first of these that is.
 _STAND_IN = ("cpu", "openvino")
@@ -67,7 +71,7 @@ class Judge:
             engine: what runs it.
             model: the .onnx file.
             precision: what is recorded; computed is what the session is opened with, if that differs.
-            gates: smallest values allowed.
+            gates: bounds, see `export.proof.fidelity`.
 
         Raises:
             ProviderError: the engine cannot open the graph.
@@ -102,45 +106,82 @@ def working_engines(model: Path, names: Iterable[str] = tuple(PROVIDERS)) -> tup
     return tuple(found)
 
 
+@dataclass(frozen=True)
+class TextCases:
+    """Token ids of the texts that a judge looks at.
+
+    Attributes:
+        held_out: those that are compared with each other.
+        triplets: the published ones, reference, synonym and contradiction of each.
+        first: of the pairs; second those that they are to find.
+    """
+
+    held_out: Sequence[list[int]]
+    triplets: Sequence[list[int]]
+    first: Sequence[list[int]]
+    second: Sequence[list[int]]
+
+    @property
+    def rows(self) -> list[list[int]]:
+        """All of them."""
+        return [*self.held_out, *self.triplets, *self.first, *self.second]
+
+    def divided(self, embeds: Embeds) -> tuple[Embeds, Embeds, Embeds, Embeds]:
+        """The embeddings of `rows`, as the attributes."""
+        ends = np.cumsum([len(self.held_out), len(self.triplets), len(self.first)])
+        held_out, triplets, first, second = np.split(embeds, ends)
+        return held_out, triplets, first, second
+
+
+def text_cases(data: TextData, tokenizer: Tokenizer) -> TextCases:
+    """What texts are judged by."""
+    triplets = tokenizer.encode([text for triplet in TRIPLETS for text in triplet])
+    return TextCases(data.held_out, triplets, [first for first, _ in data.pairs], [second for _, second in data.pairs])
+
+
 def text_judge(
-    expected: NDArray[np.float32],
-    expected_triplets: NDArray[np.float32],
-    rows: list[list[int]],
+    expected: Embeds,
+    cases: TextCases,
     tokenizer: Tokenizer,
     vocab_size: int,
     digest: str,
     engines: tuple[Provider, ...],
+    tolerance: float | None = None,
     embedded_by: str | None = None,
 ) -> Judge:
     """A judge by embeddings that are right.
 
     Args:
-        expected: float32 (N, D) of the held-out `rows`.
-        expected_triplets: float32 (3 · T, D) of the published triplets.
-        rows: token ids.
+        expected: float32 (N, D) of the rows of `cases`.
         vocab_size: ids of the timed batch are below it.
         digest: sha256 of the held-out texts.
         engines: those that measure.
+        tolerance: see `export.proof.fidelity.tie_tolerance`.
         embedded_by: the engine that gave the embeddings with the fp32 graph.
     """
-    triplets = tokenizer.encode([text for triplet in TRIPLETS for text in triplet])
+    held_out, triplets, *pairs = cases.divided(expected)
+
+    def compare(embeds: Embeds) -> dict[str, float]:
+        found = cases.divided(embeds)
+        compared = text_figures(found[0], held_out, (found[1], triplets), tolerance)
+        return compared | (pair_figures((found[2], found[3]), (pairs[0], pairs[1])) if len(pairs[0]) > 1 else {})
 
     def figures(session: Session) -> dict[str, float]:
-        found = embed_texts(session, [*rows, *triplets], tokenizer.pad_token_id)
-        return text_figures(found[: len(rows)], expected, (found[len(rows) :], expected_triplets))
+        return compare(embed_texts(session, cases.rows, tokenizer.pad_token_id))
 
     def milliseconds(session: Session) -> float:
         return text_milliseconds(session, vocab_size, tokenizer.max_length)
 
-    itself = text_figures(expected, expected, (expected_triplets, expected_triplets)) if embedded_by else {}
-    return Judge(figures, milliseconds, len(rows), digest, engines, {embedded_by: itself} if embedded_by else {})
+    known = {embedded_by: compare(expected)} if embedded_by else {}
+    return Judge(figures, milliseconds, len(held_out), digest, engines, known)
 
 
 def image_judge(
-    expected: tuple[NDArray[np.float32], ...],
+    expected: tuple[Embeds, ...],
     pixels: NDArray[np.uint8],
     digest: str,
     engines: tuple[Provider, ...],
+    tolerance: float | None = None,
     embedded_by: str | None = None,
 ) -> Judge:
     """A judge by embeddings that are right.
@@ -150,14 +191,39 @@ def image_judge(
         pixels: uint8 (N, …), see `Preprocessing.shape`.
         digest: sha256 of the held-out pixels.
         engines: those that measure.
+        tolerance: see `export.proof.fidelity.tie_tolerance`.
         embedded_by: the engine that gave the embeddings with the fp32 graph.
     """
 
     def figures(session: Session) -> dict[str, float]:
-        return image_figures(embed_images(session, pixels, IMAGE_OUTPUTS[: len(expected)]), expected)
+        found = embed_images(session, pixels, IMAGE_OUTPUTS[: len(expected)])
+        return image_figures(found, expected, tolerance=tolerance)
 
     def milliseconds(session: Session) -> float:
         return image_milliseconds(session, pixels)
 
-    itself = image_figures(expected, expected) if embedded_by else {}
+    itself = image_figures(expected, expected, tolerance=tolerance) if embedded_by else {}
     return Judge(figures, milliseconds, len(pixels), digest, engines, {embedded_by: itself} if embedded_by else {})
+
+
+def reference_noise(
+    model: Path, engines: Sequence[Provider], reference: str, embed: Callable[[Session], Embeds], expected: Embeds
+) -> float | None:
+    """How much the reference's similarities change where it is computed otherwise, see `tie_tolerance`.
+
+    Args:
+        model: the fp32 graph.
+        engines: that are here; one that computes it in bf16 is taken, else one other than the reference.
+        reference: the engine that `expected` comes from.
+        embed: opened graph → float32 (N, D) of the held-out items.
+        expected: the same, by the reference.
+
+    Returns:
+        The tolerance; None where the machine has neither.
+    """
+    rounding = [(engine, "bf16") for engine in engines if "bf16" in engine.from_fp32 and engine.refuses("bf16") is None]
+    others = [(engine, "fp32") for engine in engines if engine.name != reference]
+    for engine, precision in (*rounding, *others):
+        session = engine.open(model, SessionOptions(threads=default_threads(), precision=precision))
+        return tie_tolerance(embed(session), expected)
+    return None

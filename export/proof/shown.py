@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from export.proof.fidelity import AT_MOST
 from runtime.bundle.artifacts import Trial
 
 __all__ = ["SHOWN", "Figure", "bounds", "cells", "headings", "in_words", "nearest", "shortfall"]
@@ -22,9 +23,12 @@ class Figure:
 
 SHOWN = (
     Figure("mean_cosine", "mean cosine", 5),
+    Figure("mean_centred_cosine", "centred", 5),
     Figure("min_cosine", "worst", 4),
-    Figure("neighbour_agreement", "agreement", 3),
-    Figure("spearman", "Spearman", 4),
+    Figure("neighbour_regret", "regret", 4),
+    Figure("neighbours_kept", "kept", 3),
+    Figure("neighbour_agreement", "same", 3),
+    Figure("pairs_mrr_change", "MRR", 4),
 )
 # A gate of exactly 1 leaves no room by which a miss could be measured.
 _LEAST_ROOM = 0.01
@@ -53,7 +57,7 @@ def in_words(figures: Mapping[str, float]) -> str:
 
 def bounds(gates: Mapping[str, float]) -> str:
     """The gates, in one line."""
-    return ", ".join(f"{name} ≥ {bound:g}" for name, bound in gates.items())
+    return ", ".join(f"{name} {'≤' if name in AT_MOST else '≥'} {bound:g}" for name, bound in gates.items())
 
 
 def shortfall(figures: Mapping[str, float], gates: Mapping[str, float]) -> float:
@@ -63,14 +67,15 @@ def shortfall(figures: Mapping[str, float], gates: Mapping[str, float]) -> float
 
     Args:
         figures: name → value.
-        gates: name → smallest value allowed, of figures that are 1 at best.
+        gates: name → bound; figures of AT_MOST are 0 at best, others 1.
     """
     misses = 0.0
     for name, bound in gates.items():
         value = figures.get(name, math.nan if not figures else bound)
         if math.isnan(value):
             return math.inf
-        misses += max(0.0, bound - value) / max(1 - bound, _LEAST_ROOM)
+        over, room = (value - bound, bound) if name in AT_MOST else (bound - value, 1 - bound)
+        misses += max(0.0, over) / (room if name in AT_MOST else max(room, _LEAST_ROOM))
     return misses
 
 

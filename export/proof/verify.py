@@ -9,17 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict
 
-import numpy as np
 from rich.table import Table
 
 from export.progress import Steps, report_console
 from export.proof.fidelity import IMAGE_OUTPUTS, embed_images, embed_texts, missed_gates
 from export.proof.fill_mask_parity import MaskedCases, fill_mask_parity, masked_cases, session_answers
-from export.proof.judge import Judge, image_judge, text_judge, working_engines
+from export.proof.judge import Judge, image_judge, reference_noise, text_cases, text_judge, working_engines
 from export.proof.parity import exceeded
 from export.proof.shown import cells, headings
 from export.proof.text_parity import packed_parity
-from export.samples import TRIPLETS, image_data, text_data
+from export.samples import image_data, text_data
 from runtime.bundle import FILL_MASK, PACKED, Artifact, Bundle, FidelityRecord, ParityRecord, open_bundle
 from runtime.commands.arguments import add_bundle, add_json
 from runtime.commands.parsing import CommandParser
@@ -64,6 +63,7 @@ def verify_bundle(
     *,
     text: Path | None = None,
     column: str = "text",
+    paired: str | None = None,
     images: Path | None = None,
     provider: str | None = None,
     steps: Steps | None = None,
@@ -78,6 +78,7 @@ def verify_bundle(
         text: held-out texts (.txt, .csv, .jsonl, .parquet); None takes the built-in ones. For the file that the bundle
             was calibrated with, the very same split is made again, and only its held-out part is used.
         column: of the texts.
+        paired: column of what each is to find; None takes the second half of each text for its first.
         images: a folder with held-out images, alike.
         provider: one engine; None takes all that can run here.
         steps: where progress is shown.
@@ -94,7 +95,7 @@ def verify_bundle(
     verified: list[Verified] = []
     for part in bundle.parts():
         with steps.step(f"{part}: embedding held-out data with the fp32 artifact"):
-            judge = _judge(bundle, part, text if part == "text" else images, column, chosen, steps)
+            judge = _judge(bundle, part, _Sources(text, column, paired, images), chosen, steps)
             cases = _masked_cases(bundle) if part == "text" else None
         with steps.step(f"{part}: measuring every artifact"):
             for artifact in bundle.artifacts(part):
@@ -175,28 +176,49 @@ class _Counts(TypedDict, total=False):
     seed: int
 
 
-def _judge(bundle: Bundle, part: str, source: Path | None, column: str, chosen: list[str], steps: Steps) -> Judge:
+@dataclasses.dataclass(frozen=True)
+class _Sources:
+    """Of held-out data, see `verify_bundle`."""
+
+    text: Path | None
+    column: str
+    paired: str | None
+    images: Path | None
+
+
+def _judge(bundle: Bundle, part: str, sources: _Sources, chosen: list[str], steps: Steps) -> Judge:
     # Same counts, same seed: of the file that the bundle was calibrated with, the held-out part is the same.
     known = bundle.manifest.calibration.get(part)
     counts: _Counts = {"count": known.items, "held_out": known.held_out, "seed": known.seed} if known else {}
-    session, able = _reference(bundle, part, chosen)
+    session, able, model = _reference(bundle, part, chosen)
+    processor = _processor().name
     if part == "image":
         image = bundle.image_part()
         outputs = IMAGE_OUTPUTS if image.grid else IMAGE_OUTPUTS[:1]
-        images = image_data(source, image.preprocessing, note=steps.note, **counts)
-        expected = embed_images(session, images.held_out, outputs)
-        return image_judge(expected, images.held_out, images.record.held_out_sha256, able)
+        images = image_data(sources.images, image.preprocessing, note=steps.note, **counts)
+        pixels, digest = images.held_out, images.record.held_out_sha256
+        expected = embed_images(session, pixels, outputs)
+        noise = reference_noise(
+            model, able, processor, lambda session: embed_images(session, pixels, outputs[:1])[0], expected[0]
+        )
+        return image_judge(expected, pixels, digest, able, noise)
     tokenizer = Tokenizer(bundle.path("text"), bundle.text_part().tokenization)
-    texts = text_data(source, tokenizer, column=column, note=steps.note, **counts)
-    rows, digest = list(texts.held_out), texts.record.held_out_sha256
-    triplets = tokenizer.encode([sentence for triplet in TRIPLETS for sentence in triplet])
-    embeds = embed_texts(session, [*rows, *triplets], tokenizer.pad_token_id)
-    vocab_size = 1 + max(max(row) for row in rows)
-    return text_judge(np.array(embeds[: len(rows)]), embeds[len(rows) :], rows, tokenizer, vocab_size, digest, able)
+    texts = text_data(sources.text, tokenizer, column=sources.column, paired=sources.paired, note=steps.note, **counts)
+    cases, digest = text_cases(texts, tokenizer), texts.record.held_out_sha256
+    embeds = embed_texts(session, cases.rows, tokenizer.pad_token_id)
+    noise = reference_noise(
+        model,
+        able,
+        processor,
+        lambda session: embed_texts(session, cases.held_out, tokenizer.pad_token_id),
+        embeds[: len(cases.held_out)],
+    )
+    vocab_size = 1 + max(max(row) for row in texts.held_out)
+    return text_judge(embeds, cases, tokenizer, vocab_size, digest, able, noise)
 
 
-def _reference(bundle: Bundle, part: str, chosen: list[str]) -> tuple[Session, tuple[Provider, ...]]:
-    """The fp32 graph on a processor, and the chosen engines that run it."""
+def _reference(bundle: Bundle, part: str, chosen: list[str]) -> tuple[Session, tuple[Provider, ...], Path]:
+    """The fp32 graph on a processor, the chosen engines that run it, and its file."""
     reference = _processor()
     try:
         model = bundle.path(bundle.artifact(part, "fp32", provider=reference.name).file)
@@ -207,14 +229,19 @@ def _reference(bundle: Bundle, part: str, chosen: list[str]) -> tuple[Session, t
     options = SessionOptions(threads=default_threads(), precision="fp32")
     if len(chosen) == 1:
         PROVIDERS[chosen[0]].open(model, options)  # raises, with the reason, where the one engine asked for cannot run
-    return reference.open(model, options), working_engines(model, chosen)
+    return reference.open(model, options), working_engines(model, chosen), model
 
 
 def main(arguments: list[str]) -> int:
     """Run the command and return the exit status: 0 all gates hold, 1 one does not."""
     options = _parser().parse_args(arguments)
     verified = verify_bundle(
-        Path(options.bundle), text=options.text, column=options.column, images=options.images, provider=options.provider
+        Path(options.bundle),
+        text=options.text,
+        column=options.column,
+        paired=options.paired_column,
+        images=options.images,
+        provider=options.provider,
     )
     missed = [f"{each.file} on {each.found.provider}: {line}" for each in verified for line in each.missed]
     if options.json:
@@ -233,6 +260,11 @@ def _parser() -> argparse.ArgumentParser:
     add_bundle(parser)
     parser.add_argument("--text", type=Path, metavar="FILE", help="held-out texts: .txt, .csv, .jsonl or .parquet")
     parser.add_argument("--column", default="text", help="column of the texts (text)")
+    parser.add_argument(
+        "--paired-column",
+        metavar="NAME",
+        help="column of what each text is to find, such as impressions by findings (the second half of each text)",
+    )
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder with held-out images")
     parser.add_argument("--provider", choices=list(PROVIDERS), help="one engine (all that can run here)")
     add_json(parser)

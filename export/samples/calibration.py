@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from export.errors import CalibrationError
 from export.samples.candidates import Candidate, built_in_images, built_in_texts, images_of_folder, texts_of_file
+from export.samples.pairs import Pair, column_pairs, halves, paired_texts
 from runtime.bundle.manifest import CalibrationSet
 from runtime.bundle.parts import Preprocessing
 from runtime.errors import Fault
@@ -62,11 +63,13 @@ class CalibrationData(Generic[Items]):
         held_out: the same of other items.
         record: what the manifest says of both. The digests are sha256 over the items' contents in order: of a text the
             number of its UTF-8 bytes (8 bytes, big-endian) and the bytes, of an image the prepared pixels.
+        pairs: of held-out texts: token ids of a text and of the one that it is to find.
     """
 
     calibration: Items
     held_out: Items
     record: CalibrationSet
+    pairs: Sequence[Pair] = ()
 
 
 TextData = CalibrationData[list[list[int]]]
@@ -97,6 +100,7 @@ def text_data(
     tokenizer: Tokenizer,
     *,
     column: str = "text",
+    paired: str | None = None,
     count: int = TEXT_ITEMS,
     held_out: int = TEXT_HELD_OUT,
     seed: int = 0,
@@ -111,6 +115,8 @@ def text_data(
         source: .txt (a text a line), .csv, .jsonl or .parquet; None for built-in radiology-style texts.
         tokenizer: that of the model.
         column: the text column of .csv, .jsonl and .parquet files.
+        paired: the column of what each text is to find, such as the impression of findings; None takes the second half
+            of each text for its first.
         count: number to calibrate with, at least 32. A source with too few is divided in the same proportion.
         held_out: number to judge by, at least 16.
         seed: of the order, or of the built-in texts; the same seed and texts give the same result.
@@ -130,7 +136,13 @@ def text_data(
     found = _take(candidates, wanted)
     first = _split(_TEXTS, source, found, count, held_out, note)
     ids = [candidate.item for candidate in found.usable]
-    return CalibrationData(ids[:first], ids[first:], _record(_TEXTS, source, seed, found, first))
+    held = ids[first:]
+    if source is None or paired is None:
+        pairs = halves(held, tokenizer)
+    else:
+        contents = [bytes(candidate.content) for candidate in found.usable[first:]]
+        pairs = column_pairs(contents, held, paired_texts(source, column, paired), tokenizer)
+    return CalibrationData(ids[:first], held, _record(_TEXTS, source, seed, found, first), pairs)
 
 
 def image_data(

@@ -25,7 +25,15 @@ from runtime.image.given_images import ImageLike
 from runtime.image.images import load_pixels
 from runtime.text import Tokenizer
 
-__all__ = ["Candidate", "built_in_images", "built_in_texts", "images_of_folder", "texts_of_file"]
+__all__ = [
+    "Candidate",
+    "built_in_images",
+    "built_in_texts",
+    "content_of",
+    "encode_usable",
+    "images_of_folder",
+    "texts_of_file",
+]
 
 _CHUNK = 64
 _NO_WORDS = 2  # tokens: [CLS] and [SEP]
@@ -133,18 +141,23 @@ def _order(length: int, seed: int) -> list[int]:
 def _text_candidates(named: Iterable[tuple[str, Any]], tokenizer: Tokenizer) -> Iterator[Candidate[list[int]] | Fault]:
     rows = iter(named)
     while chunk := list(islice(rows, _CHUNK)):
-        encoded = _encode([text for _, text in chunk], tokenizer)
+        encoded = encode_usable([text for _, text in chunk], tokenizer)
         for index, ((name, text), ids) in enumerate(zip(chunk, encoded, strict=True)):
             if isinstance(ids, str):
                 yield Fault(index, name, ids)
             elif len(ids) == _NO_WORDS:
                 yield Fault(index, name, "holds no words")
             else:
-                content = text.encode("utf-8")
-                yield Candidate(ids, len(content).to_bytes(8, "big") + content, tuple(ids))
+                yield Candidate(ids, content_of(text), tuple(ids))
 
 
-def _encode(texts: Sequence[Any], tokenizer: Tokenizer) -> list[list[int] | str]:
+def content_of(text: str) -> bytes:
+    """What the digest of a text is of: its length in bytes (8 bytes, big-endian) and UTF-8 bytes."""
+    content = text.encode("utf-8")
+    return len(content).to_bytes(8, "big") + content
+
+
+def encode_usable(texts: Sequence[Any], tokenizer: Tokenizer) -> list[list[int] | str]:
     """Token ids of each text, or the reason why there are none."""
     try:
         return list(tokenizer.encode(texts))

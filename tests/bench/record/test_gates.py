@@ -84,9 +84,10 @@ def test_probabilities_may_differ_by_what_embeddings_may() -> None:
 
 
 def test_gates_are_the_exports() -> None:
-    from export.proof.fidelity import HALF_GATES, TIERS
+    from export.proof.fidelity import HALF_GATES
 
-    assert GATES["int8"].mean_cosine == TIERS["99"]["mean_cosine"]
+    # Of int8 the export judges what cannot be seen of a few answers: neighbours, and cosines without the mean.
+    assert GATES["int8"].mean_cosine == 0.99
     assert GATES["fp16"].min_cosine == GATES["bf16"].min_cosine == HALF_GATES["min_cosine"]
     assert describe_gate("int8") == "mean cosine ≥ 0.99"
     assert describe_gate("fp32") == "largest difference ≤ 1e-05"

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from export.proof import missed_gates
-from export.proof.fidelity import image_figures, text_figures
+from export.proof.fidelity import TIERS, image_figures, pair_figures, text_figures, tie_tolerance
 from export.samples import TRIPLETS
 
 
@@ -84,3 +84,93 @@ def test_nan_misses_every_gate():
         "mean_cosine is 0.98000, at least 0.99 is required"
     ]
     assert not missed_gates({"mean_cosine": 0.99}, {"mean_cosine": 0.99})
+
+
+def test_centred_cosines_see_what_narrow_spaces_hide():
+    """All embeddings nearly alike, and half of what tells them apart lost: the cosines hardly move."""
+    generator = np.random.default_rng(0)
+    common, own = _unit(generator, 16), 0.02 * _unit(generator, 60, 16)
+    expected = common + own
+    found = expected + 0.7 * 0.02 * _unit(generator, 60, 16)
+    expected, found = (each / np.linalg.norm(each, axis=-1, keepdims=True) for each in (expected, found))
+    figures = text_figures(found, expected)
+    assert figures["mean_cosine"] > 0.9998
+    assert figures["mean_centred_cosine"] < 0.9
+    centre = expected.astype(float).mean(axis=0)
+    plain = [
+        (a - centre) @ (b - centre) / np.linalg.norm(a - centre) / np.linalg.norm(b - centre)
+        for a, b in zip(found.astype(float), expected.astype(float), strict=True)
+    ]
+    assert figures["mean_centred_cosine"] == pytest.approx(np.mean(plain), abs=1e-9)
+    assert figures["p1_centred_cosine"] == pytest.approx(np.percentile(plain, 1), abs=1e-9)
+    assert missed_gates(figures, TIERS["99"])[0].startswith("mean_centred_cosine is 0.8")
+
+
+def test_regret_is_what_the_neighbour_found_lacks(pair):
+    found, expected = pair
+    similarities = expected.astype(float) @ expected.T.astype(float)
+    spread = np.std([similarities[i, j] for i in range(40) for j in range(i)])
+    regrets, kept, ten = [], [], []
+    for i in range(40):
+        others = [j for j in range(40) if j != i]
+        by_found = sorted(others, key=lambda j: -float(found[i] @ found[j]))
+        by_right = sorted(others, key=lambda j: -float(similarities[i, j]))
+        lost = similarities[i, by_right[0]] - similarities[i, by_found[0]]
+        regrets.append(lost / spread)
+        kept.append(lost <= 0.05)
+        ten.append(len({*by_found[:10]} & {*by_right[:10]}) / 10)
+    figures = text_figures(found, expected, tolerance=0.05)
+    assert figures["neighbour_regret"] == pytest.approx(np.mean(regrets), abs=1e-6)
+    assert figures["p99_neighbour_regret"] == pytest.approx(np.percentile(regrets, 99), abs=1e-6)
+    assert figures["neighbours_kept"] == np.mean(kept)
+    assert figures["neighbour_recall_at_10"] == pytest.approx(np.mean(ten))
+    assert figures["neighbour_agreement"] < figures["neighbours_kept"] < 1
+
+
+def test_a_neighbour_that_repeats_another_is_no_loss():
+    """Two pairs of near-repeats change places: no neighbour is the same, and nothing is lost."""
+    generator = np.random.default_rng(1)
+    base = _unit(generator, 10, 24)
+    expected = np.concatenate([base + 1e-4 * _unit(generator, 10, 24) for _ in range(3)])
+    found = np.concatenate([base + 1e-4 * _unit(generator, 10, 24) for _ in range(3)])
+    expected, found = (each / np.linalg.norm(each, axis=-1, keepdims=True) for each in (expected, found))
+    tolerance = tie_tolerance(expected + 1e-4 * _unit(generator, 30, 24), expected)
+    figures = text_figures(found, expected, tolerance=tolerance)
+    assert figures["neighbour_agreement"] < 0.8
+    assert figures["neighbour_regret"] < 1e-4
+    assert figures["neighbours_kept"] == 1
+    assert not missed_gates(figures, TIERS["99.9"])
+
+
+def test_the_change_of_retrieval_is_that_of_a_plain_loop(pair):
+    found, expected = pair
+    queries, texts = slice(0, 20), slice(20, 40)
+
+    def plain(embeds: np.ndarray) -> tuple[float, float]:
+        ranks = []
+        for i in range(20):
+            similarities = embeds[queries][i].astype(float) @ embeds[texts].T.astype(float)
+            ranks.append(1 + int((similarities > similarities[i]).sum()))
+        return float(np.mean([1 / rank for rank in ranks])), float(np.mean([rank <= 10 for rank in ranks]))
+
+    figures = pair_figures((found[queries], found[texts]), (expected[queries], expected[texts]))
+    (mrr, recall), (changed, recall_changed) = plain(expected), plain(found)
+    assert figures["pairs_mrr"] == pytest.approx(mrr)
+    assert figures["pairs_mrr_change"] == pytest.approx(changed / mrr - 1)
+    assert figures["pairs_recall_at_10_change"] == pytest.approx(recall_changed / recall - 1)
+    assert changed != mrr
+
+
+def test_impressions_that_are_the_same_are_one(pair):
+    _, expected = pair
+    texts = np.concatenate([expected[:1]] * 10 + [expected[1:11]])
+    figures = pair_figures((texts, texts), (texts, texts))
+    assert figures["pairs_mrr"] == 1
+
+
+def test_the_missed_gate_of_a_regret_is_an_upper_bound():
+    assert missed_gates({"neighbour_regret": 0.01}, {"neighbour_regret": 0.006}) == [
+        "neighbour_regret is 0.01000, at most 0.006 is required"
+    ]
+    assert missed_gates({"neighbour_regret": float("nan")}, {"neighbour_regret": 0.006})
+    assert not missed_gates({"neighbour_regret": 0.006}, {"neighbour_regret": 0.006})

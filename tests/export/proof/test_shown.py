@@ -21,6 +21,8 @@ def test_a_miss_is_measured_by_the_room_that_its_gate_leaves():
     assert shortfall({"mean_cosine": 0.98, "neighbour_agreement": 0.90}, GATES) == pytest.approx(1 + 1)
     assert shortfall({"mean_cosine": 0.98}, GATES) == pytest.approx(1), "what is not measured misses nothing"
     assert shortfall({"triplets_kept": 0.5}, {"triplets_kept": 1.0}) > 1
+    assert shortfall({"neighbour_regret": 0.009}, {"neighbour_regret": 0.006}) == pytest.approx(0.5)
+    assert shortfall({"neighbour_regret": 0.003}, {"neighbour_regret": 0.006}) == 0
     assert shortfall({"mean_cosine": math.nan}, GATES) == math.inf
     assert shortfall({}, GATES) == math.inf
 
@@ -44,3 +46,4 @@ def test_one_table_says_which_figures_are_shown():
     assert in_words({"mean_cosine": 0.9876543}) == "mean cosine 0.98765"
     assert in_words({}) == ""
     assert bounds(GATES) == "mean_cosine ≥ 0.99, neighbour_agreement ≥ 0.95"
+    assert bounds({"neighbour_regret": 0.006}) == "neighbour_regret ≤ 0.006"

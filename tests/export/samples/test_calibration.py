@@ -211,6 +211,9 @@ def test_a_large_file_is_not_tokenized_whole(tokenizer: Tokenizer, tmp_path: Pat
             self.seen += len(texts)
             return tokenizer.encode(texts)
 
+        def find(self, token: str) -> int | None:
+            return tokenizer.find(token)
+
     counting = Counting()
     data = text_data(write_lines(tmp_path / "a.txt", reports(5000)), counting, note=notes.append, **FEW)
     assert counting.seen < 150
