@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from export.families import FAMILIES, Family
+from export.options import add_zero_shot_options, asked_zero_shot
 from runtime.bundle.precisions import PRECISIONS
 from runtime.commands.argument_types import count, names, positive, seed
 from runtime.commands.arguments import add_force, add_json
@@ -53,6 +54,7 @@ def _export(arguments: list[str]) -> int:
     try:
         from export.build import CalibrationSources, export_bundle
         from export.precision import Lowering
+        from export.samples.zero_shot import ZeroShotSources
     except ImportError as error:
         raise MissingExtraError("Exporting", error.name or str(error), "export") from error
     manifest = export_bundle(
@@ -80,6 +82,7 @@ def _export(arguments: list[str]) -> int:
             images_count=options.calibration_image_count,
             images_held_out=options.held_out_image_count,
             seed=options.seed,
+            zero_shot=ZeroShotSources(*labelled) if (labelled := asked_zero_shot(parser, options)) else None,
         ),
     )
     from export.summary import print_left_out, print_summary
@@ -185,6 +188,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--held-out-image-count", type=count, default=64, metavar="N", help="images to judge by, at least 8 (64)"
     )
+    add_zero_shot_options(parser)
     add_force(parser)
     add_json(parser)
     return parser
@@ -219,6 +223,11 @@ def _check_lowering(parser: argparse.ArgumentParser, options: argparse.Namespace
             parser.error(f"--calibration-{name}: '{options.family}' has no such part")
         if options.precision == ("fp32",):
             parser.error(f"--calibration-{name}: fp32 needs no calibration; name other precisions with --precision")
+    if asked_zero_shot(parser, options):
+        if family.joint is None:
+            parser.error(f"--zero-shot-images: '{options.family}' does not embed both texts and images")
+        if options.precision == ("fp32",):
+            parser.error("--zero-shot-images: fp32 changes no AUROC; name other precisions with --precision")
 
 
 def _run(command: str, *arguments: str) -> int:

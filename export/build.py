@@ -26,12 +26,14 @@ from export.proof import check_gates
 from export.proof.input_parity import token_parity
 from export.proof.parity import Progress
 from export.proof.pixel_parity import pixel_parity, preprocessor_config
+from export.proof.zero_shot import zero_shot_by_pytorch
 from export.samples import ImageData, TextData, image_data, text_data
 from export.samples.calibration import IMAGE_HELD_OUT, IMAGE_ITEMS, TEXT_HELD_OUT, TEXT_ITEMS
+from export.samples.zero_shot import ZeroShotSources, joint_of, zero_shot_data
 from export.staging import staged
 from runtime.bundle import MANIFEST_NAME, Manifest, ParityRecord
 from runtime.bundle.manifest import SCHEMA_VERSION, FileEntry
-from runtime.bundle.parts import ImagePart, Joint, Preprocessing
+from runtime.bundle.parts import Joint, Preprocessing
 from runtime.engines import PROVIDERS, Provider, choose_provider
 from runtime.files import check_folder_destination, files_below, sha256_file
 from runtime.text import Tokenizer
@@ -63,6 +65,8 @@ class CalibrationSources:
         images: a folder.
         texts: number of texts to calibrate with, texts_held_out to judge by; images_count and images_held_out alike.
         seed: of the split.
+        zero_shot: labelled images and prompts, by which the change of zero-shot AUROC is measured, too; None measures
+            none.
     """
 
     text: Path | None = None
@@ -74,6 +78,7 @@ class CalibrationSources:
     images_count: int = IMAGE_ITEMS
     images_held_out: int = IMAGE_HELD_OUT
     seed: int = 0
+    zero_shot: ZeroShotSources | None = None
 
 
 def export_bundle(
@@ -113,15 +118,19 @@ def export_bundle(
         GraphError: an exported graph is not portable.
         GateError: fp32, tokens or pixels differ from PyTorch's, or another precision misses a gate and `lowering` says
             "fail"; no bundle is written.
-        CalibrationError: the calibration data cannot be used.
+        CalibrationError: the calibration data cannot be used, or labelled images came for a system that does not
+            classify them.
         DestinationError: `out` cannot be written or replaced.
-        InputError: `out` holds the checkpoint or calibration data.
+        InputError: `out` holds the checkpoint or calibration data; prompts or labels that cannot be used.
         ProviderError: no engine to compare with; or one fails, and `lowering` says "fail" or it was to run fp32.
     """
     engine = _comparing_engine(provider)
     lowering, calibration = lowering or Lowering(), calibration or CalibrationSources()
     lowered = set(lowering.precisions) != {"fp32"}
     steps = steps or Steps()
+    joint = _joint(family)
+    if calibration.zero_shot:
+        joint_of(f"'{family.name}'", joint)
     check_folder_destination(out, _files_read(source, calibration))
     with staged(out, force, steps.note) as stage, torch.random.fork_rng():
         with steps.step(f"reading the checkpoint {source}"):
@@ -142,15 +151,31 @@ def export_bundle(
         if lowered:
             with steps.step("reading the calibration data") as advance:
                 texts, images = _calibration_data(family, checkpoint, stage, calibration, steps, advance)
+        zero_shot = None
+        if lowered and calibration.zero_shot and family.image and joint:
+            with steps.step("reading the labelled images, embedding them and their prompts with PyTorch") as advance:
+                rule, tokenizer = family.image.preprocessing, Tokenizer(stage / "text", _axes(checkpoint).tokenization)
+                labelled = zero_shot_data(calibration.zero_shot, tokenizer, rule, joint, note=steps.note)
+                zero_shot = zero_shot_by_pytorch(labelled, models["text"], models["image"], rule, advance)
+            steps.note(zero_shot.in_words())
         misses = Misses(stage, lowering, steps)
         text = image = None
         if family.text:
             text = export_text(
-                models["text"], _axes(checkpoint), stage / "text", engine, lowering, texts, seed, misses, steps
+                models["text"],
+                _axes(checkpoint),
+                stage / "text",
+                engine,
+                lowering,
+                texts,
+                seed,
+                misses,
+                steps,
+                zero_shot,
             )
         if family.image:
             image = export_image(
-                models["image"], family.image, stage / "image", engine, lowering, images, seed, misses, steps
+                models["image"], family.image, stage / "image", engine, lowering, images, seed, misses, steps, zero_shot
             )
         shutil.rmtree(stage / "work", ignore_errors=True)
         with steps.step("writing the manifest"):
@@ -167,7 +192,7 @@ def export_bundle(
                 },
                 text=text,
                 image=image,
-                joint=_joint(family, image),
+                joint=joint,
                 files={
                     path.relative_to(stage).as_posix(): FileEntry(sha256_file(path), path.stat().st_size)
                     for path in sorted(stage.rglob("*"))
@@ -179,15 +204,16 @@ def export_bundle(
     return manifest
 
 
-def _joint(family: Family, image: ImagePart | None) -> Joint | None:
-    if family.joint is None or image is None:
+def _joint(family: Family) -> Joint | None:
+    if family.joint is None or family.image is None:
         return None
-    return Joint(image.embedding_size, **dataclasses.asdict(family.joint))
+    return Joint(family.image.embedding_size, **dataclasses.asdict(family.joint))
 
 
 def _files_read(source: str, calibration: CalibrationSources) -> Iterator[Path]:
-    """Files and folders of the checkpoint and of the calibration data; a hub id is none."""
-    for place in (Path(source), calibration.text, calibration.images):
+    """Files and folders of the checkpoint, the calibration data and the labelled images; a hub id is none."""
+    labelled = calibration.zero_shot.places() if calibration.zero_shot else ()
+    for place in (Path(source), calibration.text, calibration.images, *labelled):
         if place is not None:
             yield from (place, *files_below(place))
 

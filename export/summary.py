@@ -9,7 +9,7 @@ from rich.table import Table
 
 from export.precision.remedies import remedy
 from export.progress import report_console
-from export.proof.shown import bounds, cells, headings
+from export.proof.shown import Figure, bounds, cells, columns, headings
 from runtime.bundle import Artifact, Manifest, ParityRecord
 from runtime.bundle.artifacts import Recipe
 from runtime.process.console import note_stream, report_stream
@@ -27,21 +27,22 @@ def print_summary(manifest: Manifest, out: Path, seconds: float) -> None:
     for heading in ("what", "on", "figure", "value", "gate"):
         figures.add_column(heading, justify="right" if heading in ("value", "gate") else "left")
     held_out = Table(title="Fidelity on held-out data", title_justify="left")
-    for heading in ("file", "computed in", "on", *headings(), "ms a batch"):
+    exported = [artifact for part in (manifest.text, manifest.image) if part for artifact in part.artifacts]
+    shown_figures = columns(record.figures for artifact in exported for record in artifact.fidelity)
+    for heading in ("file", "computed in", "on", *headings(shown_figures), "ms a batch"):
         held_out.add_column(heading, justify="left" if heading in ("file", "computed in", "on") else "right")
     tried: list[Table] = []
     counted: set[str] = set()  # packed graphs, and those that fill masks, read the weights of others
-    for part in (manifest.text, manifest.image):
-        for artifact in part.artifacts if part else ():
-            size = sum(manifest.files[name].bytes for name in artifact.files if name not in counted)
-            counted.update(artifact.files)
-            operators = f"{sum(artifact.operators.values())} of {len(artifact.operators)} kinds"
-            artifacts.add_row(artifact.file, artifact.precision, f"{size / 1e6:.1f} MB", operators, str(artifact.opset))
-            for record in artifact.parity:
-                _add_figures(figures, f"{artifact.file} ({artifact.precision})", record)
-            _add_fidelity(held_out, artifact)
-            if artifact.recipe and len({trial.recipe for trial in artifact.recipe.trials}) > 1:
-                tried.append(_trials(artifact.file, artifact.recipe))
+    for artifact in exported:
+        size = sum(manifest.files[name].bytes for name in artifact.files if name not in counted)
+        counted.update(artifact.files)
+        operators = f"{sum(artifact.operators.values())} of {len(artifact.operators)} kinds"
+        artifacts.add_row(artifact.file, artifact.precision, f"{size / 1e6:.1f} MB", operators, str(artifact.opset))
+        for record in artifact.parity:
+            _add_figures(figures, f"{artifact.file} ({artifact.precision})", record)
+        _add_fidelity(held_out, artifact, shown_figures)
+        if artifact.recipe and len({trial.recipe for trial in artifact.recipe.trials}) > 1:
+            tried.append(_trials(artifact.file, artifact.recipe))
     for check in manifest.checks:
         _add_figures(figures, check.cases, check)
     console.print(artifacts)
@@ -81,19 +82,20 @@ def _add_figures(table: Table, what: str, record: ParityRecord) -> None:
     table.add_section()
 
 
-def _add_fidelity(table: Table, artifact: Artifact) -> None:
+def _add_fidelity(table: Table, artifact: Artifact, shown_figures: Sequence[Figure]) -> None:
     for record in artifact.fidelity:
-        shown = (*cells(record.figures), f"{record.milliseconds:.1f}")
+        shown = (*cells(record.figures, None, shown_figures), f"{record.milliseconds:.1f}")
         table.add_row(artifact.file, record.precision, record.provider, *shown)
 
 
 def _trials(file: str, recipe: Recipe) -> Table:
     """What the search tried, cheapest first: the Pareto list of fidelity and time."""
     table = Table(title=f"Tried for {file}, tier {recipe.tier}", title_justify="left")
-    for heading in ("recipe", "on", *headings(), "ms a batch", ""):
+    shown_figures = columns(trial.figures for trial in recipe.trials)
+    for heading in ("recipe", "on", *headings(shown_figures), "ms a batch", ""):
         table.add_column(heading, justify="left" if heading in ("recipe", "on", "") else "right")
     for trial in recipe.trials:
-        shown = (*cells(trial.figures), f"{trial.milliseconds:.1f}" if trial.figures else "–")
+        shown = (*cells(trial.figures, None, shown_figures), f"{trial.milliseconds:.1f}" if trial.figures else "–")
         table.add_row(trial.recipe, trial.provider, *shown, "taken" if trial.accepted else trial.verdict)
     return table
 

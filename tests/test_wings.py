@@ -35,6 +35,7 @@ ORDER = {
     "export": (
         "errors",
         "families",
+        "options",
         "progress",
         "samples",
         "reference",

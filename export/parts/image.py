@@ -26,6 +26,7 @@ from export.proof.fidelity import IMAGE_OUTPUTS, embed_images
 from export.proof.held_out import held_out_images
 from export.proof.image_parity import image_parity
 from export.proof.judge import image_judge, reference_noise
+from export.proof.zero_shot import ZeroShot
 from export.samples import ImageData
 from runtime.bundle import Artifact
 from runtime.bundle.parts import ImagePart
@@ -52,6 +53,7 @@ def export_image(
     seed: int,
     misses: Misses,
     steps: Steps,
+    zero_shot: ZeroShot | None = None,
 ) -> ImagePart:
     """Export the image encoder to `folder`/onnx and check every artifact.
 
@@ -65,6 +67,7 @@ def export_image(
         seed: of the parity inputs.
         misses: leaves out lower precisions that miss a gate.
         steps: where progress is shown.
+        zero_shot: measures the change of zero-shot classification as well; None where no labelled images were given.
 
     Raises:
         GraphError: an exported graph is not portable.
@@ -106,7 +109,8 @@ def export_image(
                 lambda session: embed_images(session, held_out, IMAGE_OUTPUTS[:1])[0],
                 expected[0],
             )
-            judge = image_judge(expected, held_out, data.record.held_out_sha256, engines, noise, engine.name)
+            extra, digest = zero_shot.image_figures if zero_shot else None, data.record.held_out_sha256
+            judge = image_judge(expected, held_out, digest, engines, noise, engine.name, extra)
         pixels = data.calibration[:_OVERFLOW_IMAGES]
         artifacts = float_artifacts(
             "image",

@@ -24,6 +24,7 @@ from export.proof.fidelity import embed_texts
 from export.proof.held_out import held_out_texts
 from export.proof.judge import reference_noise, text_cases, text_judge
 from export.proof.text_parity import text_parity
+from export.proof.zero_shot import ZeroShot
 from export.reference import TextReference
 from export.samples import TextData
 from runtime.bundle.parts import TextPart
@@ -47,6 +48,7 @@ def export_text(
     seed: int,
     misses: Misses,
     steps: Steps,
+    zero_shot: ZeroShot | None = None,
 ) -> TextPart:
     """Export the text encoder to `folder`/onnx and check every artifact.
 
@@ -60,6 +62,7 @@ def export_text(
         seed: of the parity inputs.
         misses: leaves out lower precisions that miss a gate.
         steps: where progress is shown.
+        zero_shot: measures the change of zero-shot classification as well; None where no labelled images were given.
 
     Raises:
         GraphError: the exported graph is not portable.
@@ -101,8 +104,8 @@ def export_text(
                 lambda session: embed_texts(session, cases.held_out, tokenizer.pad_token_id),
                 expected[: len(cases.held_out)],
             )
-            digest = data.record.held_out_sha256
-            judge = text_judge(expected, cases, tokenizer, vocab_size, digest, engines, noise, engine.name)
+            extra, digest = zero_shot.text_figures if zero_shot else None, data.record.held_out_sha256
+            judge = text_judge(expected, cases, tokenizer, vocab_size, digest, engines, noise, engine.name, extra)
         artifacts = float_artifacts(
             "text",
             source,

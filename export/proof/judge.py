@@ -47,6 +47,7 @@ class Judge:
         engines: those that measure; they open the part's fp32 graph.
         fp32: engine → figures that are known of the fp32 graph: the engine with which it gave the embeddings that are
             right does not compute all of them again.
+        extra: an opened graph → more figures, by other data; None measures none.
     """
 
     figures: Callable[[Session], dict[str, float]]
@@ -55,6 +56,7 @@ class Judge:
     data: str
     engines: tuple[Provider, ...]
     fp32: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    extra: Callable[[Session], dict[str, float]] | None = None
 
     def engines_for(self, providers: Iterable[str]) -> tuple[Provider, ...]:
         """The engines that measure a graph meant for `providers`: those of them that are here, or a stand-in."""
@@ -79,7 +81,9 @@ class Judge:
         options = SessionOptions(threads=default_threads(), precision=computed or precision)
         session = engine.open(model, options)
         known = self.fp32.get(engine.name) if (precision, computed) == ("fp32", None) else None
-        figures = dict(known) if known else self.figures(session)
+        figures = dict(known or self.figures(session))
+        if self.extra:
+            figures |= self.extra(session)
         return FidelityRecord(
             provider=engine.name,
             precision=precision,
@@ -148,6 +152,7 @@ def text_judge(
     engines: tuple[Provider, ...],
     tolerance: float | None = None,
     embedded_by: str | None = None,
+    extra: Callable[[Session], dict[str, float]] | None = None,
 ) -> Judge:
     """A judge by embeddings that are right.
 
@@ -158,6 +163,7 @@ def text_judge(
         engines: those that measure.
         tolerance: see `export.proof.fidelity.tie_tolerance`.
         embedded_by: the engine that gave the embeddings with the fp32 graph.
+        extra: an opened graph → more figures, such as those of `export.proof.zero_shot`.
     """
     held_out, triplets, *pairs = cases.divided(expected)
 
@@ -173,7 +179,7 @@ def text_judge(
         return text_milliseconds(session, vocab_size, tokenizer.max_length)
 
     known = {embedded_by: compare(expected)} if embedded_by else {}
-    return Judge(figures, milliseconds, len(held_out), digest, engines, known)
+    return Judge(figures, milliseconds, len(held_out), digest, engines, known, extra)
 
 
 def image_judge(
@@ -183,6 +189,7 @@ def image_judge(
     engines: tuple[Provider, ...],
     tolerance: float | None = None,
     embedded_by: str | None = None,
+    extra: Callable[[Session], dict[str, float]] | None = None,
 ) -> Judge:
     """A judge by embeddings that are right.
 
@@ -193,6 +200,7 @@ def image_judge(
         engines: those that measure.
         tolerance: see `export.proof.fidelity.tie_tolerance`.
         embedded_by: the engine that gave the embeddings with the fp32 graph.
+        extra: an opened graph → more figures, such as those of `export.proof.zero_shot`.
     """
 
     def figures(session: Session) -> dict[str, float]:
@@ -203,7 +211,8 @@ def image_judge(
         return image_milliseconds(session, pixels)
 
     itself = image_figures(expected, expected, tolerance=tolerance) if embedded_by else {}
-    return Judge(figures, milliseconds, len(pixels), digest, engines, {embedded_by: itself} if embedded_by else {})
+    known = {embedded_by: itself} if embedded_by else {}
+    return Judge(figures, milliseconds, len(pixels), digest, engines, known, extra)
 
 
 def reference_noise(

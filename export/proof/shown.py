@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from export.proof.fidelity import AT_MOST
 from runtime.bundle.artifacts import Trial
 
-__all__ = ["SHOWN", "Figure", "bounds", "cells", "headings", "in_words", "nearest", "shortfall"]
+__all__ = ["SHOWN", "Figure", "bounds", "cells", "columns", "headings", "in_words", "nearest", "shortfall"]
 
 
 @dataclass(frozen=True)
@@ -30,19 +30,29 @@ SHOWN = (
     Figure("neighbour_agreement", "same", 3),
     Figure("pairs_mrr_change", "MRR", 4),
 )
+# Where there is such a figure alone; see `export.proof.zero_shot`.
+SOMETIMES = (Figure("auroc_change", "AUROC change", 4),)
 # A gate of exactly 1 leaves no room by which a miss could be measured.
 _LEAST_ROOM = 0.01
 
 
-def headings() -> tuple[str, ...]:
+def columns(every: Iterable[Mapping[str, float]]) -> tuple[Figure, ...]:
+    """The figures that a table shows: those of `SHOWN`, and those of `SOMETIMES` that any of its rows has."""
+    there = {name for figures in every for name in figures}
+    return (*SHOWN, *(figure for figure in SOMETIMES if figure.name in there))
+
+
+def headings(chosen: Iterable[Figure] = SHOWN) -> tuple[str, ...]:
     """Of the columns that `cells` fills."""
-    return tuple(figure.heading for figure in SHOWN)
+    return tuple(figure.heading for figure in chosen)
 
 
-def cells(figures: Mapping[str, float], others: Mapping[str, float] | None = None) -> list[str]:
-    """A cell for each figure shown: "–" where there is none; in brackets that of `others`, where they have it."""
+def cells(
+    figures: Mapping[str, float], others: Mapping[str, float] | None = None, chosen: Iterable[Figure] = SHOWN
+) -> list[str]:
+    """A cell for each figure chosen: "–" where there is none; in brackets that of `others`, where they have it."""
     shown = []
-    for figure in SHOWN:
+    for figure in chosen:
         found = f"{figures[figure.name]:.{figure.digits}f}" if figure.name in figures else "–"
         beside = f" ({others[figure.name]:.{figure.digits}f})" if others and figure.name in others else ""
         shown.append(found + beside)
@@ -51,7 +61,7 @@ def cells(figures: Mapping[str, float], others: Mapping[str, float] | None = Non
 
 def in_words(figures: Mapping[str, float]) -> str:
     """The figures shown, in one line; empty where there are none."""
-    there = [figure for figure in SHOWN if figure.name in figures]
+    there = [figure for figure in (*SHOWN, *SOMETIMES) if figure.name in figures]
     return ", ".join(f"{figure.heading} {figures[figure.name]:.{figure.digits}f}" for figure in there)
 
 

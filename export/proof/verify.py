@@ -7,24 +7,24 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypedDict
 
 from rich.table import Table
 
+from export.options import add_zero_shot_options, asked_zero_shot
 from export.progress import Steps, report_console
-from export.proof.fidelity import IMAGE_OUTPUTS, embed_images, embed_texts, missed_gates
+from export.proof.fidelity import missed_gates
 from export.proof.fill_mask_parity import MaskedCases, fill_mask_parity, masked_cases, session_answers
-from export.proof.judge import Judge, image_judge, reference_noise, text_cases, text_judge, working_engines
+from export.proof.judge import Judge
 from export.proof.parity import exceeded
-from export.proof.shown import cells, headings
+from export.proof.shown import cells, columns, headings
 from export.proof.text_parity import packed_parity
-from export.samples import image_data, text_data
+from export.proof.verify_judge import HeldOutSources, judge_of, processor, zero_shot_of
+from export.samples.zero_shot import ZeroShotSources
 from runtime.bundle import FILL_MASK, PACKED, Artifact, Bundle, FidelityRecord, ParityRecord, open_bundle
 from runtime.commands.arguments import add_bundle, add_json
 from runtime.commands.parsing import CommandParser
-from runtime.engines import PROVIDERS, Provider, Session, SessionOptions, choose_provider
+from runtime.engines import PROVIDERS, Provider, SessionOptions, choose_provider
 from runtime.engines.providers import default_threads
-from runtime.errors import BundleError
 from runtime.process import print_json, print_result
 from runtime.process.console import result_stream
 from runtime.text import Tokenizer
@@ -66,6 +66,7 @@ def verify_bundle(
     paired: str | None = None,
     images: Path | None = None,
     provider: str | None = None,
+    zero_shot: ZeroShotSources | None = None,
     steps: Steps | None = None,
 ) -> list[Verified]:
     """Compare every artifact with the bundle's fp32 graph, which the export proved equal to PyTorch.
@@ -81,21 +82,29 @@ def verify_bundle(
         paired: column of what each is to find; None takes the second half of each text for its first.
         images: a folder with held-out images, alike.
         provider: one engine; None takes all that can run here.
+        zero_shot: labelled images and prompts, by which the change of zero-shot AUROC is measured, too.
         steps: where progress is shown.
 
     Raises:
         BundleError: no bundle, files changed, or no fp32 artifact to compare with.
-        CalibrationError: the data cannot be used.
+        CalibrationError: the data cannot be used, or labelled images came for a bundle that does not classify them.
+        InputError: prompts or labels that cannot be used.
         ProviderError: the provider cannot run here, or none can.
     """
     steps = steps or Steps()
     bundle = open_bundle(path)
     bundle.verify(bundle.manifest.files)
     chosen = [choose_provider(provider)[0].name] if provider else [*PROVIDERS]
+    sources = HeldOutSources(text, column, paired, images)
+    classified = None
+    if zero_shot:
+        with steps.step("embedding the labelled images and their prompts with the fp32 artifacts"):
+            classified = zero_shot_of(bundle, zero_shot, chosen, steps)
+        steps.note(classified.in_words())
     verified: list[Verified] = []
     for part in bundle.parts():
         with steps.step(f"{part}: embedding held-out data with the fp32 artifact"):
-            judge = _judge(bundle, part, _Sources(text, column, paired, images), chosen, steps)
+            judge = judge_of(bundle, part, sources, chosen, classified, steps)
             cases = _masked_cases(bundle) if part == "text" else None
         with steps.step(f"{part}: measuring every artifact"):
             for artifact in bundle.artifacts(part):
@@ -135,7 +144,7 @@ def _packed(bundle: Bundle, part: str, plain: Artifact, engine: Provider, comput
 
 def _masked_cases(bundle: Bundle) -> MaskedCases | None:
     """Texts with masks and the words of the fp32 graph on a processor; None where it fills none."""
-    reference = _processor()
+    reference = processor()
     found = [each for each in bundle.artifacts("text", reference.name, FILL_MASK) if each.precision == "fp32"]
     if not found:
         return None
@@ -157,10 +166,6 @@ def _masks(
     return fill_mask_parity(engine.open(bundle.path(twins[0].file), options), engine.name, computed, cases)
 
 
-def _processor() -> Provider:
-    return choose_provider("cpu" if PROVIDERS["cpu"].missing() is None else "openvino")[0]
-
-
 def _vocab_size(bundle: Bundle) -> int:
     return int(json.loads(bundle.path("text/config.json").read_text(encoding="utf-8"))["vocab_size"])
 
@@ -170,71 +175,10 @@ def _recorded(artifact: Artifact, provider: str, precision: str) -> FidelityReco
     return found[-1] if found else None
 
 
-class _Counts(TypedDict, total=False):
-    count: int
-    held_out: int
-    seed: int
-
-
-@dataclasses.dataclass(frozen=True)
-class _Sources:
-    """Of held-out data, see `verify_bundle`."""
-
-    text: Path | None
-    column: str
-    paired: str | None
-    images: Path | None
-
-
-def _judge(bundle: Bundle, part: str, sources: _Sources, chosen: list[str], steps: Steps) -> Judge:
-    # Same counts, same seed: of the file that the bundle was calibrated with, the held-out part is the same.
-    known = bundle.manifest.calibration.get(part)
-    counts: _Counts = {"count": known.items, "held_out": known.held_out, "seed": known.seed} if known else {}
-    session, able, model = _reference(bundle, part, chosen)
-    processor = _processor().name
-    if part == "image":
-        image = bundle.image_part()
-        outputs = IMAGE_OUTPUTS if image.grid else IMAGE_OUTPUTS[:1]
-        images = image_data(sources.images, image.preprocessing, note=steps.note, **counts)
-        pixels, digest = images.held_out, images.record.held_out_sha256
-        expected = embed_images(session, pixels, outputs)
-        noise = reference_noise(
-            model, able, processor, lambda session: embed_images(session, pixels, outputs[:1])[0], expected[0]
-        )
-        return image_judge(expected, pixels, digest, able, noise)
-    tokenizer = Tokenizer(bundle.path("text"), bundle.text_part().tokenization)
-    texts = text_data(sources.text, tokenizer, column=sources.column, paired=sources.paired, note=steps.note, **counts)
-    cases, digest = text_cases(texts, tokenizer), texts.record.held_out_sha256
-    embeds = embed_texts(session, cases.rows, tokenizer.pad_token_id)
-    noise = reference_noise(
-        model,
-        able,
-        processor,
-        lambda session: embed_texts(session, cases.held_out, tokenizer.pad_token_id),
-        embeds[: len(cases.held_out)],
-    )
-    vocab_size = 1 + max(max(row) for row in texts.held_out)
-    return text_judge(embeds, cases, tokenizer, vocab_size, digest, able, noise)
-
-
-def _reference(bundle: Bundle, part: str, chosen: list[str]) -> tuple[Session, tuple[Provider, ...], Path]:
-    """The fp32 graph on a processor, the chosen engines that run it, and its file."""
-    reference = _processor()
-    try:
-        model = bundle.path(bundle.artifact(part, "fp32", provider=reference.name).file)
-    except BundleError:
-        raise BundleError(
-            f"{bundle.root} has no {part} artifact in fp32 to compare with. Export it with --precision fp32,…"
-        ) from None
-    options = SessionOptions(threads=default_threads(), precision="fp32")
-    if len(chosen) == 1:
-        PROVIDERS[chosen[0]].open(model, options)  # raises, with the reason, where the one engine asked for cannot run
-    return reference.open(model, options), working_engines(model, chosen), model
-
-
 def main(arguments: list[str]) -> int:
     """Run the command and return the exit status: 0 all gates hold, 1 one does not."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     verified = verify_bundle(
         Path(options.bundle),
         text=options.text,
@@ -242,6 +186,7 @@ def main(arguments: list[str]) -> int:
         paired=options.paired_column,
         images=options.images,
         provider=options.provider,
+        zero_shot=ZeroShotSources(*labelled) if (labelled := asked_zero_shot(parser, options)) else None,
     )
     missed = [f"{each.file} on {each.found.provider}: {line}" for each in verified for line in each.missed]
     if options.json:
@@ -267,17 +212,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--images", type=Path, metavar="DIR", help="folder with held-out images")
     parser.add_argument("--provider", choices=list(PROVIDERS), help="one engine (all that can run here)")
+    add_zero_shot_options(parser)
     add_json(parser)
     return parser
 
 
 def _table(verified: list[Verified]) -> Table:
     table = Table(title="Against the bundle's fp32 graph (in brackets: at the export)", title_justify="left")
-    for heading in ("file", "computed in", "on", *headings(), "ms a batch", "packed", "words"):
+    shown_figures = columns(each.found.figures for each in verified)
+    for heading in ("file", "computed in", "on", *headings(shown_figures), "ms a batch", "packed", "words"):
         table.add_column(heading, justify="left" if heading in ("file", "computed in", "on") else "right")
     for each in verified:
         found, recorded = each.found, each.recorded
-        shown = cells(found.figures, recorded.figures if recorded else None)
+        shown = cells(found.figures, recorded.figures if recorded else None, shown_figures)
         # How far a text moves when it shares its row: the largest difference in fp32, else the smallest cosine.
         figures = each.packed.figures if each.packed else {}
         name = "max_abs" if found.precision == "fp32" else "min_cosine"

@@ -32,6 +32,7 @@ __all__ = [
     "TEXT_ITEMS",
     "CalibrationData",
     "image_data",
+    "listed",
     "text_data",
 ]
 
@@ -229,7 +230,7 @@ def _split(kind: _Kind, source: Path | None, found: _Found[Any], count: int, hel
         looked = usable + len(found.faults) + found.repeats
         note(
             f"{source}: {len(found.faults)} of {looked} {kind.what} looked at cannot be used and are left out:"
-            f"{_listed(found.faults)}"
+            f"{listed(found.faults)}"
         )
     if found.repeats:
         note(f"{source}: {found.repeats} of the {kind.what} repeat others and count once.")
@@ -248,11 +249,12 @@ def _too_few(kind: _Kind, source: Path | None, found: _Found[Any]) -> Calibratio
     return CalibrationError(
         f"{name}: {len(found.usable)} usable, distinct {kind.what} ({len(found.faults)} cannot be used, "
         f"{found.repeats} repeat others); at least {least + least_held_out} are expected, {least} to calibrate with "
-        f"and {least_held_out} to judge by. {advice}.{_listed(found.faults)}"
+        f"and {least_held_out} to judge by. {advice}.{listed(found.faults)}"
     )
 
 
-def _listed(faults: Sequence[Fault]) -> str:
+def listed(faults: Sequence[Fault]) -> str:
+    """The first few faults, a line each, and how many more there are."""
     lines = [f"\n  {fault.name}: {fault.reason}" for fault in faults[:_NAMED_FAULTS]]
     if len(lines) < len(faults):
         lines.append(f"\n  … and {len(faults) - len(lines)} more")

@@ -31,6 +31,7 @@ __all__ = [
     "built_in_texts",
     "content_of",
     "encode_usable",
+    "files_of_folder",
     "images_of_folder",
     "texts_of_file",
 ]
@@ -96,6 +97,20 @@ def images_of_folder(
         MissingExtraError: when it is read, a file that needs an optional package. Were it skipped, the choice would
             depend on the machine.
     """
+    files = files_of_folder(source, note)
+    return len(files), _image_candidates((files[index] for index in _order(len(files), seed)), rule)
+
+
+def files_of_folder(source: Path, note: Callable[[str], None]) -> list[Path]:
+    """The images of a folder and its subfolders, in an order that does not depend on where it lies.
+
+    Args:
+        source: the folder, see `search_folder`.
+        note: takes what is passed over.
+
+    Raises:
+        CalibrationError: there is no such folder or no image in it.
+    """
     expected = f"A folder with {SUPPORTED_FORMATS} files is expected"
     if problem := _problem(source, Path.is_dir, "folder"):
         raise CalibrationError(f"{source}: {problem}. {expected}.")
@@ -108,9 +123,7 @@ def images_of_folder(
         raise CalibrationError(f"{source}: holds no images{beside and f' ({beside})'}. {expected}.")
     if beside:
         note(f"{source}: {beside}.")
-    files = [Path(image) for image in found.images]
-    files.sort(key=lambda file: file.relative_to(source).parts)  # wherever the folder lies
-    return len(files), _image_candidates((files[index] for index in _order(len(files), seed)), rule)
+    return sorted(map(Path, found.images), key=lambda file: file.relative_to(source).parts)
 
 
 def built_in_texts(tokenizer: Tokenizer, seed: int, limit: int) -> Iterator[Candidate[list[int]] | Fault]:

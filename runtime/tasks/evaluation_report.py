@@ -11,7 +11,7 @@ from runtime.process.wording import counted, few
 from runtime.tasks.evaluation import Evaluation
 from runtime.tasks.truth import Matches, TruthTable
 
-__all__ = ["counted", "describe_evaluation", "print_evaluation", "some"]
+__all__ = ["counted", "describe_evaluation", "evaluation_notes", "print_evaluation", "some"]
 
 _SHOWN = 3
 
@@ -38,12 +38,12 @@ def print_evaluation(evaluation: Evaluation, table: TruthTable, matches: Matches
             f"{_shown(each.accuracy):>10}{each.uncertain + each.blank:>10}"
         )
     print_result(f"{'mean':<{width}}{'':>18}{_shown(evaluation.mean_auroc):>8}{_shown(evaluation.mean_accuracy):>10}")
-    for line in _notes(evaluation, table, matches):
+    for line in evaluation_notes(evaluation, table, matches):
         print_result(line)
 
 
-def _notes(evaluation: Evaluation, table: TruthTable, matches: Matches) -> Iterator[str]:
-    """What does not match, counted."""
+def evaluation_notes(evaluation: Evaluation, table: TruthTable, matches: Matches) -> Iterator[str]:
+    """What of the truth takes no part in an evaluation, counted, a line each."""
     undefined = [each.label for each in evaluation.labels if each.auroc is None]
     if undefined:
         yield f"no AUROC, which needs images with and without, so that means leave it out: {', '.join(undefined)}"

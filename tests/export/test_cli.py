@@ -52,6 +52,44 @@ def test_wrong_usage() -> None:
     assert "invalid choice: 'biovil-x'" in run_module("export", "biovil-x", expect=2).stderr
 
 
+@pytest.mark.parametrize("command", [("biovil", "--checkpoint", "c", "--out", "b"), ("verify", "b")])
+def test_labelled_images_come_with_labels_and_prompts(command: tuple[str, ...], capfd) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([*command, "--zero-shot-images", "films", "--zero-shot-prompts", "chexpert"])
+    assert "belong together: give --zero-shot-labels too, or none" in capfd.readouterr().err
+
+
+def test_labelled_images_reach_the_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    from export import build
+    from export.samples.zero_shot import ZeroShotSources
+
+    given: list[build.CalibrationSources] = []
+
+    def stop(*arguments: object, calibration: build.CalibrationSources, **options: object) -> None:
+        given.append(calibration)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build, "export_bundle", stop)
+    command = ["biovil", "--checkpoint", "c", "--out", "b", "--precision", "fp32,int8"]
+    labelled = ["--zero-shot-images", "films", "--zero-shot-labels", "l.csv", "--zero-shot-prompts", "p.json"]
+    cli.main(command)
+    cli.main([*command, *labelled])
+    cli.main([*command, *labelled, "--label-id-column", "Path"])
+    places = (Path("films"), Path("l.csv"), "p.json")
+    assert [each.zero_shot for each in given] == [None, ZeroShotSources(*places), ZeroShotSources(*places, "Path")]
+
+
+@pytest.mark.parametrize(
+    ("family", "precision", "said"),
+    [("biovil-image", "int8", "does not embed both"), ("biovil", "fp32", "fp32 changes no AUROC")],
+)
+def test_labelled_images_that_would_change_nothing_are_refused(family: str, precision: str, said: str, capfd) -> None:
+    labelled = ("--zero-shot-images", "films", "--zero-shot-labels", "l.csv", "--zero-shot-prompts", "chexpert")
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([family, "--checkpoint", "c", "--out", "b", "--precision", precision, *labelled])
+    assert said in capfd.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("tiny_table")
 def test_the_summary_names_artifacts_figures_and_the_bundle(tiny_checkpoint: Path, tmp_path: Path, capfd) -> None:

@@ -31,6 +31,9 @@ def test_a_bundle_that_holds_an_input_is_not_replaced(tiny: System, tiny_copy: P
     (tmp_path / "link.txt").symlink_to(tiny_copy / "texts.txt")
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "config.json").symlink_to(tiny_copy / "text" / "config.json")
+    (tiny_copy / "labels.csv").write_text("id,Pneumonia\na,1\n")
+    (tiny_copy / "prompts.json").write_text("{}")
+    (tmp_path / "labels.csv").write_text("id,Pneumonia\na,1\n")
     before = contents(tmp_path)
     options = ("--checkpoint", tiny.checkpoint, "--precision", "fp32,int8", "--out", tiny_copy, "--force")
     for given in (
@@ -43,6 +46,17 @@ def test_a_bundle_that_holds_an_input_is_not_replaced(tiny: System, tiny_copy: P
         ("--checkpoint", tiny_copy),
     ):
         assert "would overwrite an input" in refused(capsys, "biovil", *options, *given)
+        assert contents(tmp_path) == before
+    apart = {"images": tmp_path / "linked", "labels": tmp_path / "labels.csv", "prompts": "pneumonia"}
+    (tmp_path / "linked" / "b.png").unlink()
+    before = contents(tmp_path)
+    for given in (
+        {"images": tiny_copy / "films"},
+        {"labels": tiny_copy / "labels.csv"},
+        {"prompts": tiny_copy / "prompts.json"},
+    ):
+        labelled = [each for name, value in (apart | given).items() for each in (f"--zero-shot-{name}", value)]
+        assert "would overwrite an input" in refused(capsys, "biovil", *options, *labelled)
         assert contents(tmp_path) == before
 
 

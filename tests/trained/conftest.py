@@ -13,7 +13,7 @@ from PIL import Image
 
 import runtime
 from export.reference import TextReference
-from tests.trained.calibration import write_captions, write_images
+from tests.trained.calibration import write_captions, write_images, write_labels, write_prompts
 from tests.trained.cases import Case, held_out_cases
 from tests.trained.figures import figures
 from tests.trained.models import biovil
@@ -27,7 +27,8 @@ class Trained:
     """The checkpoint, its bundle, cases it was not trained on, and what PyTorch makes of them.
 
     Attributes:
-        films: folder with the cases' images, 0000.png and so on.
+        films: folder with the cases' images, 0000.png and so on; labels and prompts, beside it, are files of which
+            finding they show.
         encode_texts: texts → float32 (N, 128), not normalized.
         image_embeds: float32 (cases, 128), unit norm.
         patch_embeds: float32 (cases, 4, 4, 128), unit norm.
@@ -37,6 +38,8 @@ class Trained:
     checkpoint: Path
     bundle: Path
     films: Path
+    labels: Path
+    prompts: Path
     text: TextReference
     image: torch.nn.Module
     cases: list[Case]
@@ -50,28 +53,32 @@ class Trained:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     from export.build import CalibrationSources, export_bundle
     from export.precision import Lowering
+    from export.samples.zero_shot import ZeroShotSources
 
     checkpoint = biovil.checkpoint()
     folder = tmp_path_factory.mktemp("trained")
     bundle, films = folder / "bundle", folder / "films"
     texts, images = write_captions(folder / "captions.txt"), write_images(folder / "images")
+    cases = held_out_cases(COUNT)
+    films.mkdir()
+    for number, case in enumerate(cases):
+        Image.fromarray(case.image).save(films / f"{number:04}.png")
+    labels, prompts = write_labels(folder / "labels.csv", cases), write_prompts(folder / "prompts.json")
+    labelled = ZeroShotSources(films, labels, str(prompts))
     # Not enforced: the plain recipes are what is tried here, without a search for better ones.
     export_bundle(
         biovil.FAMILY,
         str(checkpoint),
         bundle,
         lowering=Lowering(PRECISIONS, enforced=False),
-        calibration=CalibrationSources(text=texts, images=images),
+        calibration=CalibrationSources(text=texts, images=images, zero_shot=labelled),
     )
     text, image = biovil.load_models(checkpoint)
-    cases = held_out_cases(COUNT)
-    films.mkdir()
-    for number, case in enumerate(cases):
-        Image.fromarray(case.image).save(films / f"{number:04}.png")
     encode_texts = biovil.reference_texts(text, checkpoint)
     image_embeds, patch_embeds = biovil.reference_images(image, cases)
     reached = figures(cases, encode_texts, image_embeds, patch_embeds)
-    return Trained(checkpoint, bundle, films, text, image, cases, encode_texts, image_embeds, patch_embeds, reached)
+    files = (checkpoint, bundle, films, labels, prompts)
+    return Trained(*files, text, image, cases, encode_texts, image_embeds, patch_embeds, reached)
 
 
 @pytest.fixture(scope="session")

@@ -16,12 +16,12 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 
 import runtime
 from runtime.__main__ import main
+from tests.trained.calibration import PROMPTS, write_labels, write_prompts
 from tests.trained.conftest import Trained
-from tests.trained.wordings import FINDINGS, absence_prompts, finding_prompts
+from tests.trained.wordings import FINDINGS
 
 pytestmark = pytest.mark.slow
 
-PROMPTS = {finding: (finding_prompts()[finding], absence_prompts()[finding]) for finding in FINDINGS}
 RULES = ("biovil", "chexzero")
 
 
@@ -113,14 +113,8 @@ def test_classify_answers_as_pytorch_does_and_is_evaluated_as_by_scikit_learn(
     precision: str,
 ) -> None:
     truth, expected = shown(trained), probabilities(trained, "biovil", trained.image_embeds)
-    prompts, labels, out = tmp_path / "prompts.json", tmp_path / "labels.csv", tmp_path / "out.csv"
-    prompts.write_text(
-        json.dumps({name: dict(zip(("positive", "negative"), each, strict=True)) for name, each in PROMPTS.items()})
-    )
-    with labels.open("w", newline="") as stream:
-        rows = csv.writer(stream)
-        rows.writerow(["id", *FINDINGS])
-        rows.writerows([f"{index:04}", *row] for index, row in enumerate(truth.tolist()))
+    out = tmp_path / "out.csv"
+    prompts, labels = write_prompts(tmp_path / "prompts.json"), write_labels(tmp_path / "labels.csv", trained.cases)
     arguments = [str(trained.films), "--prompts", str(prompts), "--labels", str(labels), "--out", str(out), "--json"]
     arguments += ["--provider", "cpu", "--precision", precision]
     assert main(["classify", str(trained.bundle), *arguments]) == 0

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from export.proof.shown import SHOWN, bounds, cells, headings, in_words, nearest, shortfall
+from export.proof.shown import SHOWN, bounds, cells, columns, headings, in_words, nearest, shortfall
 from runtime.bundle.artifacts import Trial
 
 GATES = {"mean_cosine": 0.99, "neighbour_agreement": 0.95}
@@ -47,3 +47,12 @@ def test_one_table_says_which_figures_are_shown():
     assert in_words({}) == ""
     assert bounds(GATES) == "mean_cosine ≥ 0.99, neighbour_agreement ≥ 0.95"
     assert bounds({"neighbour_regret": 0.006}) == "neighbour_regret ≤ 0.006"
+
+
+def test_some_figures_are_shown_where_a_row_has_them():
+    assert columns([{"mean_cosine": 1.0}, {}]) == SHOWN
+    chosen = columns([{"mean_cosine": 1.0}, {"auroc_change": -0.25}])
+    assert headings(chosen) == (*headings(), "AUROC change")
+    assert cells({}, None, chosen)[-1] == "–"
+    assert cells({"auroc_change": -0.25}, {"auroc_change": -0.125}, chosen)[-1] == "-0.2500 (-0.1250)"
+    assert in_words({"auroc_change": -0.25}) == "AUROC change -0.2500"
