@@ -14,8 +14,8 @@ from runtime.process.console import note_stream
 
 __all__ = ["Steps", "report_console"]
 
-# Where the output goes to a file.
-_WIDTH = 132
+# Where the output goes to a file: room for the tables of an export, figures of labelled images included.
+_WIDTH = 168
 
 
 class Steps:

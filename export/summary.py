@@ -30,7 +30,8 @@ def print_summary(manifest: Manifest, out: Path, seconds: float) -> None:
     exported = [artifact for part in (manifest.text, manifest.image) if part for artifact in part.artifacts]
     shown_figures = columns(record.figures for artifact in exported for record in artifact.fidelity)
     for heading in ("file", "computed in", "on", *headings(shown_figures), "ms a batch"):
-        held_out.add_column(heading, justify="left" if heading in ("file", "computed in", "on") else "right")
+        justify = "left" if heading in ("file", "computed in", "on") else "right"
+        held_out.add_column(heading, justify=justify, overflow="fold")
     tried: list[Table] = []
     counted: set[str] = set()  # packed graphs, and those that fill masks, read the weights of others
     for artifact in exported:

@@ -31,7 +31,7 @@ SHOWN = (
     Figure("pairs_mrr_change", "MRR", 4),
 )
 # Where there is such a figure alone; see `export.proof.zero_shot`.
-SOMETIMES = (Figure("auroc_change", "AUROC change", 4),)
+SOMETIMES = (Figure("auroc_change", "AUROC", 4),)
 # A gate of exactly 1 leaves no room by which a miss could be measured.
 _LEAST_ROOM = 0.01
 

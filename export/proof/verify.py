@@ -221,7 +221,8 @@ def _table(verified: list[Verified]) -> Table:
     table = Table(title="Against the bundle's fp32 graph (in brackets: at the export)", title_justify="left")
     shown_figures = columns(each.found.figures for each in verified)
     for heading in ("file", "computed in", "on", *headings(shown_figures), "ms a batch", "packed", "words"):
-        table.add_column(heading, justify="left" if heading in ("file", "computed in", "on") else "right")
+        justify = "left" if heading in ("file", "computed in", "on") else "right"
+        table.add_column(heading, justify=justify, overflow="fold")
     for each in verified:
         found, recorded = each.found, each.recorded
         shown = cells(found.figures, recorded.figures if recorded else None, shown_figures)

@@ -52,7 +52,7 @@ def test_one_table_says_which_figures_are_shown():
 def test_some_figures_are_shown_where_a_row_has_them():
     assert columns([{"mean_cosine": 1.0}, {}]) == SHOWN
     chosen = columns([{"mean_cosine": 1.0}, {"auroc_change": -0.25}])
-    assert headings(chosen) == (*headings(), "AUROC change")
+    assert headings(chosen) == (*headings(), "AUROC")
     assert cells({}, None, chosen)[-1] == "–"
     assert cells({"auroc_change": -0.25}, {"auroc_change": -0.125}, chosen)[-1] == "-0.2500 (-0.1250)"
-    assert in_words({"auroc_change": -0.25}) == "AUROC change -0.2500"
+    assert in_words({"auroc_change": -0.25}) == "AUROC -0.2500"
