@@ -9,16 +9,17 @@ Figures of texts and of images:
 * spearman: rank correlation of all pairwise similarities;
 * neighbour_agreement: share of items whose nearest neighbour among the others is the same. Among items that repeat each
   other that is a coin toss;
-* neighbour_regret, p99_neighbour_regret: how much less alike the neighbour found is, by the reference's similarities:
-  that of the true neighbour less that of the one found, in standard deviations of all similarities;
 * tie_tolerance: by how much the reference's own similarities change (their 99th percentile) when it is computed in
-  bf16, or on another engine where the processor has none; neighbours_kept: share of items whose neighbour found is as
-  near as the true one within that;
+  bf16, or on another engine where the processor has none: nearer than that are ties;
+* neighbour_regret, p99_neighbour_regret: how much less alike the neighbour found is, by the reference's similarities:
+  that of the true neighbour less that of the one found, in standard deviations of all similarities; among ties, none;
+* neighbours_kept: share of items whose neighbour found is the true one, or ties with it;
 * neighbour_recall_at_10: share of the ten nearest that are among the ten nearest still;
 * pairs_mrr (texts): mean reciprocal rank of each text's other half, or of the text of another column, among all of
   them, by the reference; pairs_mrr_change, pairs_recall_at_10_change: by how much that and the share among the first
   ten change, relative to the reference's;
-* triplets_kept (texts): share of the published triplets, of those that the reference has in order, that keep it;
+* triplets_kept (texts): share of the published triplets, of those that the reference has in order by more than a tie,
+  that keep it;
 * mean_patch_cosine, min_patch_cosine (images): of the patches; map_correlation: of similarity maps with queries.
 """
 
@@ -124,8 +125,9 @@ def text_figures(
     """
     figures = _pairwise(found, expected, tolerance)
     if triplets is not None:
-        kept = [_in_order(embeds.reshape(len(TRIPLETS), 3, -1)) for embeds in triplets]
-        figures["triplets_kept"] = float((kept[0] & kept[1]).sum() / max(kept[1].sum(), 1))
+        left, right = (_margins(embeds.reshape(len(TRIPLETS), 3, -1)) for embeds in triplets)
+        told = right > (tolerance or 0.0)
+        figures["triplets_kept"] = float((left > 0)[told].mean()) if told.any() else 1.0
     return figures
 
 
@@ -245,7 +247,7 @@ def _pairwise(found: Embeds, expected: Embeds, tolerance: float | None) -> dict[
         np.fill_diagonal(each, -np.inf)
     items, neighbours = np.arange(len(found)), [each.argmax(axis=1) for each in similarities]
     lost = similarities[1][items, neighbours[1]] - similarities[1][items, neighbours[0]]
-    regret = lost / max(float(pairs[1].std()), 1e-12)
+    regret = np.where(lost > (tolerance or 0.0), lost, 0.0) / max(float(pairs[1].std()), 1e-12)
     ten = min(_FIRST, len(found) - 1)
     nearest = [np.argpartition(-each, ten - 1, axis=1)[:, :ten] for each in similarities]
     kept = [len(np.intersect1d(*both)) / ten for both in zip(*nearest, strict=True)]
@@ -292,8 +294,8 @@ def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return ranks
 
 
-def _in_order(triplets: Embeds) -> NDArray[np.bool_]:
-    """Whether the synonym is nearer to the reference than the contradiction is; (T, 3, D) → (T,)."""
+def _margins(triplets: Embeds) -> NDArray[np.float32]:
+    """How much nearer the synonym is to the reference than the contradiction is; (T, 3, D) → (T,)."""
     reference, synonym, contradiction = triplets[:, 0], triplets[:, 1], triplets[:, 2]
-    nearer: NDArray[np.bool_] = (reference * synonym).sum(-1) > (reference * contradiction).sum(-1)
-    return nearer
+    margins: NDArray[np.float32] = (reference * synonym).sum(-1) - (reference * contradiction).sum(-1)
+    return margins

@@ -116,7 +116,7 @@ def test_regret_is_what_the_neighbour_found_lacks(pair):
         by_found = sorted(others, key=lambda j: -float(found[i] @ found[j]))
         by_right = sorted(others, key=lambda j: -float(similarities[i, j]))
         lost = similarities[i, by_right[0]] - similarities[i, by_found[0]]
-        regrets.append(lost / spread)
+        regrets.append(lost / spread if lost > 0.05 else 0.0)
         kept.append(lost <= 0.05)
         ten.append(len({*by_found[:10]} & {*by_right[:10]}) / 10)
     figures = text_figures(found, expected, tolerance=0.05)
@@ -125,6 +125,7 @@ def test_regret_is_what_the_neighbour_found_lacks(pair):
     assert figures["neighbours_kept"] == np.mean(kept)
     assert figures["neighbour_recall_at_10"] == pytest.approx(np.mean(ten))
     assert figures["neighbour_agreement"] < figures["neighbours_kept"] < 1
+    assert text_figures(found, expected)["neighbour_regret"] > figures["neighbour_regret"] > 0
 
 
 def test_a_neighbour_that_repeats_another_is_no_loss():
@@ -174,3 +175,15 @@ def test_the_missed_gate_of_a_regret_is_an_upper_bound():
     ]
     assert missed_gates({"neighbour_regret": float("nan")}, {"neighbour_regret": 0.006})
     assert not missed_gates({"neighbour_regret": 0.006}, {"neighbour_regret": 0.006})
+
+
+def test_a_triplet_that_is_a_tie_does_not_count():
+    axis = np.eye(4, dtype=np.float32)
+    near = axis[0] + 0.01 * axis[1]
+    tie, turned = [axis[0], near, axis[0] * 0.999], [axis[0], axis[0] * 0.99, near]
+    right = [axis[0], axis[0], axis[1]]
+    rest = right * (len(TRIPLETS) - 1)
+    expected, found = np.stack(tie + rest), np.stack(turned + rest)
+    embeds = np.eye(4, dtype=np.float32)
+    assert text_figures(embeds, embeds, (found, expected))["triplets_kept"] == 1 - 1 / len(TRIPLETS)
+    assert text_figures(embeds, embeds, (found, expected), tolerance=0.005)["triplets_kept"] == 1
