@@ -66,11 +66,13 @@ __all__ = [
 #   0.975            0.037    -2.4 ± 0.6 %                            -5.1 ± 0.7 %      3.1 %
 #   0.892            0.184    -13.8 ± 0.8 %                           -15.9 ± 0.9 %     4.6 %
 #
-# A damage of 1 % of MRR lies at a centred cosine of about 0.995 and a regret of 0.006. MRR itself is no gate: one draw
-# of noise that does no damage on average changes it by more than 1 % either way, since near-repeats change places.
+# A damage of 1 % of MRR lies at a regret of about 0.006. The centred cosine guards what neighbours do not show, such as
+# a shift of all embeddings, which moves them against the other tower's; its bounds are wider, for noise in directions in
+# which the items do not differ is no damage (random ResNet-50: 0.95 at a regret of 0.003). MRR itself is no gate: one
+# draw of noise that does none on average changes it by more than 1 % either way, since near-repeats change places.
 TIERS: dict[str, Mapping[str, float]] = {
-    "99": {"mean_centred_cosine": 0.995, "neighbour_regret": 0.006, "triplets_kept": 1.0},
-    "99.9": {"mean_centred_cosine": 0.999, "neighbour_regret": 0.002, "triplets_kept": 1.0},
+    "99": {"mean_centred_cosine": 0.95, "neighbour_regret": 0.006, "triplets_kept": 1.0},
+    "99.9": {"mean_centred_cosine": 0.99, "neighbour_regret": 0.002, "triplets_kept": 1.0},
 }
 AT_MOST = frozenset({"neighbour_regret", "p99_neighbour_regret", "max_similarity_change"})
 HALF_GATES: Mapping[str, float] = {"min_cosine": 0.9995, "triplets_kept": 1.0}
