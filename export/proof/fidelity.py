@@ -68,8 +68,8 @@ __all__ = [
 #
 # A damage of 1 % of MRR lies at a regret of about 0.006. The centred cosine guards what neighbours do not show, such as
 # a shift of all embeddings, which moves them against the other tower's; its bounds are wider, for noise in directions
-# in which the items do not differ is no damage (random ResNet-50: 0.95 at a regret of 0.003). MRR itself is no gate: one
-# draw of noise that does none on average changes it by more than 1 % either way, since near-repeats change places.
+# in which the items do not differ is no damage (random ResNet-50: 0.95 at a regret of 0.003). MRR itself is no gate:
+# one draw of noise that does none on average changes it by more than 1 % either way, since near-repeats change places.
 TIERS: dict[str, Mapping[str, float]] = {
     "99": {"mean_centred_cosine": 0.95, "neighbour_regret": 0.006, "triplets_kept": 1.0},
     "99.9": {"mean_centred_cosine": 0.99, "neighbour_regret": 0.002, "triplets_kept": 1.0},
