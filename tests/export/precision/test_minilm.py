@@ -147,5 +147,5 @@ def test_recipes_that_damage_retrieval_miss_the_tier(bundle, monkeypatch, tmp_pa
     assert data.record.held_out_sha256 == manifest.calibration["text"].held_out_sha256
     for record in damaged.fidelity:
         # Of 200 notes near-repeats change places by more than what is lost: the change of their MRR proves nothing.
-        assert record.figures["neighbour_regret"] > 5 * TIERS["99"]["neighbour_regret"]
-        assert missed_gates(record.figures, TIERS["99"])
+        missed = [line.split()[0] for line in missed_gates(record.figures, TIERS["99"])]
+        assert "neighbour_regret" in missed
