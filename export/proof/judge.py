@@ -16,11 +16,11 @@ from export.proof.fidelity import (
     embed_texts,
     image_figures,
     image_milliseconds,
-    pair_figures,
     text_figures,
     text_milliseconds,
     tie_tolerance,
 )
+from export.proof.pair_figures import pair_figures
 from export.samples import TRIPLETS, TextData
 from runtime.bundle import FidelityRecord
 from runtime.engines import PROVIDERS, Provider, Session, SessionOptions

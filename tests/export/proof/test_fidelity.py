@@ -7,7 +7,8 @@ import pytest
 from scipy.stats import spearmanr
 
 from export.proof import missed_gates
-from export.proof.fidelity import TIERS, image_figures, pair_figures, text_figures, tie_tolerance
+from export.proof.fidelity import TIERS, image_figures, text_figures, tie_tolerance
+from export.proof.pair_figures import pair_figures
 from export.samples import TRIPLETS
 
 
