@@ -156,7 +156,7 @@ def export_bundle(
             with steps.step("reading the labelled images, embedding them and their prompts with PyTorch") as advance:
                 rule, tokenizer = family.image.preprocessing, Tokenizer(stage / "text", _axes(checkpoint).tokenization)
                 labelled = zero_shot_data(calibration.zero_shot, tokenizer, rule, joint, note=steps.note)
-                zero_shot = zero_shot_by_pytorch(labelled, models["text"], models["image"], rule, advance)
+                zero_shot = zero_shot_by_pytorch(labelled, models["text"], models["image"], advance)
             steps.note(zero_shot.in_words())
         misses = Misses(stage, lowering, steps)
         text = image = None
@@ -175,7 +175,7 @@ def export_bundle(
             )
         if family.image:
             image = export_image(
-                models["image"], family.image, stage / "image", engine, lowering, images, seed, misses, steps, zero_shot
+                models["image"], stage / "image", engine, lowering, images, seed, misses, steps, zero_shot
             )
         shutil.rmtree(stage / "work", ignore_errors=True)
         with steps.step("writing the manifest"):

@@ -37,7 +37,6 @@ def torch_maps(engine: Engine, checkpoint: Path, phrases: Sequence[str], threads
     with warnings.catch_warnings():  # of a package that the reference package imports
         warnings.simplefilter("ignore")
         from health_multimodal.vlp import ImageTextInferenceEngine as Reference
-    from export.reference import embed_pixels
 
     network = load_image_network(engine, checkpoint)
     texts = list(dict.fromkeys(phrases))
@@ -49,7 +48,7 @@ def torch_maps(engine: Engine, checkpoint: Path, phrases: Sequence[str], threads
     def maps(file: Path, phrases: Sequence[str]) -> list[NDArray[np.float32]]:
         (pixels,), _ = encoder.load([file])
         width, height = pixels.size
-        patches = torch.from_numpy(embed_pixels(network, pixels.pixels[None], encoder.preprocessing)[1][0])
+        patches = torch.from_numpy(network.embed(pixels.pixels[None])[1][0])
         return [
             Reference.convert_similarity_to_image_size(
                 Reference._get_similarity_map_from_embeddings(patches, text_embeds[phrase]),

@@ -29,8 +29,6 @@ def torch_images(engine: Engine, checkpoint: Path, threads: int) -> Callable[[Se
     """
     import torch
 
-    from export.reference import embed_pixels
-
     torch.set_num_threads(threads)
     network = load_image_network(engine, checkpoint)
 
@@ -38,14 +36,14 @@ def torch_images(engine: Engine, checkpoint: Path, threads: int) -> Callable[[Se
         found = []
         for path in paths:
             (pixels,), _ = engine.image.load([path])
-            found.append(embed_pixels(network, pixels.pixels[None], engine.image.preprocessing)[0])
+            found.append(network.embed(pixels.pixels[None])[0])
         return np.concatenate(found)
 
     return encode
 
 
 def load_image_network(engine: Engine, checkpoint: Path) -> Any:
-    """hi-ml-multimodal's image model with a checkpoint's weights, as deep as they are, in evaluation mode.
+    """The image reference with a checkpoint's weights, as deep as they are.
 
     Raises:
         InputError: see `check_weights`.
@@ -53,7 +51,7 @@ def load_image_network(engine: Engine, checkpoint: Path) -> Any:
     """
     from export.checkpoints import ExpectedTensors, fit_tensors, read_tensors
     from export.errors import CheckpointError
-    from export.reference import build_image_model
+    from export.reference import build_image_model, hi_ml_image
 
     image = family_of(engine).image
     assert image is not None, "an engine with an image part"
@@ -61,10 +59,11 @@ def load_image_network(engine: Engine, checkpoint: Path) -> Any:
     if not (checkpoint / image.weights_name).is_file():
         raise CheckpointError(f"{checkpoint} has no {image.weights_name}, the weights of the image network.")
     tensors = read_tensors(checkpoint / image.weights_name)
-    network = build_image_model(replace(image, blocks=tuple(_blocks(list(tensors), stage) for stage in _STAGES)))
+    image = replace(image, blocks=tuple(_blocks(list(tensors), stage) for stage in _STAGES))
+    network = build_image_model(image)
     expected = {"image": ExpectedTensors(network.state_dict(), image.harmless)}
     network.load_state_dict(fit_tensors({"image": tensors}, expected)["image"], strict=False)
-    return network.eval()
+    return hi_ml_image(network, replace(image, preprocessing=engine.image.preprocessing))
 
 
 def family_of(engine: Engine) -> Family:

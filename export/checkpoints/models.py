@@ -12,7 +12,7 @@ from export.checkpoints import Checkpoint, ExpectedTensors, fit_tensors
 from export.checkpoints.modules import DenseModule
 from export.checkpoints.weights import read_tensors
 from export.families import Family
-from export.reference import TextReference, build_image_model, untrained_text
+from export.reference import TextReference, build_image_model, hi_ml_image, untrained_text
 
 __all__ = ["load_models"]
 
@@ -29,7 +29,7 @@ def load_models(family: Family, checkpoint: Checkpoint, note: Callable[[str], No
         note: see `fit_tensors`.
 
     Returns:
-        "text": `TextReference`; "image": hi-ml-multimodal's `ImageModel`.
+        "text": `TextReference`; "image": `ImageReference`.
 
     Raises:
         CheckpointError: the weights do not fit; the faults of all parts are raised together.
@@ -53,6 +53,8 @@ def load_models(family: Family, checkpoint: Checkpoint, note: Callable[[str], No
     if axes := checkpoint.text:
         dense = None if checkpoint.dense is None else _dense(checkpoint.dense, note)
         models["text"] = TextReference(models["text"], axes.pooling, dense, axes.tokenization.max_length)
+    if family.image:
+        models["image"] = hi_ml_image(models["image"], family.image)
     return models
 
 

@@ -8,9 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
 
-from export.families import ImageModel
 from export.graphs import GraphInfo, GraphSpec, export_graph
 from export.graphs.image_rewrites import ImageEmbeddingGraph
 from export.precision import Lowering
@@ -27,6 +25,7 @@ from export.proof.held_out import held_out_images
 from export.proof.image_parity import image_parity
 from export.proof.judge import image_judge, reference_noise
 from export.proof.zero_shot import ZeroShot
+from export.reference import ImageReference
 from export.samples import ImageData
 from runtime.bundle import Artifact
 from runtime.bundle.parts import ImagePart
@@ -44,8 +43,7 @@ _KEPT = ((0, 0), (1, 0), (1, 4), (1, 11), (11, 11), (20, 20))
 
 
 def export_image(
-    model: nn.Module,
-    spec: ImageModel,
+    reference: ImageReference,
     folder: Path,
     engine: Provider,
     lowering: Lowering,
@@ -58,8 +56,7 @@ def export_image(
     """Export the image encoder to `folder`/onnx and check every artifact.
 
     Args:
-        model: the reference, in evaluation mode.
-        spec: its sizes.
+        reference: upstream's model.
         folder: the bundle's image folder.
         engine: compares fp32 with PyTorch.
         lowering: precisions asked for.
@@ -73,7 +70,7 @@ def export_image(
         GraphError: an exported graph is not portable.
         GateError: fp32 misses a gate, or another precision and nothing may be left out.
     """
-    grid, size, rule = spec.grid, spec.embedding_size, spec.preprocessing
+    grid, size, rule = reference.grid, reference.size, reference.rule
     patches: dict[str, tuple[str | int, ...]] = {} if grid is None else {"patch_embeds": ("batch", grid, grid, size)}
     graph = GraphSpec(
         inputs={"pixel_values": ("batch", *rule.shape)},
@@ -84,11 +81,11 @@ def export_image(
     source.parent.mkdir()
     with steps.step("image: exporting the graph"):
         pixels = torch.randint(0, 256, (2, *rule.shape), dtype=torch.uint8)
-        rewritten = ImageEmbeddingGraph(model, rule, patches=grid is not None).eval().requires_grad_(False)
+        rewritten = ImageEmbeddingGraph(reference.model, rule, patches=grid is not None).eval().requires_grad_(False)
         info = export_graph(rewritten, (pixels,), graph, source)
     with steps.step("image: comparing with PyTorch") as advance:
         session = engine.open(source, SessionOptions(threads=default_threads(), precision="fp32"))
-        parity = image_parity(session, engine.name, "fp32", model, spec, seed, advance)
+        parity = image_parity(session, engine.name, "fp32", reference, seed, advance)
         check_gates("image fp32", [parity])
         del session
     fp32 = artifact("image/onnx/model.onnx", "fp32", info, tuple(PROVIDERS), parity=(parity,))
@@ -97,7 +94,7 @@ def export_image(
         with steps.step("image: embedding the held-out images, some with PyTorch") as advance:
             session = engine.open(source, SessionOptions(threads=default_threads(), precision="fp32"))
             expected, compared = held_out_images(
-                session, engine.name, model, data.held_out, rule, tuple(graph.outputs), advance
+                session, engine.name, reference, data.held_out, tuple(graph.outputs), advance
             )
             del session
             fp32 = replace(fp32, parity=(parity, compared))
@@ -119,7 +116,7 @@ def export_image(
             fp32,
             judge,
             ({"pixel_values": pixels[start : start + _BATCH]} for start in range(0, len(pixels), _BATCH)),
-            lambda session, name, precision: image_parity(session, name, precision, model, spec, seed),
+            lambda session, name, precision: image_parity(session, name, precision, reference, seed),
             lowering,
             misses,
             steps,
@@ -131,9 +128,9 @@ def export_image(
         for name in artifacts.pop(0).files:
             (folder.parent / name).unlink()
     return ImagePart(
-        architecture=spec.architecture,
+        architecture=reference.architecture,
         preprocessing=rule,
-        images=spec.images,
+        images=reference.images,
         grid=grid,
         embedding_size=size,
         artifacts=tuple(artifacts),

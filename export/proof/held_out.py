@@ -11,13 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from export.proof.fidelity import IMAGE_OUTPUTS
 from export.proof.parity import GATES, Progress, check_gates, max_abs, min_cosine, parity_record
-from export.reference import TextReference, embed_pixels
+from export.reference import ImageReference, TextReference
 from runtime.bundle import ParityRecord
-from runtime.bundle.parts import Preprocessing
 from runtime.engines import Session
 from runtime.text import pad_batch, plan_batches
 
@@ -79,9 +77,8 @@ def held_out_texts(
 def held_out_images(
     session: Session,
     provider: str,
-    model: nn.Module,
+    reference: ImageReference,
     pixels: NDArray[np.uint8],
-    rule: Preprocessing,
     outputs: Sequence[str] = IMAGE_OUTPUTS,
     progress: Progress = lambda share: None,
 ) -> tuple[tuple[Embeds, ...], ParityRecord]:
@@ -90,9 +87,8 @@ def held_out_images(
     Args:
         session: the fp32 graph, opened.
         provider: what runs it.
-        model: the reference, in evaluation mode.
+        reference: upstream's model.
         pixels: uint8 (N, …), see `Preprocessing.shape`.
-        rule: of the image tower.
         outputs: the graph's, of `IMAGE_OUTPUTS`.
         progress: called with the share done, 0 to 1.
 
@@ -108,13 +104,14 @@ def held_out_images(
         progress((index + 1) / len(pixels))
     found = tuple(np.concatenate(each) for each in zip(*parts, strict=True))
     compared = pixels[:_COMPARED_IMAGES]
-    expected = embed_pixels(model, compared, rule)[: len(outputs)]
+    expected = reference.embed(compared)[: len(outputs)]
     figures = {}
     for ending, one, other in zip(("", "_patch"), found, expected, strict=False):
+        assert other is not None, "patches are asked for where there is a grid"
         figures[f"max_abs{ending}"] = max_abs(one[: len(compared)], other)
         figures[f"min_cosine{ending}"] = min_cosine(one[: len(compared)], other)
     cases = f"{len(compared)} of the {len(pixels)} held-out images"
-    return found, _checked("image", provider, "PyTorch fp32 (hi-ml-multimodal)", cases, figures)
+    return found, _checked("image", provider, reference.name, cases, figures)
 
 
 def _checked(part: str, provider: str, reference: str, cases: str, figures: dict[str, float]) -> ParityRecord:

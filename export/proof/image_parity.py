@@ -6,12 +6,10 @@ from collections import defaultdict
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
-from export.families import ImageModel
 from export.proof.fidelity import IMAGE_OUTPUTS
 from export.proof.parity import GATES, Progress, max_abs, min_cosine, parity_record, worst
-from export.reference import embed_pixels
+from export.reference import ImageReference
 from export.samples import chest_phantom
 from runtime.bundle import ParityRecord
 from runtime.bundle.parts import GREY, Preprocessing
@@ -27,8 +25,7 @@ def image_parity(
     session: Session,
     provider: str,
     precision: str,
-    model: nn.Module,
-    image: ImageModel,
+    reference: ImageReference,
     seed: int = 0,
     progress: Progress = lambda share: None,
 ) -> ParityRecord:
@@ -38,8 +35,7 @@ def image_parity(
         session: the opened graph.
         provider: what runs it.
         precision: of the artifact; picks the gates.
-        model: the reference, in evaluation mode.
-        image: the image tower.
+        reference: upstream's model.
         seed: of phantoms and noise.
         progress: called with the share done, 0 to 1.
 
@@ -47,22 +43,23 @@ def image_parity(
         Figures: max_abs and min_cosine of the global embeddings; max_abs_patch and min_cosine_patch of the patches, if
         it embeds any.
     """
-    rule = image.preprocessing
+    rule = reference.rule
     pixels = _pixels(rule, seed)
-    outputs = IMAGE_OUTPUTS if image.grid else IMAGE_OUTPUTS[:1]
+    outputs = IMAGE_OUTPUTS if reference.grid else IMAGE_OUTPUTS[:1]
     figures: dict[str, list[float]] = defaultdict(list)
     start = 0
     for size in _BATCHES:
         batch = pixels[start : start + size]
         start += size
         found = session.run(list(outputs), {"pixel_values": batch})
-        expected = embed_pixels(model, batch, rule)[: len(outputs)]
+        expected = reference.embed(batch)[: len(outputs)]
         for ending, one, other in zip(("", "_patch")[: len(outputs)], found, expected, strict=True):
+            assert other is not None, "patches are asked for where there is a grid"
             figures[f"max_abs{ending}"].append(max_abs(one, other))
             figures[f"min_cosine{ending}"].append(min_cosine(one, other))
         progress(start / len(pixels))
     cases = f"batches of 1, 2 and 7: {_PHANTOMS} phantoms, noise and extreme pixels, {rule.crop} × {rule.crop}"
-    return parity_record(provider, "PyTorch fp32 (hi-ml-multimodal)", cases, worst(figures), GATES[precision])
+    return parity_record(provider, reference.name, cases, worst(figures), GATES[precision])
 
 
 def _pixels(rule: Preprocessing, seed: int) -> NDArray[np.uint8]:

@@ -17,12 +17,10 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from export.proof.fidelity import embed_images
-from export.reference import TextReference, embed_pixels
+from export.reference import ImageReference, TextReference
 from export.samples.zero_shot import RULE, ZeroShotData
-from runtime.bundle.parts import Preprocessing
 from runtime.engines import Session
 from runtime.process.wording import counted
 from runtime.tasks.evaluation import evaluate
@@ -90,8 +88,7 @@ class ZeroShot:
 def zero_shot_by_pytorch(
     data: ZeroShotData,
     text: TextReference,
-    image: nn.Module,
-    rule: Preprocessing,
+    image: ImageReference,
     progress: Callable[[float], None] = lambda share: None,
 ) -> ZeroShot:
     """Embed the images and the prompts with upstream's models, for an export.
@@ -99,8 +96,7 @@ def zero_shot_by_pytorch(
     Args:
         data: labelled images and prompts.
         text: upstream's text model.
-        image: upstream's image model, in evaluation mode.
-        rule: of the image tower.
+        image: upstream's image model.
         progress: takes the share of the images done, 0 to 1.
     """
     projections = []
@@ -109,7 +105,7 @@ def zero_shot_by_pytorch(
         projections.append(text.embed(ids, torch.ones_like(ids))[0].numpy())
     embeds = []
     for start in range(0, len(data.pixels), _IMAGE_BATCH):
-        embeds.append(embed_pixels(image, data.pixels[start : start + _IMAGE_BATCH], rule)[0])
+        embeds.append(image.embed(data.pixels[start : start + _IMAGE_BATCH])[0])
         progress(min(1.0, (start + _IMAGE_BATCH) / len(data.pixels)))
     return ZeroShot(data, np.concatenate(embeds), np.stack(projections))
 

@@ -5,7 +5,8 @@ Source: hi-ml-multimodal, `image/model/model.py` and `image/inference_engine.py`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
@@ -19,7 +20,7 @@ from export.families import ImageModel
 from export.reference.hi_ml import hi_ml
 from runtime.bundle.parts import Preprocessing
 
-__all__ = ["build_image_model", "embed_pixels", "image_embeddings", "normalized"]
+__all__ = ["ImageReference", "build_image_model", "hi_ml_image", "image_embeddings", "normalized"]
 
 # Architecture → the blocks of its trunk.
 _BLOCKS: Mapping[str, type[BasicBlock | Bottleneck]] = MappingProxyType(
@@ -83,17 +84,54 @@ def normalized(pixels: torch.Tensor, rule: Preprocessing) -> torch.Tensor:
     return channels if not mean.any() and (std == 1).all() else (channels - mean) / std
 
 
-def embed_pixels(
-    model: nn.Module, pixels: NDArray[np.uint8], rule: Preprocessing
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """`image_embeddings` of pixels that the runtime prepared, as arrays.
+@dataclass(frozen=True)
+class ImageReference:
+    """An image model of upstream's, with how an embedding is made of it.
 
-    Args:
-        model: of `build_image_model`, in evaluation mode.
-        pixels: uint8 (N, crop, crop) or (N, 3, crop, crop).
-        rule: of the image tower.
+    Attributes:
+        model: upstream's, in evaluation mode.
+        rule: from a picture to its pixels.
+        architecture: see `runtime.bundle.parts.ImagePart`; grid alike.
+        size: length of an embedding.
+        name: the reference in words.
+        forward: float32 (N, 3, crop, crop), see `normalized` → (N, D) and, of patches, (N, rows, columns, D) or None:
+            unit norm.
+        images: pictures that an embedding may be made of.
     """
-    # Not no_grad: upstream's forward turns gradients on again where they were merely turned off.
-    with torch.inference_mode():
-        image_embeds, patch_embeds = image_embeddings(model, normalized(torch.tensor(pixels), rule))
-    return image_embeds.numpy(), patch_embeds.numpy()
+
+    model: nn.Module
+    rule: Preprocessing
+    architecture: str
+    grid: int | None
+    size: int
+    name: str
+    forward: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]]
+    images: int = 1
+
+    def embed(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Embed pixels that the runtime prepared.
+
+        Args:
+            pixels: uint8 (N, …), see `Preprocessing.shape`.
+
+        Returns:
+            Global float32 (N, D) and, where there is a grid, of patches (N, rows, columns, D); unit norm.
+        """
+        # Not no_grad: upstream's forward turns gradients on again where they were merely turned off.
+        with torch.inference_mode():
+            image_embeds, patch_embeds = self.forward(normalized(torch.tensor(pixels), self.rule))
+        patches = None if patch_embeds is None or self.grid is None else patch_embeds.numpy()
+        return image_embeds.numpy(), patches
+
+
+def hi_ml_image(model: nn.Module, image: ImageModel) -> ImageReference:
+    """The reference of a model of `build_image_model`."""
+    return ImageReference(
+        model.eval(),
+        image.preprocessing,
+        image.architecture,
+        image.grid,
+        image.embedding_size,
+        "PyTorch fp32 (hi-ml-multimodal)",
+        lambda channels: image_embeddings(model, channels),
+    )

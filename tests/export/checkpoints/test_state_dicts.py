@@ -50,8 +50,7 @@ def loaded(folder: Path) -> tuple[dict[str, Tensors], list[str]]:
     family = tiny_family()
     checkpoint = open_checkpoint(str(folder), family, folder / "work", note=notes.append)
     models = load_models(family, checkpoint, notes.append)
-    models["text"] = models["text"].model
-    return {part: model.state_dict() for part, model in models.items()}, notes
+    return {part: each.model.state_dict() for part, each in models.items()}, notes
 
 
 def prefixed(tensors: Tensors, prefix: str) -> Tensors:

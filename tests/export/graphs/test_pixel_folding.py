@@ -11,7 +11,7 @@ from torch import nn
 from export.errors import GraphError
 from export.families import FAMILIES
 from export.graphs.image_rewrites import ImageEmbeddingGraph, PixelConvolution, fold_pixels
-from export.reference import build_image_model, embed_pixels
+from export.reference import build_image_model, hi_ml_image
 from runtime.bundle.parts import Preprocessing
 
 SIDE = 32
@@ -116,7 +116,9 @@ def test_residual_networks_of_either_block_in_any_colours(architecture: str, col
     pixels = pixels_of(replace(rule, crop=64))
     with torch.no_grad():
         found = ImageEmbeddingGraph(model, rule)(pixels)
-    for one, other in zip(found, embed_pixels(model, pixels.numpy(), rule), strict=True):
+    for one, other in zip(
+        found, hi_ml_image(model, replace(image, preprocessing=rule)).embed(pixels.numpy()), strict=True
+    ):
         assert one.shape == other.shape
         assert (one - torch.from_numpy(other)).abs().max() < 1e-5
     assert found[1].shape == (2, 2, 2, 128)

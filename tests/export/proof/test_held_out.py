@@ -17,7 +17,7 @@ from export.families import Family
 from export.precision import Lowering
 from export.proof import Judge
 from export.proof.held_out import held_out_images, held_out_texts
-from export.reference import TextReference, embed_pixels
+from export.reference import ImageReference, TextReference
 from runtime.engines import PROVIDERS, Session, SessionOptions
 from tests.conftest import System, tiny_family
 
@@ -67,17 +67,17 @@ def test_a_text_that_differs_is_refused(tiny: System, models: dict[str, TextRefe
         held_out_texts(broken, "cpu", models["text"], ROWS, 0)
 
 
-def test_images_are_pytorchs(tiny: System, models: dict[str, torch.nn.Module]) -> None:
+def test_images_are_pytorchs(tiny: System, models: dict[str, ImageReference]) -> None:
     rule = tiny_family().image.preprocessing
     pixels = np.random.default_rng(0).integers(0, 256, (6, *rule.shape), dtype=np.uint8)
     session = _open(tiny, "image")
-    found, record = held_out_images(session, "cpu", models["image"], pixels, rule)
-    for one, other in zip(found, embed_pixels(models["image"], pixels, rule), strict=True):
+    found, record = held_out_images(session, "cpu", models["image"], pixels)
+    for one, other in zip(found, models["image"].embed(pixels), strict=True):
         assert np.abs(one - other).max() <= 1e-5
     assert set(record.gates) == {"max_abs", "max_abs_patch"}
     broken = Shifted(session, "pixel_values", int(pixels[3].astype(np.int64).sum()))
     with pytest.raises(GateError, match="4 of the 6 held-out images"):
-        held_out_images(broken, "cpu", models["image"], pixels, rule)
+        held_out_images(broken, "cpu", models["image"], pixels)
 
 
 @pytest.mark.slow
