@@ -17,7 +17,7 @@ import torch
 from export.checkpoints import Checkpoint, open_checkpoint
 from export.checkpoints.models import load_models
 from export.checkpoints.tokenizer import write_tokenizer
-from export.families import Family, TextAxes
+from export.families import Family, ImageModel, JointModel, TextAxes
 from export.parts import export_image, export_text
 from export.precision import Lowering
 from export.precision.misses import Misses
@@ -128,20 +128,23 @@ def export_bundle(
     lowering, calibration = lowering or Lowering(), calibration or CalibrationSources()
     lowered = set(lowering.precisions) != {"fp32"}
     steps = steps or Steps()
-    joint = _joint(family)
     if calibration.zero_shot:
-        joint_of(f"'{family.name}'", joint)
+        joint_of(f"'{family.name}'", _joint(family.image, family.joint))
     check_folder_destination(out, _files_read(source, calibration))
     with staged(out, force, steps.note) as stage, torch.random.fork_rng():
         with steps.step(f"reading the checkpoint {source}"):
             checkpoint = open_checkpoint(source, family, stage / "work", seed=seed, revision=revision, note=steps.note)
         with steps.step("building the reference models, their tokenizer and their pixels"):
             models = load_models(family, checkpoint, steps.note)
+            rule, joint = (
+                checkpoint.image and checkpoint.image.preprocessing,
+                _joint(checkpoint.image, checkpoint.joint),
+            )
             checks = []
             if family.text:
                 checks.append(_write_tokenizer(checkpoint, stage / "text"))
-            if family.image:
-                checks.append(_write_preprocessing(family.image.preprocessing, stage / "image"))
+            if rule:
+                checks.append(_write_preprocessing(rule, stage / "image"))
             check_gates("preprocessing", checks)
         lowering = replace(lowering, enforced=lowering.enforced and checkpoint.source.kind != "random")
         if lowered and not lowering.enforced:
@@ -152,9 +155,9 @@ def export_bundle(
             with steps.step("reading the calibration data") as advance:
                 texts, images = _calibration_data(family, checkpoint, stage, calibration, steps, advance)
         zero_shot = None
-        if lowered and calibration.zero_shot and family.image and joint:
+        if lowered and calibration.zero_shot and rule and joint:
             with steps.step("reading the labelled images, embedding them and their prompts with PyTorch") as advance:
-                rule, tokenizer = family.image.preprocessing, Tokenizer(stage / "text", _axes(checkpoint).tokenization)
+                tokenizer = Tokenizer(stage / "text", _axes(checkpoint).tokenization)
                 labelled = zero_shot_data(calibration.zero_shot, tokenizer, rule, joint, note=steps.note)
                 zero_shot = zero_shot_by_pytorch(labelled, models["text"], models["image"], advance)
             steps.note(zero_shot.in_words())
@@ -204,10 +207,10 @@ def export_bundle(
     return manifest
 
 
-def _joint(family: Family) -> Joint | None:
-    if family.joint is None or family.image is None:
+def _joint(image: ImageModel | None, joint: JointModel | None) -> Joint | None:
+    if joint is None or image is None:
         return None
-    return Joint(family.image.embedding_size, **dataclasses.asdict(family.joint))
+    return Joint(image.embedding_size, **dataclasses.asdict(joint))
 
 
 def _files_read(source: str, calibration: CalibrationSources) -> Iterator[Path]:
@@ -239,10 +242,10 @@ def _calibration_data(
             seed=sources.seed,
             note=steps.note,
         )
-    if family.image:
+    if checkpoint.image:
         images = image_data(
             sources.images,
-            family.image.preprocessing,
+            checkpoint.image.preprocessing,
             count=sources.images_count,
             held_out=sources.images_held_out,
             seed=sources.seed,

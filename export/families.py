@@ -130,6 +130,7 @@ class Family:
 
     Attributes:
         hub: its repository; None where any checkpoint of the kind will do.
+        layout: how its files lie: "hi-ml", a BERT's and beside them the image model's; see `export.checkpoints.layouts`.
     """
 
     name: str
@@ -138,6 +139,7 @@ class Family:
     text: TextModel | None
     image: ImageModel | None = None
     joint: JointModel | None = None
+    layout: str = "hi-ml"
 
 
 _CXR_BERT_SPECIALIZED = HubRepository("microsoft/BiomedVLP-CXR-BERT-specialized", "v1.1")

@@ -54,7 +54,7 @@ def load_models(family: Family, checkpoint: Checkpoint, note: Callable[[str], No
         dense = None if checkpoint.dense is None else _dense(checkpoint.dense, note)
         models["text"] = TextReference(models["text"], axes.pooling, dense, axes.tokenization.max_length)
     if family.image:
-        models["image"] = hi_ml_image(models["image"], family.image)
+        models["image"] = hi_ml_image(models["image"], checkpoint.image or family.image)
     return models
 
 
