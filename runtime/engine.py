@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from runtime.image.given_images import ImageLike
     from runtime.tasks.grounding import Grounding
     from runtime.tasks.prompts import Prompts
+    from runtime.tasks.templates import GivenTemplates
     from runtime.tasks.zero_shot import ZeroShotClassifier
 
 __all__ = ["Engine"]
@@ -117,22 +118,38 @@ class Engine:
 
     @overload
     def classify(
-        self, images: str | os.PathLike[str] | Image, prompts: Prompts | str, rule: str = ..., score: str | None = ...
+        self,
+        images: str | os.PathLike[str] | Image,
+        prompts: Prompts | str,
+        rule: str | None = ...,
+        score: str | None = ...,
+        templates: GivenTemplates | None = ...,
     ) -> dict[str, float]: ...
     @overload
     def classify(
-        self, images: list[Any] | tuple[Any, ...], prompts: Prompts | str, rule: str = ..., score: str | None = ...
+        self,
+        images: list[Any] | tuple[Any, ...],
+        prompts: Prompts | str,
+        rule: str | None = ...,
+        score: str | None = ...,
+        templates: GivenTemplates | None = ...,
     ) -> list[dict[str, float]]: ...
     @overload
     def classify(
-        self, images: ImageLike | Iterable[ImageLike], prompts: Prompts | str, rule: str = ..., score: str | None = ...
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        prompts: Prompts | str,
+        rule: str | None = ...,
+        score: str | None = ...,
+        templates: GivenTemplates | None = ...,
     ) -> dict[str, float] | list[dict[str, float]]: ...
     def classify(
         self,
         images: ImageLike | Iterable[ImageLike],
         prompts: Prompts | str,
-        rule: str = "biovil",
+        rule: str | None = None,
         score: str | None = None,
+        templates: GivenTemplates | None = None,
     ) -> dict[str, float] | list[dict[str, float]]:
         """How probable each label is for an image, by prompts: zero-shot classification.
 
@@ -140,15 +157,19 @@ class Engine:
 
         Args:
             images: one or many, see `ImageEncoder.encode`.
-            prompts: {label: (positive prompts, negative prompts)}, or the name of a built-in set: "pneumonia" or
-                "chexpert", see `runtime.tasks.prompt_sets`. For the scores "softmax" and "sigmoid": labels, of which
-                the bundle's templates make prompts, or {label: prompts}.
+            prompts: {label: (positive prompts, negative prompts)}, or the name of a published set, such as "pneumonia"
+                or "chexpert", see `runtime.tasks.prompt_sets`. For the scores "softmax" and "sigmoid": labels alone, or
+                {label: prompts}.
             rule: how the prompts of a side become one embedding: "biovil" averages them unnormalized and normalizes
-                (hi-ml-multimodal), "chexzero" normalizes each, averages, normalizes again. They are the same for one
-                prompt a side.
+                (hi-ml-multimodal); "clip" normalizes each, averages, normalizes again (CLIP, open_clip, and CheXzero:
+                "chexzero" is the same). They differ for several prompts a side. None takes what the bundle's system is
+                evaluated with upstream, see `rule_of`.
             score: "pairs" compares the prompts that affirm a label with those that deny it; "softmax" compares labels
                 with each other; "sigmoid" takes each on its own. None takes the bundle's ("pairs" for BioViL); scale
                 and bias are always the bundle's.
+            templates: what labels alone become prompts by: the name of a published set ("imagenet", "biomedclip",
+                "chexzero", …, see `runtime.tasks.templates`), or one's own, "{}" standing for the label. None takes
+                the bundle's. Sets that affirm and deny serve the score "pairs" as well.
 
         Returns:
             {label: probability} for one image, a list of them for many. Of "pairs" a probability is the softmax of the
@@ -156,36 +177,40 @@ class Engine:
             `ZeroShotClassifier.probabilities`, and its `scores` for the cosines themselves.
 
         Raises:
-            InputError: images, prompts, rule or score cannot be used; labels and images are named.
+            InputError: images, prompts, rule, score or templates cannot be used; labels and images are named.
             BundleError: the bundle lacks a part.
         """
         from runtime.tasks.zero_shot import classify
 
-        return classify(self.zero_shot_classifier(prompts, rule, score), self.image, images)
+        return classify(self.zero_shot_classifier(prompts, rule, score, templates), self.image, images)
 
     def zero_shot_classifier(
-        self, prompts: Prompts | str, rule: str = "biovil", score: str | None = None
+        self,
+        prompts: Prompts | str,
+        rule: str | None = None,
+        score: str | None = None,
+        templates: GivenTemplates | None = None,
     ) -> ZeroShotClassifier:
         """The prompts of `classify`, embedded: for image embeddings that are there already, and for the raw scores.
 
         Args:
-            prompts: as for `classify`.
-            rule: as for `classify`.
-            score: as for `classify`.
+            prompts: as for `classify`, and so are rule, score and templates.
 
         Returns:
             An object with the methods `probabilities` and `scores`; needs no image part.
 
         Raises:
-            InputError: prompts, rule or score cannot be used.
+            InputError: prompts, rule, score or templates cannot be used.
             BundleError: the bundle lacks the text part.
         """
-        from runtime.tasks.zero_shot import build_classifier, resolve
+        from runtime.tasks.given_prompts import resolve
+        from runtime.tasks.zero_shot import build_classifier, rule_of
 
         if self._classifier is None:
             self._classifier = lru_cache(_CLASSIFIERS)(build_classifier)
         joint = self.manifest.joint or COSINES
-        resolved = resolve(prompts, rule, joint.score if score is None else score, joint.templates)
+        rule = rule_of(joint.score) if rule is None else rule
+        resolved = resolve(prompts, rule, joint.score if score is None else score, joint.templates, templates)
         return self._classifier(self.text, *resolved, joint.logit_scale, joint.logit_bias)
 
     def similarity_map(self, image: ImageLike, text: str) -> NDArray[np.float32]:

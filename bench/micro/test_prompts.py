@@ -11,8 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from runtime.engine import Engine
+from runtime.tasks.given_prompts import resolve
 from runtime.tasks.prompt_sets import prompt_set
-from runtime.tasks.zero_shot import ZeroShotClassifier, build_classifier, resolve
+from runtime.tasks.zero_shot import ZeroShotClassifier, build_classifier
 from runtime.text import Tokenizer
 
 

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from export.proof.fidelity import embed_images
 from export.reference import ImageReference, TextReference
-from export.samples.zero_shot import RULE, ZeroShotData
+from export.samples.zero_shot import ZeroShotData
 from runtime.engines import Session
 from runtime.process.wording import counted
 from runtime.tasks.evaluation import evaluate
-from runtime.tasks.zero_shot import merge_prompts
+from runtime.tasks.zero_shot import merge_prompts, rule_of
 from runtime.text import pad_batch, plan_batches
 
 __all__ = ["ZeroShot", "zero_shot_by_graphs", "zero_shot_by_pytorch"]
@@ -77,7 +77,9 @@ class ZeroShot:
         if not (np.isfinite(projections).all() and np.isfinite(norms).all() and (norms > _SMALLEST_NORM).all()):
             return math.nan
         data, joint = self.data, self.data.joint
-        classifier = merge_prompts(projections, data.prompts, RULE, joint.score, joint.logit_scale, joint.logit_bias)
+        # As `classify` does where nothing else is asked for.
+        how = rule_of(joint.score), joint.score, joint.logit_scale, joint.logit_bias
+        classifier = merge_prompts(projections, data.prompts, *how)
         if not np.linalg.norm(classifier.prompt_embeds, axis=-1).all():
             return math.nan
         judged = [classifier.labels.index(label) for label in data.labels]

@@ -26,13 +26,11 @@ from runtime.tasks.given_prompts import given_prompts
 from runtime.tasks.prompt_sets import PROMPT_SETS
 from runtime.tasks.prompts import LabelPrompts, by_label, prompt_texts
 from runtime.tasks.truth import Matches, TruthTable, match_images, read_truth
-from runtime.tasks.zero_shot import SCORES
+from runtime.tasks.zero_shot import SCORES, rule_of
 from runtime.text import Tokenizer
 
-__all__ = ["RULE", "ZeroShotData", "ZeroShotSources", "joint_of", "zero_shot_data"]
+__all__ = ["ZeroShotData", "ZeroShotSources", "joint_of", "zero_shot_data"]
 
-# How the prompts of a side become one embedding; what `classify` takes where nothing else is asked for.
-RULE = "biovil"
 _CHUNK = 64
 
 
@@ -123,7 +121,7 @@ def zero_shot_data(
             tokenizer refuses.
         MissingExtraError: a file needs an optional package.
     """
-    prompts = given_prompts(sources.prompts, RULE, joint.score, joint.templates)
+    prompts = given_prompts(sources.prompts, rule_of(joint.score), joint.score, joint.templates)
     try:
         texts = [tokenizer.prompt(None) + text for text in prompt_texts(prompts, SCORES[joint.score].sides)]
         rows = tokenizer.encode(texts)

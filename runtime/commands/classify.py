@@ -17,8 +17,6 @@ from runtime.archive.chunks import embed_stream, settle_rejects
 from runtime.archive.items import TEXT_SUFFIXES
 from runtime.archive.output import clean_id
 from runtime.archive.records import Reject
-from runtime.bundle import open_bundle
-from runtime.bundle.parts import COSINES, Joint
 from runtime.commands.arguments import add_bundle, add_engine_options, add_force, add_json, load_engine, note_choices
 from runtime.commands.inputs import (
     add_image_columns,
@@ -29,8 +27,9 @@ from runtime.commands.inputs import (
     columns,
     skips_bad,
 )
+from runtime.commands.prompting import add_prompts, as_mapping, asked_prompts
 from runtime.engine import Engine
-from runtime.errors import BundleError, InputError
+from runtime.errors import InputError
 from runtime.files import check_destinations
 from runtime.files.replaceable import csv_header
 from runtime.files.whole_file import whole_file
@@ -38,11 +37,8 @@ from runtime.process import print_json, report_written
 from runtime.process.wording import counted
 from runtime.tasks.evaluation import Evaluation, evaluate
 from runtime.tasks.evaluation_report import describe_evaluation, print_evaluation, some
-from runtime.tasks.given_prompts import given_prompts
-from runtime.tasks.prompt_sets import PROMPT_SETS
-from runtime.tasks.prompts import LabelPrompts, Prompts
 from runtime.tasks.truth import Matches, TruthTable, match_images, read_truth
-from runtime.tasks.zero_shot import RULES, SCORES, ZeroShotClassifier
+from runtime.tasks.zero_shot import ZeroShotClassifier
 
 NAME = "classify"
 SUMMARY = "Classify images by prompts (zero-shot) into a CSV file, and evaluate it where labels are given."
@@ -73,30 +69,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_bundle(parser)
     add_engine_options(parser)
     add_images(parser)
-    sets = "; ".join(
-        f"{name} ({counted(len(found.prompts), 'label')}: {found.source})" for name, found in PROMPT_SETS.items()
-    )
-    parser.add_argument(
-        "--prompts",
-        required=True,
-        metavar="NAME|FILE.json",
-        help='a file of {"label": {"positive": ["…"], "negative": ["…"]}, …}, or a built-in set: '
-        + sets
-        + '; for the scores softmax and sigmoid a file of ["label", …] or {"label": ["…"], …}',
-    )
-    parser.add_argument(
-        "--rule",
-        default="biovil",
-        choices=[*RULES],
-        help="several prompts become one embedding by the mean of the unnormalized ones (biovil, as hi-ml-multimodal "
-        "does) or of the normalized ones (chexzero); the same for one prompt a side (biovil)",
-    )
-    parser.add_argument(
-        "--score",
-        choices=[*SCORES],
-        help="compare a label's prompts with those that deny it (pairs), labels with each other (softmax), or take "
-        "each on its own (sigmoid); scale and bias are always the bundle's (the bundle's, pairs for BioViL)",
-    )
+    add_prompts(parser)
     parser.add_argument(
         "--out", required=True, type=Path, metavar="NAME.csv", help="a row an image: id, and a probability a label"
     )
@@ -119,26 +92,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    joint = _joint(options.bundle)
-    score = options.score or joint.score
-    prompts = given_prompts(options.prompts, options.rule, score, joint.templates)
+    asked = asked_prompts(options)
+    prompts, rule, score = asked.prompts, asked.rule, asked.score
     labels = [each.label for each in prompts]
     _check(options, labels)
     stream = find_items(options.inputs, [], columns(options))
     files = {"--out": options.out, "--rejects": options.rejects}
-    inputs = chain(filter(None, (options.labels, options.prompts)), stream.files())
+    inputs = chain(filter(None, (options.labels, options.prompts, options.templates)), stream.files())
     check_destinations(files, inputs, sealed=[options.bundle], force=options.force)
     truth = _truth(options, stream, labels) if options.labels else None
     engine = load_engine(options, ["text", "image"])
     note_choices(engine)
-    classifier = engine.zero_shot_classifier(_as_mapping(prompts), options.rule, score)
+    classifier = engine.zero_shot_classifier(as_mapping(prompts), rule, score)
     done = _classify(engine, classifier, stream, options, truth)
     evaluation = _evaluate(truth, classifier, done) if truth else None
     if options.json:
         report = {
             "out": str(options.out),
             "prompts": options.prompts,
-            "rule": options.rule,
+            "templates": options.templates,
+            "rule": rule,
             "score": score,
             "images": done.images,
             "skipped": done.skipped,
@@ -147,21 +120,9 @@ def run(options: argparse.Namespace) -> None:
         print_json(report)
         return
     what = f"{done.images} images, {counted(len(labels), 'label')}"
-    report_written(f"{what} → {options.out}  [{engine.provider}, {options.rule}]")
+    report_written(f"{what} → {options.out}  [{engine.provider}, {rule}]")
     if truth and evaluation:
         print_evaluation(evaluation, truth.table, truth.matches)
-
-
-def _joint(bundle: Path) -> Joint:
-    """What the bundle says of scores; what is wrong with it is said when it is loaded, after cheaper mistakes."""
-    try:
-        return open_bundle(bundle).manifest.joint or COSINES
-    except BundleError:
-        return COSINES
-
-
-def _as_mapping(prompts: Sequence[LabelPrompts]) -> Prompts:
-    return {each.label: (each.positive, each.negative) if each.negative else each.positive for each in prompts}
 
 
 def _check(options: argparse.Namespace, labels: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from runtime.errors import InputError
 from runtime.tasks.prompts import LabelPrompts
+from runtime.tasks.templates import TEMPLATE_SETS
 
 __all__ = ["PROMPT_SETS", "PromptSet", "prompt_set"]
 
@@ -17,10 +18,10 @@ class PromptSet:
     """Prompts as their authors published them.
 
     Attributes:
-        prompts: of each label.
+        prompts: of each label; without negative ones where the labels are compared with each other.
         rule: by which the authors score them, see `runtime.tasks.zero_shot.RULES`.
-        source: repository, commit and file.
-        licence: of that repository.
+        source: repository, commit and file, or the paper.
+        licence: of that repository; "" of a paper.
     """
 
     prompts: tuple[LabelPrompts, ...]
@@ -63,12 +64,24 @@ _CHEXPERT = (
     "Pneumothorax",
     "Support Devices",
 )
-_CHEXZERO_TEMPLATES = ("{}", "no {}")
+# What BiomedCLIP was evaluated on: the names of the classes, and which of its templates.
+_BIOMEDCLIP = {
+    "biomedclip-rsna": ("biomedclip-photo", ("normal lung", "pneumonia")),
+    "biomedclip-pcam": ("biomedclip-image", ("normal lymph node", "lymph node metastasis")),
+    "biomedclip-lc25000-lung": (
+        "biomedclip-image",
+        ("lung adenocarcinomas", "normal lung tissue", "lung squamous cell carcinomas"),
+    ),
+    "biomedclip-lc25000-colon": ("biomedclip-photo", ("colon adenocarcinomas", "normal colonic tissue")),
+    "biomedclip-tcga-til": ("biomedclip-photo", ("none", "tumor infiltrating lymphocytes")),
+}
 
 
-def _filled(labels: tuple[str, ...], templates: tuple[str, str]) -> tuple[LabelPrompts, ...]:
-    positive, negative = templates
-    return tuple(LabelPrompts(label, (positive.format(label),), (negative.format(label),)) for label in labels)
+def _filled(labels: tuple[str, ...], templates: str) -> tuple[LabelPrompts, ...]:
+    filled = {label: TEMPLATE_SETS[templates].templates.filled(label) for label in labels}
+    return tuple(
+        LabelPrompts(label, tuple(positive), tuple(negative)) for label, (positive, negative) in filled.items()
+    )
 
 
 PROMPT_SETS: Mapping[str, PromptSet] = MappingProxyType(
@@ -80,11 +93,20 @@ PROMPT_SETS: Mapping[str, PromptSet] = MappingProxyType(
             licence="MIT",
         ),
         "chexpert": PromptSet(
-            prompts=_filled(_CHEXPERT, _CHEXZERO_TEMPLATES),
+            prompts=_filled(_CHEXPERT, "chexzero"),
             rule="chexzero",
             source="rajpurkarlab/CheXzero, 5c341db, notebooks/zero_shot.ipynb",
             licence="MIT",
         ),
+        **{
+            name: PromptSet(
+                prompts=_filled(labels, templates),
+                rule="clip",
+                source="Zhang et al. (NEJM AI 2025), supplementary table 5",
+                licence="",
+            )
+            for name, (templates, labels) in _BIOMEDCLIP.items()
+        },
     }
 )
 

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from runtime.errors import Fault, InputError
 from runtime.files import read_json
 from runtime.process.checks import path_of
+from runtime.tasks.templates import Templates
 
 __all__ = [
     "SIDES",
@@ -17,6 +18,9 @@ __all__ = [
     "Prompts",
     "by_label",
     "check_prompts",
+    "in_file",
+    "label_names",
+    "load_prompts",
     "prompt_texts",
     "read_prompts",
 ]
@@ -85,25 +89,31 @@ def check_prompts(prompts: Prompts, templates: Sequence[str] | None = None) -> t
     return tuple(checked)
 
 
-def _filled_in(prompts: Any, templates: Sequence[str]) -> Any:
-    """Labels alone with the prompts that templates make of them; anything else as it is.
+def label_names(labels: Sequence[Any]) -> list[str]:
+    """Labels that are given alone, checked as far as a mapping of them would not show.
 
     Raises:
-        InputError: a label came twice, which a mapping would not show.
+        InputError: one is no str, or came twice; all of them are listed.
     """
-    if not isinstance(prompts, (list, tuple)):
-        return prompts
-    labels = [label if isinstance(label, str) else repr(label) for label in prompts]
+    named = [label if isinstance(label, str) else repr(label) for label in labels]
     faults = [
         Fault(index, f"label {label!r}", f"a {type(label).__name__} came where a name (str) is expected")
         if not isinstance(label, str)
         else Fault(index, f"label {label!r}", "is given twice. Leave one out")
-        for index, label in enumerate(prompts)
-        if not isinstance(label, str) or label in labels[:index]
+        for index, label in enumerate(labels)
+        if not isinstance(label, str) or label in named[:index]
     ]
     if faults:
-        raise InputError.from_faults("labels", faults, len(prompts))
-    return {label: [template.replace("{}", label) for template in templates or ("{}",)] for label in labels}
+        raise InputError.from_faults("labels", faults, len(labels))
+    return named
+
+
+def _filled_in(prompts: Any, templates: Sequence[str]) -> Any:
+    """Labels alone with the prompts that templates make of them; anything else as it is."""
+    if not isinstance(prompts, (list, tuple)):
+        return prompts
+    filled = Templates(tuple(templates or ("{}",)))
+    return {label: filled.filled(label)[0] for label in label_names(prompts)}
 
 
 def read_prompts(path: str | os.PathLike[str], templates: Sequence[str] | None = None) -> tuple[LabelPrompts, ...]:
@@ -117,19 +127,38 @@ def read_prompts(path: str | os.PathLike[str], templates: Sequence[str] | None =
     Raises:
         InputError: the file is missing or is no JSON, a name is given twice in it, and as for `check_prompts`.
     """
-    expected = _EXPECTED_JSON if templates is None else '{"label": ["…"]} or ["label"]'
+    content = load_prompts(path, templates is not None)
+    try:
+        return check_prompts(content, templates)
+    except InputError as error:
+        raise in_file(path, error) from None
+
+
+def load_prompts(path: str | os.PathLike[str], labels_alone: bool) -> Any:
+    """What a JSON file of prompts holds, not checked but for being an object or a list.
+
+    Args:
+        path: see `read_prompts`.
+        labels_alone: whether a list of labels is expected as well.
+
+    Raises:
+        InputError: the file is missing or is no JSON, or holds something else; a name is given twice in it.
+    """
+    expected = '{"label": ["…"]} or ["label"]' if labels_alone else _EXPECTED_JSON
     try:
         content = read_json(path_of("prompts", path))
     except OSError as error:
         raise InputError(f"The prompts {path} cannot be read: {error.strerror or error}.") from None
     except ValueError as error:
         raise InputError(f"The prompts {path} cannot be used: {error}. JSON of {expected} is expected.") from None
-    if not isinstance(content, dict) and (templates is None or not isinstance(content, list)):
+    if not isinstance(content, dict) and not (labels_alone and isinstance(content, list)):
         raise InputError(f"The prompts {path} hold no object; JSON of {expected} is expected.")
-    try:
-        return check_prompts(content, templates)
-    except InputError as error:
-        raise InputError(f"The prompts {path} cannot be used. {error}", error.faults) from None
+    return content
+
+
+def in_file(path: str | os.PathLike[str], error: InputError) -> InputError:
+    """An error about prompts with the name of their file."""
+    return InputError(f"The prompts {path} cannot be used. {error}", error.faults)
 
 
 def prompt_texts(prompts: Sequence[LabelPrompts], sides: Sequence[str] = SIDES) -> list[str]:

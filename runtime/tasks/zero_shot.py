@@ -3,13 +3,13 @@
 Or, by the score that a system was trained with, labels are compared with each other, or each stands alone.
 
 Sources: hi-ml-multimodal, `test_zero_shot_classification.py` and `ImageTextInferenceEngine` (rule "biovil"); CheXzero,
-`zero_shot.py`: `zeroshot_classifier` and `run_softmax_eval` (rule "chexzero"); open_clip, README (score "softmax");
-transformers, `SiglipModel` (score "sigmoid").
+`zero_shot.py`: `zeroshot_classifier` and `run_softmax_eval` (rule "chexzero"); open_clip, `zero_shot_classifier.py`
+(rule "clip") and README (score "softmax"); transformers, `SiglipModel` (score "sigmoid").
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -18,10 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import InputError
-from runtime.process import array_of, shown
+from runtime.process import array_of
 from runtime.tasks.joint import average_prompts
-from runtime.tasks.prompt_sets import prompt_set
-from runtime.tasks.prompts import SIDES, LabelPrompts, Prompts, by_label, check_prompts, prompt_texts
+from runtime.tasks.prompts import SIDES, LabelPrompts, by_label, prompt_texts
 from runtime.text import TextEncoder
 
 if TYPE_CHECKING:  # Pillow is imported with the first image part
@@ -37,7 +36,7 @@ __all__ = [
     "build_classifier",
     "classify",
     "merge_prompts",
-    "resolve",
+    "rule_of",
 ]
 
 # Embeddings may have been kept in float16, which moves their norm by up to 1e-3.
@@ -58,10 +57,19 @@ def average_unit_prompts(projections: NDArray[np.float32]) -> NDArray[np.float32
     return average_prompts(projections / np.maximum(norms, _EPSILON))
 
 
-# How the prompts of one side become one embedding.
+# How the prompts of one side become one embedding; CheXzero's way is CLIP's.
 RULES: Mapping[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]] = MappingProxyType(
-    {"biovil": average_prompts, "chexzero": average_unit_prompts}
+    {"biovil": average_prompts, "chexzero": average_unit_prompts, "clip": average_unit_prompts}
 )
+
+
+def rule_of(score: str) -> str:
+    """The rule of `RULES` by which the systems of that score are evaluated upstream.
+
+    Args:
+        score: a bundle's own, of `SCORES`: hi-ml averages unnormalized embeddings, CLIP and SigLIP normalized ones.
+    """
+    return "biovil" if score == "pairs" else "clip"
 
 
 @dataclass(frozen=True)
@@ -114,7 +122,7 @@ class ZeroShotClassifier:
 
     Attributes:
         labels: their names, in the order given.
-        rule: how the prompts of a side were merged, "biovil" or "chexzero".
+        rule: how the prompts of a side were merged, one of `RULES`.
         prompt_embeds: float32 (labels, sides, D), unit norm along the last axis: the positive and, for the score
             "pairs", the negative embedding of each label. Read-only.
         score: how cosines become probabilities, see `SCORES`.
@@ -177,42 +185,6 @@ class ZeroShotClassifier:
         """
         scale, bias = np.float32(self.logit_scale), np.float32(self.logit_bias)
         return SCORES[self.score].probabilities(self.scores(image_embeds), scale, bias)
-
-
-def resolve(
-    prompts: Prompts | str, rule: str, score: str = "pairs", templates: Sequence[str] = ()
-) -> tuple[tuple[LabelPrompts, ...], str, str]:
-    """The prompts of a built-in set by its name, or one's own, checked; and rule and score, checked.
-
-    Args:
-        prompts: see `check_prompts`.
-        rule: one of `RULES`.
-        score: one of `SCORES`.
-        templates: what labels alone become prompts by, for scores without negative prompts.
-
-    Raises:
-        InputError: see `prompt_set` and `check_prompts`; an unknown rule or score; fewer labels than the score
-            compares; a built-in set, which has negative prompts, for a score without.
-    """
-    for name, value, known in (("rule", rule, RULES), ("score", score, SCORES)):
-        if not isinstance(value, str) or value not in known:
-            raise InputError(f"There is no {name} {shown(value)}; there are: {', '.join(known)}.")
-    denied = SCORES[score].sides == SIDES
-    if isinstance(prompts, str):
-        found = prompt_set(prompts).prompts
-        if not denied:
-            raise InputError(
-                f"The prompts '{prompts}' affirm and deny each label, which the score 'pairs' compares; this one is "
-                f"'{score}'. Choose score 'pairs', or give labels: a list, or {{label: prompts}}."
-            )
-    else:
-        found = check_prompts(prompts, None if denied else templates)
-    if len(found) < SCORES[score].fewest:
-        raise InputError(
-            f"The score '{score}' compares labels with each other: at least {SCORES[score].fewest} are expected, there "
-            f"is {len(found)}."
-        )
-    return found, rule, score
 
 
 def classify(

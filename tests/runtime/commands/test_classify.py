@@ -257,7 +257,8 @@ def test_mistakes_are_found_before_anything_is_loaded(films: Path, prompts: Path
     assert "'.txt'; .csv is expected" in refused(to="out.txt")
     assert "does not exist" in refused(to=str(tmp_path / "absent" / "out.csv"))
     assert "'.txt'; .jsonl is expected" in refused("--rejects", "r.txt")
-    assert "no prompt set 'rsna'; there are: pneumonia, chexpert. Or give a .json" in refused(asked="rsna")
+    assert "no prompt set 'rsna'; there are: pneumonia, chexpert, biomedclip-rsna" in (said := refused(asked="rsna"))
+    assert "biomedclip-tcga-til. Or give a .json file" in said
     assert "absent.json cannot be read" in refused(asked=str(tmp_path / "absent.json"))
     assert f"{labels} holds texts, but images are classified" in refused(inputs=str(labels))
     assert "- holds texts" in refused(inputs="-")

@@ -107,10 +107,16 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_built_in_sets_pass_their_own_check_and_say_where_they_come_from() -> None:
-    for found in PROMPT_SETS.values():
-        assert check_prompts({each.label: (each.positive, each.negative) for each in found.prompts}) == found.prompts
+    for name, found in PROMPT_SETS.items():
+        if name.startswith("biomedclip"):  # of a paper; its classes are compared with each other
+            assert check_prompts({each.label: each.positive for each in found.prompts}, ()) == found.prompts
+            assert found.licence == ""
+            assert len(found.prompts) >= 2
+        else:
+            both = {each.label: (each.positive, each.negative) for each in found.prompts}
+            assert check_prompts(both) == found.prompts
+            assert found.licence == "MIT"
         assert found.rule in RULES
-        assert found.licence == "MIT"
         assert found.source
     with pytest.raises(InputError, match="no prompt set 'rsna'; there are: pneumonia, chexpert"):
         prompt_set("rsna")
