@@ -2,9 +2,9 @@
 
 torch exports the packed graph, which fills its rows with texts. The plain graph (`input_ids`, `attention_mask`) is what
 other tools expect; it is the packed one with nodes before it that number the positions and point at each row's first
-token, and nodes after it that drop the axis of texts. Precisions are lowered on the plain graph; without these ends the
-result is packed again. It gives the embedding once more under the name that other tools look for, see `plain_spec`. The
-third face, with the masked-language head, is export.graphs.fill_mask's.
+or last token, and nodes after it that drop the axis of texts. Precisions are lowered on the plain graph; without these
+ends the result is packed again. It gives the embedding once more under the name that other tools look for, see
+`plain_spec`. The third face, with the masked-language head, is export.graphs.fill_mask's.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ _INNER = {name: f"packed_{name}" for name in (*_OUTPUTS, LAST_HIDDEN_STATE)}
 PACKED_INPUTS = ("input_ids", "position_ids", "segment_ids", "text_positions")
 PLAIN_INPUTS = ("input_ids", "attention_mask")
 _ZERO, _ONE = "plain:zero", "plain:one"
+# Poolings that read one token's state, the first or the last of a text.
+_AT_ONE_TOKEN = ("cls", "eos")
 # (rows, width, heads, size) → (rows, heads, size, width), and its two steps.
 _KEYS, _HEADS, _TURNED = (0, 2, 3, 1), (0, 2, 1, 3), (0, 1, 3, 2)
 
@@ -63,7 +65,7 @@ def packed_spec(size: int, longest: int, external_data: str) -> GraphSpec:
 def exported_spec(size: int, longest: int, external_data: str, hidden_size: int, pooling: str) -> GraphSpec:
     """The packed graph as torch exports it: its last output is what the heads read, see `TextEmbeddingGraph.states`."""
     spec = packed_spec(size, longest, external_data)
-    places = "texts" if pooling == "cls" else "width"
+    places = "texts" if pooling in _AT_ONE_TOKEN else "width"
     return replace(spec, outputs={**spec.outputs, LAST_HIDDEN_STATE: ("rows", places, hidden_size)})
 
 
@@ -81,13 +83,15 @@ def plain_spec(size: int, longest: int) -> GraphSpec:
     )
 
 
-def plain_graph(source: Path, target: Path, spec: GraphSpec) -> GraphInfo:
+def plain_graph(source: Path, target: Path, spec: GraphSpec, pooling: str = "cls") -> GraphInfo:
     """Write the plain graph of a packed one.
 
     Args:
         source: the packed graph; its weights lie beside it.
         target: the .onnx file to write, in the same folder; it refers to the same weights.
         spec: see `plain_spec`.
+        pooling: see `TextPart.pooling`; of "eos", each row's last token is pointed at, padding not counted, which
+            stands on the right.
 
     Raises:
         GraphError: the result is not the graph that was asked for.
@@ -96,13 +100,21 @@ def plain_graph(source: Path, target: Path, spec: GraphSpec) -> GraphInfo:
     graph = model.graph
     rename(graph, _INNER)
     _constants(graph, {_ZERO: np.array([0]), _ONE: np.array([1])})
-    before = [
-        *text_a_row(graph),
-        helper.make_node("Slice", ["position_ids", _ZERO, _ONE, _ONE], ["text_positions"]),
-    ]
+    before = [*text_a_row(graph), *(_last_tokens() if pooling == "eos" else _first_tokens())]
     after = [helper.make_node("Squeeze", [_INNER[name], _ONE], [name]) for name in _OUTPUTS]
     after.append(helper.make_node("Unsqueeze", [_OUTPUTS[0], _ONE], [LAST_HIDDEN_STATE]))
     return write_face(model, [*before, *_two_transposes(graph), *after], target, spec)
+
+
+def _first_tokens() -> list[onnx.NodeProto]:
+    return [helper.make_node("Slice", ["position_ids", _ZERO, _ONE, _ONE], ["text_positions"])]
+
+
+def _last_tokens() -> list[onnx.NodeProto]:
+    return [
+        helper.make_node("ReduceSum", ["attention_mask", _ONE], ["plain:lengths"], keepdims=1),
+        helper.make_node("Sub", ["plain:lengths", _ONE], ["text_positions"]),
+    ]
 
 
 def text_a_row(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
@@ -174,16 +186,26 @@ def rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
         node.output[:] = [names.get(name, name) for name in node.output]
 
 
-def write_face(model: onnx.ModelProto, nodes: list[onnx.NodeProto], target: Path, spec: GraphSpec) -> GraphInfo:
-    """Write some nodes with a model's weights, which stay where they are, and check the result."""
+def write_face(
+    model: onnx.ModelProto, nodes: list[onnx.NodeProto], target: Path, spec: GraphSpec, kind: int = TensorProto.INT64
+) -> GraphInfo:
+    """Write some nodes with a model's weights, which stay where they are, and check the result.
+
+    Args:
+        model: whose weights they read, not loaded.
+        nodes: of the graph, in order.
+        target: the .onnx file to write, beside the weights.
+        spec: names and axes; outputs are float32.
+        kind: type of the inputs.
+
+    Raises:
+        GraphError: the result is not the graph that was asked for.
+    """
     graph = onnx.GraphProto(name=model.graph.name)
     graph.node.extend(nodes)
     graph.initializer.extend(model.graph.initializer)
-    for field, kind, axes in (
-        (graph.input, TensorProto.INT64, spec.inputs),
-        (graph.output, TensorProto.FLOAT, spec.outputs),
-    ):
-        field.extend(helper.make_tensor_value_info(name, kind, list(each)) for name, each in axes.items())
+    for field, each, axes in ((graph.input, kind, spec.inputs), (graph.output, TensorProto.FLOAT, spec.outputs)):
+        field.extend(helper.make_tensor_value_info(name, each, list(shape)) for name, shape in axes.items())
     written = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
     onnx.save(written, str(target))
     return check_graph(target, spec)

@@ -17,35 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from export.graphs.attention import Attention, additive_mask
+from export.graphs.causal_text import CausalTextGraph
 from export.reference import TextReference
 
 __all__ = ["PackedTextGraph", "TextEmbeddingGraph"]
-
-# exp() of anything this far below the largest score is 0 in float32; unlike float32's minimum it fits float16.
-_MASKED = -10000.0
-
-
-class _Attention(nn.Module):
-    """One layer's self-attention without its output projection."""
-
-    def __init__(self, attention: nn.Module, heads: int) -> None:
-        super().__init__()
-        query, self.key, self.value = attention.query, attention.key, attention.value
-        self.heads = heads
-        scale = (query.out_features // heads) ** -0.5
-        self.query = nn.Linear(query.in_features, query.out_features)
-        self.query.weight = nn.Parameter(query.weight.detach() * scale)
-        self.query.bias = nn.Parameter(query.bias.detach() * scale)
-
-    def forward(self, queries: torch.Tensor, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        query = self._split(self.query(queries))
-        key = self._split(self.key(hidden))
-        value = self._split(self.value(hidden))
-        weights = torch.softmax(query @ key.transpose(-1, -2) + mask, dim=-1)
-        return (weights @ value).transpose(1, 2).flatten(2)
-
-    def _split(self, states: torch.Tensor) -> torch.Tensor:
-        return states.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 class TextEmbeddingGraph(nn.Module):
@@ -59,7 +35,8 @@ class TextEmbeddingGraph(nn.Module):
         self.positions = nn.Parameter(positions)
         self.embedding_norm = embeddings.LayerNorm
         self.layers = reference.encoder.encoder.layer
-        self.attentions = nn.ModuleList(_Attention(layer.attention.self, reference.heads) for layer in self.layers)
+        inner = [layer.attention.self for layer in self.layers]
+        self.attentions = nn.ModuleList(Attention(each.query, each.key, each.value, reference.heads) for each in inner)
         self.projection_head = reference.projection
         self.pooling = reference.pooling
 
@@ -119,12 +96,12 @@ class TextEmbeddingGraph(nn.Module):
         places = positions + width * torch.arange(rows, device=input_ids.device)[:, None]
         own = segment_ids[:, :, None] == segment_ids[:, None, :]
         owned = F.embedding(places, segment_ids.reshape(-1, 1)) == segment_ids[:, None, :]
-        mask = _mask(own, hidden)
+        mask = additive_mask(own, hidden)
         last = len(self.layers) - 1 if self.pooling == "cls" else None
         for index, (layer, attention) in enumerate(zip(self.layers, self.attentions, strict=True)):
             queries = hidden
             if index == last:
-                queries, mask = F.embedding(places, hidden.flatten(0, 1)), _mask(owned, hidden)
+                queries, mask = F.embedding(places, hidden.flatten(0, 1)), additive_mask(owned, hidden)
             context = layer.attention.output.dense(attention(queries, hidden, mask))
             attended = layer.attention.output.LayerNorm(context + queries)
             expanded = layer.intermediate.intermediate_act_fn(layer.intermediate.dense(attended))
@@ -142,9 +119,9 @@ class TextEmbeddingGraph(nn.Module):
 
 
 class PackedTextGraph(nn.Module):
-    """`TextEmbeddingGraph.packed` as what torch exports, with the states before the head, where it may be cut."""
+    """A graph's `packed` as what torch exports, with the states before the head, where it may be cut."""
 
-    def __init__(self, graph: TextEmbeddingGraph) -> None:
+    def __init__(self, graph: TextEmbeddingGraph | CausalTextGraph) -> None:
         super().__init__()
         self.encoder = graph
 
@@ -158,8 +135,3 @@ class PackedTextGraph(nn.Module):
         """See `TextEmbeddingGraph`: text_embeds, unnormalized_embeds, last_hidden_state."""
         states, owned = self.encoder.states(input_ids, position_ids, segment_ids, text_positions)
         return *self.encoder.embeddings(states, owned), states
-
-
-def _mask(visible: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-    """bool (rows, queries, width) → what is added to attention scores: 0 where visible."""
-    return (1.0 - visible[:, None].to(hidden.dtype)) * _MASKED

@@ -92,7 +92,14 @@ class Faces:
                 alone, side_by_side = (engine.open(self.bundle / found.file, options) for found in (plain, packed))
                 records.append(
                     packed_parity(
-                        alone, side_by_side, engine.name, plain.precision, self.tokenizer, vocab_size, self.seed
+                        alone,
+                        side_by_side,
+                        engine.name,
+                        plain.precision,
+                        self.tokenizer,
+                        vocab_size,
+                        self.seed,
+                        pooling=self.reference.pooling,
                     )
                 )
         check_gates(f"text {plain.precision}, packed", records)

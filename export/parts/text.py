@@ -78,7 +78,7 @@ def export_text(
         exported = source.with_name(".packed.onnx")
         whole = exported_spec(size, longest, packed.external_data, reference.hidden_size, reference.pooling)
         export_graph(module, _example(vocab_size), whole, exported)
-        info = plain_graph(exported, source, graph)
+        info = plain_graph(exported, source, graph, reference.pooling)
         exported.unlink()
     with steps.step("text: comparing with PyTorch") as advance:
         session = engine.open(source, SessionOptions(threads=default_threads(), precision="fp32"))

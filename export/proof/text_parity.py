@@ -92,7 +92,14 @@ def text_parity(
 
 
 def packed_parity(
-    plain: Session, packed: Session, provider: str, precision: str, tokenizer: Tokenizer, vocab_size: int, seed: int = 0
+    plain: Session,
+    packed: Session,
+    provider: str,
+    precision: str,
+    tokenizer: Tokenizer,
+    vocab_size: int,
+    seed: int = 0,
+    pooling: str = "cls",
 ) -> ParityRecord:
     """Compare texts side by side in rows with the same texts alone, on one engine.
 
@@ -104,6 +111,7 @@ def packed_parity(
         tokenizer: the bundle's.
         vocab_size: random ids are below it.
         seed: of the random ids.
+        pooling: see `TextPart.pooling`.
 
     Returns:
         Figures: max_abs and min_cosine.
@@ -114,7 +122,7 @@ def packed_parity(
     rows += [generator.integers(5, vocab_size, length).tolist() for length in lengths]
     found = np.empty((len(rows), plain.run(["text_embeds"], _feed([rows[0]], tokenizer))[0].shape[1]), np.float32)
     for batch in plan_packed([len(row) for row in rows], _PACKED_BUDGET, tokenizer.max_length):
-        laid_out = pack_batch(batch, rows, tokenizer.pad_token_id)
+        laid_out = pack_batch(batch, rows, tokenizer.pad_token_id, pooling)
         embeds = packed.run(["text_embeds"], laid_out.inputs)[0]
         found[laid_out.texts] = embeds[laid_out.row, laid_out.place]
     alone = np.concatenate([plain.run(["text_embeds"], _feed([row], tokenizer))[0] for row in rows])

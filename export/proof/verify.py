@@ -139,7 +139,8 @@ def _packed(bundle: Bundle, part: str, plain: Artifact, engine: Provider, comput
     options = SessionOptions(threads=default_threads(), precision=computed)
     alone, side_by_side = (engine.open(bundle.path(found.file), options) for found in (plain, twins[0]))
     tokenizer = Tokenizer(bundle.path(part), bundle.text_part().tokenization)
-    return packed_parity(alone, side_by_side, engine.name, computed, tokenizer, _vocab_size(bundle))
+    pooling = bundle.text_part().pooling
+    return packed_parity(alone, side_by_side, engine.name, computed, tokenizer, _vocab_size(bundle), pooling=pooling)
 
 
 def _masked_cases(bundle: Bundle) -> MaskedCases | None:

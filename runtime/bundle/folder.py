@@ -20,9 +20,10 @@ from runtime.process.checks import path_of
 EMBEDDING = "embedding"
 PACKED = "packed_embedding"
 FILL_MASK = "fill_mask"
+PATCHES = "patches"
 _MAKE_ONE = "Make one with: python -m export biovil --checkpoint SOURCE --out DIR"
 
-__all__ = ["EMBEDDING", "FILL_MASK", "PACKED", "Bundle", "open_bundle"]
+__all__ = ["EMBEDDING", "FILL_MASK", "PACKED", "PATCHES", "Bundle", "open_bundle"]
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class TextEncoder:
         """
         self.tokenizer = tokenizer
         self.embedding_size = part.embedding_size
-        self._windows = TextWindows(tokenizer, sessions, packed, token_budget, part.embedding_size)
+        self._windows = TextWindows(tokenizer, sessions, packed, token_budget, part.embedding_size, part.pooling)
         self._masks = masks
         self._reduced = reduced
 

@@ -94,13 +94,16 @@ def plan_packed(lengths: Sequence[int], token_budget: int, longest: int) -> Iter
         yield tuple(rows)
 
 
-def pack_batch(rows: Sequence[Row], tokens: Sequence[Sequence[int]], pad_token_id: int) -> PackedBatch:
+def pack_batch(
+    rows: Sequence[Row], tokens: Sequence[Sequence[int]], pad_token_id: int, pooling: str = "cls"
+) -> PackedBatch:
     """Lay out the texts of some rows of one width.
 
     Args:
         rows: of one width.
         tokens: token ids of every text.
         pad_token_id: id to fill with.
+        pooling: see `TextPart.pooling`; of "eos", text_positions point at each text's last token, else at its first.
     """
     shape = (len(rows), rows[0].width)
     input_ids = np.full(shape, pad_token_id, dtype=np.int64)
@@ -115,7 +118,7 @@ def pack_batch(rows: Sequence[Row], tokens: Sequence[Sequence[int]], pad_token_i
             input_ids[index, start:end] = tokens[text]
             position_ids[index, start:end] = np.arange(end - start)
             segment_ids[index, start:end] = place + 1
-            text_positions[index, place] = start
+            text_positions[index, place] = end - 1 if pooling == "eos" else start
             where.append((index, place, text))
             start = end
     row_of, place_of, text_of = np.array(where, dtype=np.intp).T

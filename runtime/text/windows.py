@@ -59,7 +59,13 @@ class TextWindows:
     """Computes embeddings of any number of texts, in order and in bounded memory."""
 
     def __init__(
-        self, tokenizer: Tokenizer, sessions: Sessions, packed: bool, token_budget: int, embedding_size: int
+        self,
+        tokenizer: Tokenizer,
+        sessions: Sessions,
+        packed: bool,
+        token_budget: int,
+        embedding_size: int,
+        pooling: str,
     ) -> None:
         """Put the parts together; see `TextEncoder`."""
         self._tokenizer = tokenizer
@@ -67,6 +73,7 @@ class TextWindows:
         self._packed = packed
         self._token_budget = token_budget
         self._embedding_size = embedding_size
+        self._pooling = pooling
         self.notices = Notices("texts")
 
     def encode_tokens(self, rows: Sequence[list[int]]) -> NDArray[np.float32]:
@@ -153,7 +160,7 @@ class TextWindows:
         return [self._padded_job(window, batch) for batch in plan_batches(lengths, self._token_budget)]
 
     def _packed_job(self, window: Window, batch: Sequence[Row]) -> _Job:
-        packed = pack_batch(batch, window.rows, self._tokenizer.pad_token_id)
+        packed = pack_batch(batch, window.rows, self._tokenizer.pad_token_id, self._pooling)
         return _Job(window, packed.inputs, (packed.row, packed.place), packed.texts)
 
     def _padded_job(self, window: Window, batch: NDArray[np.intp]) -> _Job:
