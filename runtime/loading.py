@@ -45,6 +45,7 @@ def load(
     voi_lut: bool = False,
     pixel_padding: str = "auto",
     fast_decode: bool = False,
+    refuse_long: bool = False,
     share: bool = False,
 ) -> Engine:
     """Open a bundle for inference. Every file that is used is compared with the manifest's sha256 first.
@@ -83,6 +84,7 @@ def load(
             shorter side keeps the length that it is resized to (512). 2,500 × 2,048 pixels take 9 ms instead of 21, but
             they are not the reference's: they differ by 1.4 of 255 in the mean, and the embeddings of a small trained
             model have a mean cosine of 0.9994 to the exact ones (least 0.9985; patches 0.998, least 0.93).
+        refuse_long: refuse texts of more tokens than the system reads, also where it cuts them (CLIP at 77 tokens).
         share: other processes use the same processors: threads that wait do not spin.
 
     Returns:
@@ -104,6 +106,7 @@ def load(
     dicom = DicomOptions(invert_monochrome1, dicom_frame, voi_lut, pixel_padding)
     min_fidelity = check_min_fidelity(min_fidelity)
     fast_decode, share = flag("fast_decode", fast_decode), flag("share", share)
+    refuse_long = flag("refuse_long", refuse_long)
     asked = None if parts is None else _parts(parts)
     opened = open_bundle(bundle)
     wanted = opened.parts() if asked is None else asked
@@ -124,6 +127,7 @@ def load(
             share=share,
             dicom=dicom,
             fast_decode=fast_decode,
+            refuse_long=refuse_long,
         )
         try:
             engine = open_engine(settings, plan.provider)
@@ -214,6 +218,7 @@ def open_engine(settings: EngineSettings, provider: Provider) -> Engine:
             sessions["text"],
             each.batch,
             masks=options["text"],
+            refuse_long=settings.refuse_long,
             reduced=(_reopen_text, (settings.alone("text"),)),
         )
     if "image" in sessions:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from runtime.bundle import FILL_MASK, PACKED, Artifact, Bundle
 from runtime.bundle.manifest import SCHEMA_VERSION
 from runtime.bundle.older import present_names
+from runtime.bundle.parts import REFUSED
 from runtime.bundle.verified import WatchedSession
 from runtime.choice.precision import Choice
 from runtime.engines import Provider, Session, SessionOptions, Sessions
@@ -88,6 +89,7 @@ def open_text(
     token_budget: int | None = None,
     *,
     masks: SessionOptions | None = None,
+    refuse_long: bool = False,
     reduced: Reduced | None = None,
 ) -> TextEncoder:
     """The encoder of texts around a graph's sessions.
@@ -99,6 +101,7 @@ def open_text(
         sessions: of the graph that embeds.
         token_budget: tokens in one batch; None takes the engine's own.
         masks: what the graph that fills masks is opened with when it is first needed; without them it fills none.
+        refuse_long: see `runtime.load`.
         reduced: how it is pickled.
 
     Raises:
@@ -108,11 +111,12 @@ def open_text(
     part = bundle.text_part()
     packed = _graph(bundle, choice, provider).role == PACKED
     files = [f"{folder}/{name}" for name in TOKENIZER_FILES]
-    tokenizer, _ = bundle.files.open(files, (), lambda: Tokenizer(bundle.path(folder), part.tokenization))
+    rules = replace(part.tokenization, too_long=REFUSED) if refuse_long else part.tokenization
+    tokenizer, _ = bundle.files.open(files, (), lambda: Tokenizer(bundle.path(folder), rules))
     budget = token_budget or provider.batch[choice.part]
 
     filler = None
-    if masks is not None:
+    if masks is not None and tokenizer.mask_token_id is not None:
 
         def open_masks(options: SessionOptions = masks) -> Sessions:
             return _sessions(bundle, _fill_mask(bundle, choice, provider), provider, options, sessions.streams)

@@ -39,7 +39,7 @@ class EngineSettings:
         threads: that compute.
         share: see `runtime.load`.
         dicom: how DICOM files are read.
-        fast_decode: see `runtime.load`.
+        fast_decode: see `runtime.load`; refuse_long alike.
     """
 
     bundle: Bundle
@@ -50,6 +50,7 @@ class EngineSettings:
     share: bool
     dicom: DicomOptions
     fast_decode: bool
+    refuse_long: bool
 
     def alone(self, part: str) -> EngineSettings:
         """The same of one part."""

@@ -88,6 +88,11 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         help="decode large JPEG files at a fraction of their size: 2 to 5 times as fast, not the reference's pixels",
     )
     parser.add_argument(
+        "--refuse-long",
+        action="store_true",
+        help="refuse texts of more tokens than the model reads, where the system cuts them (CLIP at 77)",
+    )
+    parser.add_argument(
         "--share",
         action="store_true",
         help="other processes use the same processors: threads that wait do not spin",
@@ -134,6 +139,7 @@ def load_engine(options: argparse.Namespace, parts: Iterable[str] | None) -> Eng
         voi_lut=dicom.voi_lut,
         pixel_padding=dicom.padding,
         fast_decode=options.fast_decode,
+        refuse_long=options.refuse_long,
         share=options.share,
     )
     if engine.manifest.source.kind == "random":

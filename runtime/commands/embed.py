@@ -94,8 +94,11 @@ def run(options: argparse.Namespace) -> None:
             "pixel_padding": options.pixel_padding,
             "fast_decode": options.fast_decode,
         }
-        if options.prompt_name is not None:  # a run of before there were any can be resumed
+        # Runs of before there were these can be resumed.
+        if options.prompt_name is not None:
             settings["prompt_name"] = options.prompt_name
+        if options.refuse_long:
+            settings["refuse_long"] = True
         settings = {_OPTION_OF.get(name, name): value for name, value in settings.items()}
         embed_to_folder(
             engine,

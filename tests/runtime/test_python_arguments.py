@@ -172,6 +172,7 @@ REFUSED_BY_LOAD = {
     "voi_lut='no'": {"voi_lut": "no"},
     "invert_monochrome1=None": {"invert_monochrome1": None},
     "fast_decode=1": {"fast_decode": 1},
+    "refuse_long=1": {"refuse_long": 1},
     "share='yes'": {"share": "yes"},
     "pixel_padding=None": {"pixel_padding": None},
 }
