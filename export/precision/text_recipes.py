@@ -123,10 +123,10 @@ def token_feeds(rows: Sequence[list[int]], tokenizer: Tokenizer) -> Iterator[dic
 
 def _with_masks(rows: Sequence[list[int]], tokenizer: Tokenizer) -> Iterator[list[int]]:
     """Some of the texts again, with words masked."""
-    rng = np.random.default_rng(0)
+    rng, mask = np.random.default_rng(0), tokenizer.required_mask()
     for row in rows[::_MASKED]:
         places = 1 + rng.permutation(max(len(row) - 2, 0))[: math.ceil(_MASKED_SHARE * len(row))]
-        yield [tokenizer.mask_token_id if place in places else token for place, token in enumerate(row)]
+        yield [mask if place in places else token for place, token in enumerate(row)]
 
 
 class _Ladder:

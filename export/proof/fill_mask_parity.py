@@ -102,12 +102,12 @@ def masked_cases(answer: Answers, reference: str, tokenizer: Tokenizer, vocab_si
     sentences = len(rows)
     lengths = [length for length in _LENGTHS if length <= longest]
     rows += [generator.integers(5, vocab_size, length).tolist() for length in lengths]
-    masks, logits = [], []
+    masks, logits, mask = [], [], tokenizer.required_mask()
     for row in rows:
         count = 1 + generator.integers(0, _MOST_MASKS)
         masks.append(sorted((1 + generator.permutation(len(row) - _SMALLEST)[:count]).tolist()))
         for position in masks[-1]:
-            row[position] = tokenizer.mask_token_id
+            row[position] = mask
         logits.append(answer(row, masks[-1]))
     return MaskedCases(reference, sentences, rows, masks, np.concatenate(logits), longest, tokenizer.pad_token_id)
 

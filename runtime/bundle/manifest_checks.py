@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from runtime.bundle.artifacts import Artifact
 from runtime.bundle.parts import (
+    CLEANINGS,
     COLOURS,
     CROP_ROUNDINGS,
     CUT,
@@ -14,7 +15,7 @@ from runtime.bundle.parts import (
     REFUSED,
     RESIZES,
     SCORES,
-    STRIP_PUNCTUATION,
+    TOKENIZERS,
     ImagePart,
     Joint,
     Preprocessing,
@@ -44,8 +45,9 @@ def part_faults(text: TextPart | None, image: ImagePart | None, joint: Joint | N
         if rules.default_prompt is not None and rules.default_prompt not in rules.prompts:
             faults.append(f"text.default_prompt is {rules.default_prompt!r}, which is none of its prompts")
         for name, value, known in (
+            ("tokenizer", rules.tokenizer, TOKENIZERS),
             ("too_long", rules.too_long, (REFUSED, CUT)),
-            ("cleaning", rules.cleaning, ("none", STRIP_PUNCTUATION)),
+            ("cleaning", rules.cleaning, CLEANINGS),
         ):
             if value not in known:
                 faults.append(f"text.{name} is {value!r}; one of {', '.join(map(repr, known))} is expected")

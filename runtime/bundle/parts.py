@@ -10,17 +10,23 @@ from dataclasses import dataclass
 from runtime.bundle.artifacts import Artifact
 
 __all__ = [
+    "BYTE_PAIRS",
+    "CLEANINGS",
     "COLOURS",
     "COSINES",
     "CROP_ROUNDINGS",
     "CUT",
+    "FTFY",
     "GREY",
     "INTERPOLATIONS",
+    "NO_CLEANING",
     "PAIRS",
     "REFUSED",
     "RESIZES",
     "SCORES",
     "STRIP_PUNCTUATION",
+    "TOKENIZERS",
+    "WORD_PIECES",
     "ImagePart",
     "Joint",
     "Preprocessing",
@@ -28,8 +34,11 @@ __all__ = [
     "Tokenization",
 ]
 
-# Of `Tokenization.cleaning`, and of its `too_long`.
-STRIP_PUNCTUATION = "trailing punctuation"
+# Of the fields of `Tokenization`.
+WORD_PIECES, BYTE_PAIRS = "wordpiece", "bpe"
+TOKENIZERS = (WORD_PIECES, BYTE_PAIRS)
+NO_CLEANING, STRIP_PUNCTUATION, FTFY = "none", "trailing punctuation", "ftfy"
+CLEANINGS = (NO_CLEANING, STRIP_PUNCTUATION, FTFY)
 REFUSED, CUT = "refused", "cut"
 # Of the fields of `Preprocessing`.
 GREY = "grey"
@@ -47,12 +56,13 @@ class Tokenization:
     """From a text to the token ids that the graph takes.
 
     Attributes:
-        tokenizer: what tokenizer.json holds: "wordpiece".
+        tokenizer: what tokenizer.json holds: "wordpiece", BERT's; or "bpe", CLIP's pairs of bytes.
         max_length: longest input in tokens, special tokens included.
         too_long: what becomes of longer texts, as in the reference: "refused", or "cut" to max_length with the special
             tokens at their ends.
-        cleaning: what is done to a text before it is tokenized: "none", or "trailing punctuation", which drops "!?." at
-            its end as hi-ml-multimodal does.
+        cleaning: what is done to a text before it is tokenized: "none"; "trailing punctuation", which drops "!?." at
+            its end as hi-ml-multimodal does; or "ftfy", which mends it as open_clip does (`runtime.text.cleaning`).
+            Lower-casing is tokenizer.json's.
         prompts: name → what is put before a text of that kind.
         default_prompt: name of the one for texts of no named kind; None puts nothing before them.
     """

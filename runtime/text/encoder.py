@@ -243,6 +243,7 @@ class TextEncoder:
         )
 
     def _filler(self) -> MaskFiller:
+        self.tokenizer.required_mask()
         if self._masks is None:
             raise BundleError("This text encoder was put together without what fills masks; use runtime.load().")
         return self._masks

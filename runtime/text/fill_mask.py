@@ -63,8 +63,12 @@ class MaskFiller:
             tokenizer: the bundle's.
             open_sessions: opens the graph that fills masks, when it is first needed.
             token_budget: tokens in one batch, padding counted.
+
+        Raises:
+            BundleError: the tokenizer has no [MASK].
         """
         self._tokenizer = tokenizer
+        self._mask = tokenizer.required_mask()
         self._open_sessions = open_sessions
         self._token_budget = token_budget
         self._opened: Sessions | None = None
@@ -136,7 +140,7 @@ class MaskFiller:
             if index in reasons:
                 continue
             reason = None
-            if self._tokenizer.mask_token_id in row:
+            if self._mask in row:
                 reason = "has a [MASK] already; texts are expected whole"
             elif not (chosen := choose_masks(row, self._tokenizer.special_ids, index, share, one_at_a_time, seed)):
                 reason = "has no token that could be masked. Leave it out"
@@ -161,12 +165,12 @@ class MaskFiller:
         return MaskedAccuracy(correct, masked, len(kept), share, one_at_a_time, seed)
 
     def _masks(self, row: Sequence[int]) -> list[int]:
-        return [position for position, token in enumerate(row) if token == self._tokenizer.mask_token_id]
+        return [position for position, token in enumerate(row) if token == self._mask]
 
     def _hide(self, row: Sequence[int], positions: Sequence[int]) -> list[int]:
         hidden = list(row)
         for position in positions:
-            hidden[position] = self._tokenizer.mask_token_id
+            hidden[position] = self._mask
         return hidden
 
     def _target_ids(self, targets: str | Sequence[str]) -> NDArray[np.intp]:

@@ -2,7 +2,8 @@
 
 What differs between systems is in `Tokenization`. Sources: hi-ml-multimodal, `TextInput.tokenize_input_prompts`
 (trailing "!?." are stripped, special tokens other than [MASK] raise, nothing is truncated); sentence-transformers,
-`Transformer.tokenize` (what is longer is cut, prompts are put before texts).
+`Transformer.tokenize` (what is longer is cut, prompts are put before texts); transformers, `CLIPTokenizer`, and
+open_clip, `SimpleTokenizer` and `HFTokenizer` (what is longer is cut, and still ends with the end token).
 """
 
 from __future__ import annotations
@@ -14,17 +15,19 @@ from pathlib import Path
 
 from tokenizers import Tokenizer as RustTokenizer
 
-from runtime.bundle.parts import CUT, STRIP_PUNCTUATION, Tokenization
+from runtime.bundle.parts import BYTE_PAIRS, CUT, NO_CLEANING, WORD_PIECES, Tokenization
 from runtime.errors import BundleError, Fault, InputError
 from runtime.process import shown
 from runtime.process.checks import missing
 from runtime.process.forks import in_children
+from runtime.text.cleaning import CLEANERS
 
 __all__ = ["TOKENIZER_FILES", "Tokenizer"]
 
 # What `Tokenizer` reads in its folder.
 TOKENIZER_FILES = ("tokenizer.json", "special_tokens_map.json")
-_STRIPPED = "!?."
+# Roles of special tokens that may be written in a text. A CLIP may be padded with "!", which is a word of its own.
+_WRITABLE = {WORD_PIECES: {"mask_token"}, BYTE_PAIRS: {"mask_token", "pad_token"}}
 
 
 def _alone_in_children() -> None:
@@ -41,6 +44,9 @@ class Tokenizer:
 
     Attributes:
         max_length: longest sequence in tokens, special tokens included.
+        pad_token_id: what fills rows.
+        mask_token_id: of [MASK]; None where there is none, as in CLIP's.
+        special_ids: of all special tokens.
     """
 
     def __init__(self, folder: Path, rules: Tokenization) -> None:
@@ -56,24 +62,28 @@ class Tokenizer:
         try:
             self._tokenizer = RustTokenizer.from_file(str(folder / "tokenizer.json"))
             special = json.loads((folder / "special_tokens_map.json").read_text(encoding="utf-8"))
-            pad_token_id = self._tokenizer.token_to_id(special["pad_token"])
-            mask_token_id = self._tokenizer.token_to_id(special["mask_token"])
-            self._forbidden = tuple(sorted(set(special.values()) - {special["mask_token"]}))
+            ids = {token: self._tokenizer.token_to_id(token) for token in special.values()}
+            pad_token_id = ids[special["pad_token"]]
+            mask_token_id = ids[special["mask_token"]] if "mask_token" in special else None
+            writable = _WRITABLE[rules.tokenizer]
+            self._forbidden = tuple(sorted({special[role] for role in special if role not in writable}))
         except Exception as error:  # the Rust tokenizer raises plain Exception
             raise BundleError(f"The tokenizer in {folder} cannot be read: {error}. Export the bundle again.") from None
-        if pad_token_id is None or mask_token_id is None:
+        if pad_token_id is None or ("mask_token" in special and mask_token_id is None):
             raise BundleError(f"The tokenizer in {folder} lacks [PAD] or [MASK]. Export the bundle again.")
         self.pad_token_id: int = pad_token_id
-        self.mask_token_id: int = mask_token_id
-        ids = (self._tokenizer.token_to_id(token) for token in special.values())
-        self.special_ids: frozenset[int] = frozenset(index for index in ids if index is not None)
+        self.mask_token_id: int | None = mask_token_id
+        self.special_ids: frozenset[int] = frozenset(index for index in ids.values() if index is not None)
+        self._only = f"only {special['mask_token']}" if "mask_token" in special else "none"
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._rules = rules
         self.max_length = rules.max_length
-        # Of "[CLS] x [SEP]" one stands behind the text.
-        marks = self._tokenizer.encode("x").special_tokens_mask
-        self._ends = len(marks) - 1 - max((index for index, mark in enumerate(marks) if not mark), default=-1)
+        # Of "[CLS] x [SEP]" one stands before the text and one behind it.
+        marked = self._tokenizer.encode("x")
+        words = [index for index, mark in enumerate(marked.special_tokens_mask) if not mark]
+        self._starts, self._ends = words[0] if words else 0, len(marked.ids) - 1 - (words[-1] if words else -1)
+        self._marks = frozenset(marked.ids[: self._starts] + marked.ids[len(marked.ids) - self._ends :])
 
     def prompt(self, name: str | None) -> str:
         """What stands before texts of a kind.
@@ -98,6 +108,12 @@ class Tokenizer:
         """Number of token ids."""
         size: int = self._tokenizer.get_vocab_size()
         return size
+
+    def required_mask(self) -> int:
+        """The id of [MASK], for what cannot do without; raises BundleError where there is none."""
+        if self.mask_token_id is None:
+            raise BundleError("The bundle cannot fill masks: its tokenizer has no token that stands for one.")
+        return self.mask_token_id
 
     def find(self, token: str) -> int | None:
         """The id of a token of the vocabulary, written as there ("##s" for the piece of a word), or None."""
@@ -154,36 +170,44 @@ class Tokenizer:
             prompt: what stands before each text.
             on_cut: called with the position and the number of tokens of each text that is cut.
         """
+        clean_text = CLEANERS[self._rules.cleaning if clean else NO_CLEANING]
         faults: dict[int, str] = {}
+        prompts: list[str] = []
         for index, text in enumerate(texts):
             if not isinstance(text, str):
                 faults[index] = f"{missing(text)} came where a str is expected"
-            elif found := [token for token in self._forbidden if token in text]:
-                faults[index] = (
-                    f"contains the special token {found[0]}; only [MASK] may be written in a text. Remove it"
-                )
-            elif not _is_unicode(text):
+                continue
+            if not _is_unicode(text):
                 faults[index] = "contains half of a surrogate pair, which is not valid Unicode. Decode the file again"
-        usable = [text for index, text in enumerate(texts) if index not in faults]
-        strip = clean and self._rules.cleaning == STRIP_PUNCTUATION
-        prompts = [text.rstrip(_STRIPPED) for text in usable] if strip else usable
-        if prompt:
-            prompts = [prompt + text for text in prompts]
+                continue
+            cleaned = clean_text(text)  # may put a special token together: "&lt;|endoftext|&gt;"
+            if found := [token for token in self._forbidden if token in cleaned]:
+                faults[index] = self._forbids(found[0])
+                continue
+            prompts.append(prompt + cleaned)
         ids = iter([encoding.ids for encoding in self._tokenizer.encode_batch_fast(prompts)])
         cut = clean and self._rules.too_long == CUT
         encoded: list[list[int]] = []
         for index in range(len(texts)):
             row = [] if index in faults else next(ids)
-            if len(row) > self.max_length and cut:
+            within = row[self._starts : len(row) - self._ends]
+            if not self._marks.isdisjoint(within):
+                # In capitals, where texts are lower-cased first.
+                faults[index] = self._forbids(self.token(next(each for each in within if each in self._marks)))
+            elif len(row) > self.max_length and cut:
                 on_cut(index, len(row))
                 row = row[: self.max_length - self._ends] + row[len(row) - self._ends :]
             encoded.append(row)
             if len(row) > self.max_length:
-                faults[index] = (
+                faults.setdefault(
+                    index,
                     f"{len(row)} tokens, but the model reads at most {self.max_length} and texts are never cut "
-                    "silently. Split or shorten it"
+                    "silently. Split or shorten it",
                 )
         return encoded, [Fault(index, shown(texts[index]), faults[index]) for index in sorted(faults)]
+
+    def _forbids(self, token: str) -> str:
+        return f"contains the special token {token}; {self._only} may be written in a text. Remove it"
 
 
 def _is_unicode(text: str) -> bool:

@@ -70,6 +70,10 @@ def test_missing_and_cut_files_are_listed_together(tiny_copy: Path) -> None:
             lambda data: data["text"]["tokenization"].update(max_length="512"),
             r"tokenization.max_length should be .*int.*'512'",
         ),
+        (
+            lambda data: data["text"]["tokenization"].update(tokenizer="unigram", cleaning="lower"),
+            r"text.tokenizer is 'unigram'; one of 'wordpiece', 'bpe'[\s\S]*text.cleaning is 'lower'.*'ftfy'",
+        ),
         (lambda data: data["image"]["preprocessing"].update(crop=True), r"manifest.image.preprocessing.crop should be"),
         (lambda data: data["text"].update(artifacts={}), r"manifest.text.artifacts should be"),
         (lambda data: data["text"]["artifacts"][0].update(providers="cpu"), r"artifacts\[0\].providers should be"),
