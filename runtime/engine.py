@@ -217,7 +217,8 @@ class Engine:
         """Where an image resembles a text (reference: `get_similarity_map_from_raw_data`).
 
         The cosine of every patch with the text, smoothed with a Gaussian of σ = 1.5 patches and enlarged to the image
-        by nearest neighbour.
+        by nearest neighbour. Of a ViT the patches are its patch tokens, projected as the class token is: ViTs were not
+        trained to align them with texts.
 
         Args:
             image: one image, see `ImageEncoder.encode`.
@@ -228,7 +229,7 @@ class Engine:
 
         Raises:
             InputError: the image or the text cannot be used, or several came.
-            BundleError: the bundle lacks a part.
+            BundleError: the bundle lacks a part, or its image part patches.
         """
         return self.ground(image, text).similarity_map
 
@@ -244,7 +245,7 @@ class Engine:
 
         Raises:
             InputError: the image or the phrase cannot be used, or several came.
-            BundleError: the bundle lacks a part.
+            BundleError: the bundle lacks a part, or its image part patches.
         """
         if not isinstance(phrase, str):
             raise InputError(f"A {type(phrase).__name__} came where one phrase (str) is expected.")
@@ -262,7 +263,7 @@ class Engine:
 
         Raises:
             InputError: the image or a phrase cannot be used, several images or no phrases came.
-            BundleError: the bundle lacks a part.
+            BundleError: the bundle lacks a part, or its image part patches.
         """
         from runtime.tasks.joint import ground_phrases
 

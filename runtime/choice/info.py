@@ -20,8 +20,17 @@ __all__ = ["describe_bundle", "print_description"]
 _WIDTH = 120
 _COLUMN = 17
 _RECIPE_WIDTH = 60
+_SHOWN = 3
 _ROLES = {PACKED: ", several texts a row", FILL_MASK: ", words for masks"}
 _POOLED = {"cls": "[CLS]", "mean": "mean of all tokens"}
+# What patch embeddings are where nothing was trained to align them with texts.
+_PATCHES = {"vit": "patch tokens, projected"}
+# How a system's authors turn cosines into probabilities.
+_SCORES = {
+    "pairs": "what affirms a label is compared with what denies it",
+    "softmax": "labels are compared with each other",
+    "sigmoid": "each label stands alone",
+}
 _NOUNS = {"text": "texts", "image": "images"}
 # The figures of a trial that are printed, beside its time.
 _TRIAL_FIGURES = {MEAN_COSINE: "mean cosine", "neighbour_agreement": "agreement"}
@@ -87,6 +96,8 @@ def print_description(description: dict[str, Any]) -> None:
     for name in ("text", "image"):
         if manifest[name] is not None:
             _print_part(name, manifest, description["processors"])
+    if manifest["joint"] is not None:
+        _row("  joint", _describe_joint(manifest["joint"]))
     _print_engines(description)
 
 
@@ -118,10 +129,18 @@ def _describe_text(part: dict[str, Any]) -> str:
 def _describe_image(part: dict[str, Any]) -> str:
     pixels, grid = part["preprocessing"], part["grid"]
     sides = {"shortest": "shorter side", "longest": "longer side", "squash": "squashed to"}[pixels["resize"]]
-    patches = f"{grid} × {grid} patches" if grid else "no patches"
+    patches = f"{grid} × {grid} {_PATCHES.get(part['architecture'], 'patches')}" if grid else "no patches"
     return (
         f"{pixels['colours']}, {sides} {pixels['size']} ({pixels['interpolation']}), crop {pixels['crop']}, {patches}"
     )
+
+
+def _describe_joint(joint: dict[str, Any]) -> str:
+    templates = f", templates {'; '.join(joint['templates'][:_SHOWN])}" if joint["templates"] else ""
+    more = f" and {len(joint['templates']) - _SHOWN} more" if len(joint["templates"]) > _SHOWN else ""
+    scale = f"scale {joint['logit_scale']:g}" + (f", bias {joint['logit_bias']:g}" if joint["logit_bias"] else "")
+    score = f"score {joint['score']}: {_SCORES[joint['score']]}"
+    return f"{joint['embedding_size']} dimensions, {score}; {scale}{templates}{more}"
 
 
 def _print_part(name: str, manifest: dict[str, Any], processors: dict[str, str]) -> None:

@@ -22,7 +22,7 @@ from runtime.commands.arguments import (
 )
 from runtime.errors import Fault, InputError
 from runtime.files import check_destinations
-from runtime.image.images import read_grey
+from runtime.image.images import read_picture
 from runtime.process import print_json, print_note, report_written
 from runtime.tasks.grounding import THRESHOLDS, Box, Grounding, GroundingScores, score_grounding
 
@@ -67,9 +67,9 @@ def run(options: argparse.Namespace) -> None:
     _check_within(boxes, (width, height))
     scores = score_grounding(found.similarity_map, boxes) if boxes else None
     is_random = engine.manifest.source.kind == "random"
-    grey = read_grey(options.image, engine.image.dicom)
+    picture = read_picture(options.image, engine.image.preprocessing.colours, engine.image.dicom)
     note = f"{RANDOM_WEIGHTS} {RESEARCH_ONLY}" if is_random else RESEARCH_ONLY
-    draw_overlay(grey, found, options.phrase, out, boxes=boxes, scores=scores, note=note, replace=options.force)
+    draw_overlay(picture, found, options.phrase, out, boxes=boxes, scores=scores, note=note, replace=options.force)
     if options.save_map:
         write_array(options.save_map, found.similarity_map, options.force)
     if options.json:

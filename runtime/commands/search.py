@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from runtime.archive import check_output
 from runtime.bundle import open_bundle
+from runtime.bundle.parts import GREY
 from runtime.commands.argument_types import as_text, count
 from runtime.commands.arguments import (
     RANDOM_WEIGHTS,
@@ -75,7 +76,8 @@ def run(options: argparse.Namespace) -> None:
         sealed = [options.bundle, options.index]
         check_destinations({"--html": options.html}, images, sealed=sealed, force=options.force)
     index = open_index(options.index)
-    check_model(open_bundle(options.bundle).manifest, index.about.origin, options.index)
+    manifest = open_bundle(options.bundle).manifest
+    check_model(manifest, index.about.origin, options.index)
     engine = load_engine(options, sorted({query.kind for query in queries}))
     found = index.search(_embed(engine, queries, options.prompt_name), options.top_k, exact=options.exact)
     answers = [_answer(index, query, found, number) for number, query in enumerate(queries)]
@@ -95,7 +97,8 @@ def run(options: argparse.Namespace) -> None:
         if graph:
             print_result(f"{_searched(graph)}; --exact compares with every item")
     if options.html:
-        _write_sheet(options, index, answers, _searched(graph))
+        colours = manifest.image.preprocessing.colours if manifest.image else GREY
+        _write_sheet(options, index, answers, _searched(graph), colours)
 
 
 def _queries(options: argparse.Namespace) -> list[_Query]:
@@ -155,7 +158,9 @@ def _searched(graph: GraphRecord | None) -> str:
     return f"nearest by a graph, recall@{RECALL_AT} {graph.recall:.3f} on {graph.queries} of its own items"
 
 
-def _write_sheet(options: argparse.Namespace, index: Index, answers: list[dict[str, Any]], searched: str) -> None:
+def _write_sheet(
+    options: argparse.Namespace, index: Index, answers: list[dict[str, Any]], searched: str, colours: str
+) -> None:
     from runtime.retrieval.result_sheet import Answer, Hit, write_sheet
 
     origin = index.about.origin
@@ -173,6 +178,6 @@ def _write_sheet(options: argparse.Namespace, index: Index, answers: list[dict[s
     ]
     about = f"{len(index):,} {index.kind}s of {index.folder.name} · {origin.family}, {origin.precision} · {searched}"
     notes = [*([RANDOM_WEIGHTS] if origin.random_weights else []), RESEARCH_ONLY]
-    write_sheet(options.html, sheet, index.kind, about, notes, dicom_options(options), options.force)
+    write_sheet(options.html, sheet, index.kind, about, notes, dicom_options(options), options.force, colours)
     if not options.json:
         report_written(f"sheet → {options.html}")

@@ -35,6 +35,7 @@ __all__ = [
     "load_pixels",
     "look_at",
     "read_grey",
+    "read_picture",
     "remap_to_uint8",
     "resize_and_crop",
 ]
@@ -72,6 +73,25 @@ def read_grey(image: ImageLike, dicom: DicomOptions = _AS_USUAL) -> Image.Image:
         MissingExtraError: the format needs an optional package.
     """
     return _grey(_stored(image, dicom, None).values)
+
+
+def read_picture(image: ImageLike, colours: str, dicom: DicomOptions = _AS_USUAL) -> Image.Image:
+    """Read an image at its full size as a system sees it, to be shown.
+
+    Args:
+        image: as for `read_grey`.
+        colours: of the system's `Preprocessing`: "grey", or "rgb".
+        dicom: as for `read_grey`.
+
+    Returns:
+        A Pillow image of mode "L"; of mode "RGB" where the system sees colours and the image has them.
+
+    Raises:
+        DecodeError: as for `read_grey`.
+        MissingExtraError: as for `read_grey`.
+    """
+    values = _stored(image, dicom, None).values
+    return _grey(values) if colours == GREY else _coloured(values)
 
 
 def _stored(image: ImageLike, dicom: DicomOptions, needed: Callable[[int, int], tuple[int, int]] | None) -> Stored:

@@ -15,13 +15,14 @@ from pathlib import Path
 
 from PIL import Image
 
+from runtime.bundle.parts import GREY
 from runtime.errors import MissingExtraError
 from runtime.files import check_destinations
 from runtime.files.replaceable import HTML_META
 from runtime.files.whole_file import whole_file
 from runtime.image.decoders import DecodeError
 from runtime.image.dicom_options import DicomOptions
-from runtime.image.images import read_grey
+from runtime.image.images import read_picture
 
 __all__ = ["Answer", "Hit", "write_sheet"]
 
@@ -91,6 +92,14 @@ class Answer:
     hits: Sequence[Hit]
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """How pictures are read."""
+
+    dicom: DicomOptions
+    colours: str
+
+
 def write_sheet(
     out: Path,
     answers: Sequence[Answer],
@@ -99,6 +108,7 @@ def write_sheet(
     notes: Sequence[str],
     dicom: DicomOptions | None = None,
     replace: bool = True,
+    colours: str = GREY,
 ) -> None:
     """Write a sheet; the file appears whole or not at all.
 
@@ -110,6 +120,7 @@ def write_sheet(
         notes: warnings at the top, and again at the end.
         dicom: how DICOM files are read, as they were for the index; None takes the defaults.
         replace: see `runtime.files.whole_file.whole_files`.
+        colours: in which pictures are shown, see `runtime.image.images.read_picture`.
 
     Raises:
         InputError: `out` is one of the pictures, or cannot be replaced.
@@ -119,10 +130,10 @@ def write_sheet(
     pictures += [Path(answer.query) for answer in answers if answer.kind == "image"]
     check_destinations({"the sheet": out}, pictures, force=True)
     with whole_file(out, replace) as partial, partial.open("w", encoding="utf-8") as stream:
-        stream.writelines(_page(answers, kind, about, notes, dicom or DicomOptions()))
+        stream.writelines(_page(answers, kind, about, notes, _Reading(dicom or DicomOptions(), colours)))
 
 
-def _page(answers: Sequence[Answer], kind: str, about: str, notes: Sequence[str], dicom: DicomOptions) -> Iterator[str]:
+def _page(answers: Sequence[Answer], kind: str, about: str, notes: Sequence[str], reading: _Reading) -> Iterator[str]:
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     yield (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -134,23 +145,23 @@ def _page(answers: Sequence[Answer], kind: str, about: str, notes: Sequence[str]
     )
     yield f'<p class="note">{html.escape(" ".join(notes))}</p>\n</header>\n<main>\n'
     for answer in answers:
-        yield f"<section>\n{_heading(answer, dicom)}\n"
+        yield f"<section>\n{_heading(answer, reading)}\n"
         yield f'<ol class="{kind}s">\n'
-        yield from (_card(rank, hit, kind, dicom) for rank, hit in enumerate(answer.hits, 1))
+        yield from (_card(rank, hit, kind, reading) for rank, hit in enumerate(answer.hits, 1))
         yield "</ol>\n</section>\n"
     yield f"</main>\n<footer>{html.escape(' '.join(notes))}</footer>\n</body>\n</html>\n"
 
 
-def _heading(answer: Answer, dicom: DicomOptions) -> str:
+def _heading(answer: Answer, reading: _Reading) -> str:
     if answer.kind == "text":
         return f"<h2>“{html.escape(answer.query)}”</h2>"
-    return f"<h2>{_picture(Path(answer.query), answer.query, dicom)}<span>{html.escape(answer.query)}</span></h2>"
+    return f"<h2>{_picture(Path(answer.query), answer.query, reading)}<span>{html.escape(answer.query)}</span></h2>"
 
 
-def _card(rank: int, hit: Hit, kind: str, dicom: DicomOptions) -> str:
+def _card(rank: int, hit: Hit, kind: str, reading: _Reading) -> str:
     width = 100 * max(0.0, hit.score)
     parts = [
-        f'<div class="picture">{_picture(hit.path, hit.id, dicom)}</div>' if kind == "image" else "",
+        f'<div class="picture">{_picture(hit.path, hit.id, reading)}</div>' if kind == "image" else "",
         f'<div class="row"><span class="rank">{rank}</span><span class="score">{hit.score:+.4f}</span></div>',
         f'<div class="bar"><i style="width:{width:.1f}%"></i></div>',
         f'<div class="text">{html.escape(hit.text)}</div>' if hit.text is not None else "",
@@ -159,17 +170,18 @@ def _card(rank: int, hit: Hit, kind: str, dicom: DicomOptions) -> str:
     return f"<li>{''.join(parts)}</li>\n"
 
 
-def _picture(path: Path | None, name: str, dicom: DicomOptions) -> str:
+def _picture(path: Path | None, name: str, reading: _Reading) -> str:
     if path is None:
         return "<p>The index does not say where this image is.</p>"
     try:
-        grey = read_grey(path, dicom)
+        picture = read_picture(path, reading.colours, reading.dicom)
     except (DecodeError, MissingExtraError) as error:
         return f"<p>{html.escape(str(error))}</p>"
-    grey = grey.copy() if grey.width <= _SIDE and grey.height <= _SIDE else grey.reduce(_reduction(grey))
-    grey.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    small = picture.width <= _SIDE and picture.height <= _SIDE
+    picture = picture.copy() if small else picture.reduce(_reduction(picture))
+    picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
-    grey.save(stream, "JPEG", quality=_QUALITY)
+    picture.save(stream, "JPEG", quality=_QUALITY)
     data = base64.b64encode(stream.getvalue()).decode("ascii")
     return f'<img src="data:image/jpeg;base64,{data}" alt="{html.escape(name)}">'
 

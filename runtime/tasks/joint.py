@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import InputError
+from runtime.errors import BundleError, InputError
 from runtime.tasks.grounding import Box, Grounding
 
 if TYPE_CHECKING:  # Pillow is imported with the first image part
@@ -31,7 +31,13 @@ def ground_phrases(text: TextEncoder, image: ImageEncoder, film: ImageLike, phra
 
     Raises:
         InputError: the image or a phrase cannot be used.
+        BundleError: the encoder embeds no patches.
     """
+    if image.grid is None:
+        raise BundleError(
+            "This bundle embeds images as a whole, without patches on a grid, so that nothing says where in an image a "
+            "phrase is. engine.similarity says how well the whole image and a phrase agree."
+        )
     text_embeds = text.encode(phrases)
     loaded, faults = image.load([film])
     if faults:

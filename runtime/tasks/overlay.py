@@ -48,7 +48,7 @@ _FINER = 8
 
 
 def draw_overlay(
-    grey: Image.Image,
+    picture: Image.Image,
     grounding: Grounding,
     phrase: str,
     out: Path,
@@ -64,7 +64,7 @@ def draw_overlay(
     The scale is symmetric around 0 and reaches to the strongest value; the dashed square is what the model sees.
 
     Args:
-        grey: the radiograph, mode "L", right way up.
+        picture: the radiograph, mode "L", or a picture in colours, mode "RGB"; right way up.
         grounding: map, score and crop, of the same size as the radiograph; see `Engine.ground`.
         phrase: the text.
         out: the .png file to write; it appears whole or not at all.
@@ -84,8 +84,8 @@ def draw_overlay(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    film = np.asarray(grey)
-    height, width = film.shape
+    film = np.asarray(picture)
+    height, width = film.shape[:2]
     limit = _limit(grounding.similarity_map)
 
     # Wide films are stacked; very long ones get margins instead of a picture without end.
@@ -144,7 +144,7 @@ def draw_overlay(
     with warnings.catch_warnings():
         # Characters that the font lacks are drawn as boxes; matplotlib would say so with a line of its source for each.
         warnings.filterwarnings("ignore", message="Glyph")
-        check_destinations({"the overlay": out}, filter(None, [getattr(grey, "filename", None)]), force=True)
+        check_destinations({"the overlay": out}, filter(None, [getattr(picture, "filename", None)]), force=True)
         with whole_file(out, replace) as partial:
             figure.savefig(partial, format="png", facecolor=_BACKGROUND, metadata={"Software": GENERATOR})
 

@@ -86,6 +86,7 @@ def write_bundle(
     image: Sequence[Artifact] = (),
     calibration: Mapping[str, CalibrationSet] | None = None,
     rule: Preprocessing | None = None,
+    joint: Joint | None = None,
 ) -> Path:
     """Write a bundle. Each artifact's graph has weights of its own, drawn with its file name as the seed."""
     tower = image_part(128, CROP, GRID, embedding_size=SIZE)
@@ -110,11 +111,20 @@ def write_bundle(
         if text
         else None,
         image=replace(tower, artifacts=parts["image"]) if image else None,
-        joint=Joint(SIZE, 1.0, 0.0, PAIRS, ()) if text and image else None,
+        joint=(joint or Joint(SIZE, 1.0, 0.0, PAIRS, ())) if text and image else None,
         files={name: _entry(folder / name) for name in names},
     )
     (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
     return folder
+
+
+# RGB squares of the handmade graphs' size.
+RGB = Preprocessing("rgb", "shortest", CROP, "bicubic", CROP, "down", (0.48, 0.46, 0.41), (0.27, 0.26, 0.28))
+
+
+def write_clip(folder: Path, *templates: str) -> Path:
+    """A bundle as CLIP's are: colours, labels compared with each other, a scale."""
+    return write_bundle(folder, [fp32()], [fp32()], rule=RGB, joint=Joint(SIZE, 100.0, 0.0, "softmax", templates))
 
 
 def expected_text(file: str, input_ids: Sequence[int]) -> np.ndarray:

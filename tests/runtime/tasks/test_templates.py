@@ -17,8 +17,7 @@ from runtime.errors import InputError
 from runtime.tasks.given_prompts import given_templates, resolve
 from runtime.tasks.prompts import LabelPrompts
 from runtime.tasks.templates import TEMPLATE_SETS, Templates, check_templates, read_templates
-from tests.conftest import edit_json
-from tests.runtime.handmade import fp32, write_bundle
+from tests.runtime.handmade import fp32, write_bundle, write_clip
 
 LABELS = ["edema", "opacity", "left effusion", "clear lungs"]
 OWN = ["small {}", "{} left", "clear lungs but no {}"]
@@ -28,10 +27,8 @@ SCALE = 100.0
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A CLIP-like bundle without templates of its own, and one like BioViL."""
-    found = {name: write_bundle(tmp_path_factory.mktemp(name), [fp32()], [fp32()]) for name in ("clip", "biovil")}
-    joint = {"logit_scale": SCALE, "score": "softmax", "templates": []}
-    edit_json(found["clip"] / "manifest.json", lambda data: data["joint"].update(joint))
-    return found
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("clip", "biovil")}
+    return {"clip": write_clip(folders["clip"]), "biovil": write_bundle(folders["biovil"], [fp32()], [fp32()])}
 
 
 @pytest.fixture(scope="module")
