@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from runtime.bundle.artifacts import Artifact
 
 __all__ = [
+    "AREA",
     "BYTE_PAIRS",
     "CLEANINGS",
     "COLOURS",
@@ -19,10 +20,12 @@ __all__ = [
     "FTFY",
     "GREY",
     "INTERPOLATIONS",
+    "LUMINANCE",
     "NO_CLEANING",
     "PAIRS",
     "REFUSED",
     "RESIZES",
+    "RGB",
     "SCORES",
     "STRIP_PUNCTUATION",
     "TOKENIZERS",
@@ -41,10 +44,11 @@ NO_CLEANING, STRIP_PUNCTUATION, FTFY = "none", "trailing punctuation", "ftfy"
 CLEANINGS = (NO_CLEANING, STRIP_PUNCTUATION, FTFY)
 REFUSED, CUT = "refused", "cut"
 # Of the fields of `Preprocessing`.
-GREY = "grey"
-COLOURS = (GREY, "rgb")
-RESIZES = ("shortest", "longest", "squash")
-INTERPOLATIONS = ("bilinear", "bicubic", "lanczos")
+GREY, LUMINANCE, RGB = "grey", "luminance", "rgb"
+COLOURS = (GREY, LUMINANCE, RGB)
+RESIZES = ("shortest", "longest", "longest by factor", "squash")
+AREA = "area"
+INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", AREA)
 CROP_ROUNDINGS = ("even", "down")
 # Of `Joint.score`.
 PAIRS = "pairs"
@@ -106,13 +110,16 @@ class Preprocessing:
     """From a picture to the uint8 pixels that the graph takes.
 
     Attributes:
-        colours: "grey": one channel, values stretched from the least and largest to 0–255; or "rgb": three channels,
-            8-bit values as they are and deeper ones (radiographs of 16 bit) stretched. Pictures become RGB by Pillow's
+        colours: "grey": one channel, values stretched from the least and largest to 0–255; "luminance": one channel,
+            8-bit values as they are and deeper ones (radiographs of 16 bit) stretched; or "rgb": three channels, else
+            as luminance. Pictures become RGB by Pillow's
             conversion, which drops transparency, before they are resized, as in transformers 4; open_clip does that
             after, which differs for palettes and transparency.
-        resize: which side becomes `size` pixels: "shortest"; "longest", the rest padded with black; or "squash": both.
+        resize: which side becomes `size` pixels: "shortest"; "longest", the rest padded with black; "longest by
+            factor", where the other side is multiplied by a rounded factor, as GLoRIA does, which may be a pixel less;
+            or "squash": both.
         size: see `resize`.
-        interpolation: Pillow's "bilinear", "bicubic" or "lanczos", with antialiasing.
+        interpolation: Pillow's "bilinear", "bicubic" or "lanczos", with antialiasing; or OpenCV's "area".
         crop: side of the centre crop in pixels.
         crop_rounding: which pixel a crop begins at where the rest is odd: "even" (halves to even, torchvision) or
             "down" (transformers).
@@ -131,11 +138,11 @@ class Preprocessing:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one image's pixels: (crop, crop) for grey, (3, crop, crop) for RGB.
+        """Of one image's pixels: (3, crop, crop) for RGB, else (crop, crop).
 
         Channels come first, as pixel_values do in the field: no graph transposes what the decoding threads can.
         """
-        return (self.crop, self.crop) if self.colours == GREY else (3, self.crop, self.crop)
+        return (3, self.crop, self.crop) if self.colours == RGB else (self.crop, self.crop)
 
 
 @dataclass(frozen=True)

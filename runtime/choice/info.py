@@ -31,6 +31,12 @@ _SCORES = {
     "softmax": "labels are compared with each other",
     "sigmoid": "each label stands alone",
 }
+_SIDES = {
+    "shortest": "shorter side",
+    "longest": "longer side",
+    "longest by factor": "longer side",
+    "squash": "squashed to",
+}
 _NOUNS = {"text": "texts", "image": "images"}
 # The figures of a trial that are printed, beside its time.
 _TRIAL_FIGURES = {MEAN_COSINE: "mean cosine", "neighbour_agreement": "agreement"}
@@ -128,7 +134,7 @@ def _describe_text(part: dict[str, Any]) -> str:
 
 def _describe_image(part: dict[str, Any]) -> str:
     pixels, grid = part["preprocessing"], part["grid"]
-    sides = {"shortest": "shorter side", "longest": "longer side", "squash": "squashed to"}[pixels["resize"]]
+    sides = _SIDES[pixels["resize"]]
     patches = f"{grid} × {grid} {_PATCHES.get(part['architecture'], 'patches')}" if grid else "no patches"
     return (
         f"{pixels['colours']}, {sides} {pixels['size']} ({pixels['interpolation']}), crop {pixels['crop']}, {patches}"

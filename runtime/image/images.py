@@ -9,17 +9,18 @@ resize, crop. Colours as in the image processors of transformers: convert to RGB
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from runtime.bundle.parts import GREY, Preprocessing
+from runtime.bundle.parts import GREY, LUMINANCE, RGB, Preprocessing
 from runtime.errors import DecodeError, Fault, MissingExtraError
 from runtime.image.decoders import Stored, look_at_file, read_stored, usual_mode
 from runtime.image.dicom_options import DicomOptions
@@ -131,6 +132,16 @@ def _coloured(values: Image.Image | NDArray[Any]) -> Image.Image:
     return _converted(image, "L" if image.mode in ("L", "LA") else "RGB")
 
 
+def _luminance(values: Image.Image | NDArray[Any]) -> Image.Image:
+    return _converted(_coloured(values), "L")
+
+
+# By `Preprocessing.colours`.
+_TO_8_BITS: Mapping[str, Callable[[Image.Image | NDArray[Any]], Image.Image]] = MappingProxyType(
+    {GREY: _grey, LUMINANCE: _luminance, RGB: _coloured}
+)
+
+
 def _has_8_bits(values: Image.Image | NDArray[Any]) -> TypeGuard[Image.Image]:
     """Whether it is a Pillow image in a mode of 8 bits, which is best left one.
 
@@ -190,7 +201,7 @@ def load_pixels(
         MissingExtraError: a format needs an optional package.
     """
 
-    to_8_bits = _grey if rule.colours == GREY else _coloured
+    to_8_bits = _TO_8_BITS[rule.colours]
 
     def prepare(item: tuple[int, ImageLike]) -> Pixels | Fault:
         index, image = item

@@ -1,12 +1,13 @@
 """An image of 8 bits → the pixels that the graph reads, by the rules of `Preprocessing`.
 
-Sources: torchvision's Resize and CenterCrop on Pillow images; transformers' image processors with the Pillow backend.
-The bytes are theirs.
+Sources: torchvision's Resize and CenterCrop on Pillow images; transformers' image processors with the Pillow backend;
+GLoRIA, `gloria_model.py` (`_resize_img`), on OpenCV's images. The bytes are theirs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from math import floor
 from types import MappingProxyType
 
@@ -14,13 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from runtime.bundle.parts import GREY, Preprocessing
+from runtime.bundle.parts import RGB, Preprocessing
 from runtime.errors import DecodeError
+from runtime.image.area import resize_area
 
 __all__ = ["resize_and_crop", "resized_size", "seen_square"]
 
 _LONGEST_SIDE = 1 << 15
-_LONGEST = "longest"
+# Rules that pad.
+_LONGEST = ("longest", "longest by factor")
+_Box = tuple[float, float, float, float]
 
 
 def _shortest(size: int, width: int, height: int) -> tuple[int, int]:
@@ -34,21 +38,45 @@ def _shortest(size: int, width: int, height: int) -> tuple[int, int]:
 
 
 def _longest(size: int, width: int, height: int) -> tuple[int, int]:
-    resized_short = int(size * min(width, height) / max(width, height))
+    return _other_side(size, int(size * min(width, height) / max(width, height)), width, height)
+
+
+def _longest_by_factor(size: int, width: int, height: int) -> tuple[int, int]:
+    """49 × 49 becomes 256 × 255: 49 · (256 / 49) is less than 256 in floating point."""
+    return _other_side(size, int(min(width, height) * (size / max(width, height))), width, height)
+
+
+def _other_side(size: int, resized_short: int, width: int, height: int) -> tuple[int, int]:
     if resized_short < 1:
         raise DecodeError(f"is {width} × {height} pixels; sides in a ratio of at most {size} : 1 are expected")
     return (resized_short, size) if width <= height else (size, resized_short)
 
 
+def _by_pillow(filtered: Image.Resampling, image: Image.Image, size: tuple[int, int], box: _Box) -> Image.Image:
+    return image.resize(size, filtered, box=box)
+
+
+def _by_area(image: Image.Image, size: tuple[int, int], box: _Box) -> Image.Image:
+    whole = box == (0, 0, *image.size)
+    return Image.fromarray(resize_area(np.asarray(image), size, None if whole else box[2:]))
+
+
 # Size to resize to, width and height → both after resizing.
 _SIZES: Mapping[str, Callable[[int, int, int], tuple[int, int]]] = MappingProxyType(
-    {"shortest": _shortest, _LONGEST: _longest, "squash": lambda size, width, height: (size, size)}
-)
-_FILTERS: Mapping[str, Image.Resampling] = MappingProxyType(
     {
-        "bilinear": Image.Resampling.BILINEAR,
-        "bicubic": Image.Resampling.BICUBIC,
-        "lanczos": Image.Resampling.LANCZOS,
+        "shortest": _shortest,
+        "longest": _longest,
+        "longest by factor": _longest_by_factor,
+        "squash": lambda size, width, height: (size, size),
+    }
+)
+# An image, its new width and height, and the part of it that is resized → the new one.
+_FILTERS: Mapping[str, Callable[[Image.Image, tuple[int, int], _Box], Image.Image]] = MappingProxyType(
+    {
+        "bilinear": partial(_by_pillow, Image.Resampling.BILINEAR),
+        "bicubic": partial(_by_pillow, Image.Resampling.BICUBIC),
+        "lanczos": partial(_by_pillow, Image.Resampling.LANCZOS),
+        "area": _by_area,
     }
 )
 # What is cut off on both sides together → on the left, or at the top.
@@ -88,14 +116,14 @@ def resize_and_crop(image: Image.Image, rule: Preprocessing, size: tuple[int, in
         # The last column and row of a reduction may stand for less of the original than the others do.
         reduction = -(-width // image.width)
         box = (0, 0, width / reduction, height / reduction)
-        image = image.resize(target, _FILTERS[rule.interpolation], box=box)
-    if rule.resize == _LONGEST:
+        image = _FILTERS[rule.interpolation](image, target, box)
+    if rule.resize in _LONGEST:
         square = Image.new(image.mode, (rule.size, rule.size))
         square.paste(image, ((rule.size - target[0]) // 2, (rule.size - target[1]) // 2))
         image = square
     left, top = (_ROUNDINGS[rule.crop_rounding](side - rule.crop) for side in image.size)
     pixels = np.asarray(image.crop((left, top, left + rule.crop, top + rule.crop)))
-    if rule.colours == GREY:
+    if rule.colours != RGB:
         return pixels
     if pixels.ndim == 2:
         return np.repeat(pixels[None], 3, axis=0)
@@ -113,6 +141,7 @@ def seen_square(rule: Preprocessing, size: tuple[int, int]) -> tuple[int, int, i
         Left, top, width and height in pixels of the original: a square, unless the rule is "squash"; beyond the image
         where that was padded. Of odd margins the smaller half goes left and on top.
     """
-    by_rule = {"shortest": (min(size),) * 2, _LONGEST: (max(size),) * 2, "squash": size}
+    by_rule = {"shortest": (min(size),) * 2, "squash": size}
+    by_rule |= dict.fromkeys(_LONGEST, (max(size),) * 2)
     width, height = (int(rule.crop * side / rule.size) for side in by_rule[rule.resize])
     return floor((size[0] - width) / 2), floor((size[1] - height) / 2), width, height
