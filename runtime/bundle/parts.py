@@ -27,6 +27,7 @@ __all__ = [
     "RESIZES",
     "RGB",
     "SCORES",
+    "SENTENCES",
     "STRIP_PUNCTUATION",
     "TOKENIZERS",
     "WORD_PIECES",
@@ -40,8 +41,8 @@ __all__ = [
 # Of the fields of `Tokenization`.
 WORD_PIECES, BYTE_PAIRS = "wordpiece", "bpe"
 TOKENIZERS = (WORD_PIECES, BYTE_PAIRS)
-NO_CLEANING, STRIP_PUNCTUATION, FTFY = "none", "trailing punctuation", "ftfy"
-CLEANINGS = (NO_CLEANING, STRIP_PUNCTUATION, FTFY)
+NO_CLEANING, STRIP_PUNCTUATION, FTFY, SENTENCES = "none", "trailing punctuation", "ftfy", "gloria"
+CLEANINGS = (NO_CLEANING, STRIP_PUNCTUATION, FTFY, SENTENCES)
 REFUSED, CUT = "refused", "cut"
 # Of the fields of `Preprocessing`.
 GREY, LUMINANCE, RGB = "grey", "luminance", "rgb"
@@ -65,8 +66,9 @@ class Tokenization:
         too_long: what becomes of longer texts, as in the reference: "refused", or "cut" to max_length with the special
             tokens at their ends.
         cleaning: what is done to a text before it is tokenized: "none"; "trailing punctuation", which drops "!?." at
-            its end as hi-ml-multimodal does; or "ftfy", which mends it as open_clip does (`runtime.text.cleaning`).
-            Lower-casing is tokenizer.json's.
+            its end as hi-ml-multimodal does; "ftfy", which mends it as open_clip does; or "gloria", which keeps the
+            ASCII words of sentences of two or more, as GLoRIA does (`runtime.text.cleaning`). Lower-casing is
+            tokenizer.json's.
         prompts: name → what is put before a text of that kind.
         default_prompt: name of the one for texts of no named kind; None puts nothing before them.
     """

@@ -1,6 +1,7 @@
 """What is done to a text before it is tokenized, by the names of `Tokenization.cleaning`.
 
-Sources: hi-ml-multimodal, `TextInput.tokenize_input_prompts`; open_clip, `basic_clean` and `whitespace_clean`.
+Sources: hi-ml-multimodal, `TextInput.tokenize_input_prompts`; open_clip, `basic_clean` and `whitespace_clean`; GLoRIA,
+`gloria_model.py` (`process_text`).
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from runtime.bundle.parts import FTFY, NO_CLEANING, STRIP_PUNCTUATION
+from runtime.bundle.parts import FTFY, NO_CLEANING, SENTENCES, STRIP_PUNCTUATION
 
-__all__ = ["CLEANERS", "mend"]
+__all__ = ["CLEANERS", "mend", "words_of_sentences"]
 
 _STRIPPED = "!?."
 # Printable ASCII less "&", and the white space that ftfy leaves (it removes other control characters): it would change
@@ -33,6 +34,29 @@ def mend(text: str) -> str:
     return " ".join(text.split())
 
 
+# "1. No effusion. 2. Mild edema" → sentences; what stands between them goes.
+_ENDS = re.compile(r"[0-9]+\.|\.")
+_WORDS = re.compile(r"\w+")
+
+
+def words_of_sentences(text: str) -> str:
+    """The words of a report as GLoRIA reads them: in lower case, without punctuation and what is not ASCII.
+
+    Of a sentence of a single word nothing is left, a prompt such as "Pneumonia" included; "1.5" ends a sentence twice.
+    """
+    sentences = []
+    for sentence in _ENDS.split(text.replace("\n", " ")):
+        words = _WORDS.findall(sentence.replace("\ufffd\ufffd", " ").lower())
+        if len(words) > 1:
+            sentences.append(" ".join(filter(None, (word.encode("ascii", "ignore").decode() for word in words))))
+    return " ".join(sentences)
+
+
 CLEANERS: Mapping[str, Callable[[str], str]] = MappingProxyType(
-    {NO_CLEANING: lambda text: text, STRIP_PUNCTUATION: lambda text: text.rstrip(_STRIPPED), FTFY: mend}
+    {
+        NO_CLEANING: lambda text: text,
+        STRIP_PUNCTUATION: lambda text: text.rstrip(_STRIPPED),
+        FTFY: mend,
+        SENTENCES: words_of_sentences,
+    }
 )

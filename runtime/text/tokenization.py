@@ -160,6 +160,7 @@ class Tokenizer:
         clean: bool = True,
         prompt: str = "",
         on_cut: Callable[[int, int], None] = lambda index, tokens: None,
+        on_empty: Callable[[int], None] = lambda index: None,
     ) -> tuple[list[list[int]], list[Fault]]:
         """Token ids as `encode` gives them, and a fault for each text that cannot be used; its ids mean nothing.
 
@@ -169,6 +170,7 @@ class Tokenizer:
                 are taken as they stand, and too long ones are faults.
             prompt: what stands before each text.
             on_cut: called with the position and the number of tokens of each text that is cut.
+            on_empty: called with the position of each text with words of which cleaning leaves nothing.
         """
         clean_text = CLEANERS[self._rules.cleaning if clean else NO_CLEANING]
         faults: dict[int, str] = {}
@@ -184,6 +186,8 @@ class Tokenizer:
             if found := [token for token in self._forbidden if token in cleaned]:
                 faults[index] = self._forbids(found[0])
                 continue
+            if not cleaned and any(map(str.isalnum, text)):
+                on_empty(index)
             prompts.append(prompt + cleaned)
         ids = iter([encoding.ids for encoding in self._tokenizer.encode_batch_fast(prompts)])
         cut = clean and self._rules.too_long == CUT

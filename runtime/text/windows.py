@@ -22,6 +22,10 @@ __all__ = ["BULK_TOKENS", "TextWindows", "Window"]
 
 # Texts that are tokenized and planned together: enough to fill rows and batches, few enough to hold.
 _WINDOW = 1024
+_NOTHING_LEFT = Notice(
+    "nothing left to read: the system leaves sentences of one word out",
+    "nothing of it is read: the system leaves sentences of one word out",
+)
 # From so many tokens on a second session, with streams, is worth opening.
 BULK_TOKENS = 8192
 
@@ -135,7 +139,10 @@ class TextWindows:
             # Not by its first words, which may name somebody.
             self.notices.add(f"a text of {tokens} tokens", [Notice(kind, text)], key=taken[index])
 
-        rows, faults = self._tokenizer.try_encode(taken, prompt=prompt, on_cut=note)
+        def note_empty(index: int) -> None:
+            self.notices.add("a text", [_NOTHING_LEFT], key=taken[index])
+
+        rows, faults = self._tokenizer.try_encode(taken, prompt=prompt, on_cut=note, on_empty=note_empty)
         bad = {fault.index for fault in faults}
         different: dict[tuple[int, ...], int] = {}
         row_of = [

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.text.cleaning import CLEANERS, mend
-from tests.conftest import ROOT
+from runtime.bundle import open_bundle
+from runtime.text import Tokenizer
+from runtime.text.cleaning import CLEANERS, mend, words_of_sentences
+from tests.conftest import ROOT, System
 
 CASES = (
     "",
@@ -72,3 +76,63 @@ def test_plain_texts_do_not_import_ftfy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def as_gloria(text: str) -> str:
+    """GLoRIA, `gloria_model.py`, `process_text` up to its tokenizer; of nltk, RegexpTokenizer is `findall`."""
+    text = text.replace("\n", " ")
+    splitter = re.compile(r"[0-9]+\.")
+    captions = splitter.split(text)
+    captions = [point.split(".") for point in captions]
+    captions = [sent for point in captions for sent in point]
+    all_sents = []
+    for caption in captions:
+        caption = caption.replace("\ufffd\ufffd", " ")
+        tokens = re.compile(r"\w+", re.UNICODE | re.MULTILINE | re.DOTALL).findall(caption.lower())
+        if len(tokens) <= 1:
+            continue
+        included_tokens = []
+        for token in tokens:
+            token = token.encode("ascii", "ignore").decode("ascii")
+            if len(token) > 0:
+                included_tokens.append(token)
+        all_sents.append(" ".join(included_tokens))
+    return " ".join(all_sents)
+
+
+REPORTS = {
+    "1. No effusion.\n2. Mild edema, unchanged.": "no effusion mild edema unchanged",
+    "Pneumonia": "",
+    "Pneumonia. Small left effusion.": "small left effusion",
+    "A nodule of 1.5 cm (was 12 mm)": "a nodule of cm was 12 mm",
+    "Épanchement à gauche": "panchement  gauche",
+    "the patient’s heart\ufffd\ufffdsize [MASK]": "the patient s heart size mask",
+    "": "",
+}
+
+
+@pytest.mark.parametrize("text", REPORTS, ids=ascii)
+def test_reports_as_gloria_reads_them(text: str) -> None:
+    expected = REPORTS[text].replace("  ", " ")
+    assert words_of_sentences(text) == as_gloria(text) == expected
+
+
+_REPORT_PIECES = st.sampled_from(["1.", "12.", ".", "\n", " ", "5", "٣.", "edema", "\ufffd", "_", "É", "ﬁ", "İ"])
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.one_of(_REPORT_PIECES, st.text(max_size=4))).map("".join))
+def test_any_report(text: str) -> None:
+    assert words_of_sentences(text) == as_gloria(text)
+
+
+def test_a_text_of_which_nothing_is_left_is_said(tiny: System) -> None:
+    rules = replace(open_bundle(tiny.bundle).text_part().tokenization, cleaning="gloria")
+    tokenizer = Tokenizer(tiny.bundle / "text", rules)
+    empty: list[int] = []
+    rows, faults = tokenizer.try_encode(["Pneumonia", "No effusion", "", "..."], on_empty=empty.append)
+    assert (empty, faults) == ([0], [])
+    assert rows[0] == rows[2] == tokenizer.encode([""])[0]
+    assert rows[1] == tokenizer.encode(["no effusion"])[0] != rows[0]
+    as_given, _ = tokenizer.try_encode(["Pneumonia"], clean=False, on_empty=empty.append)
+    assert (len(as_given[0]) > 2, empty) == (True, [0])

@@ -25,7 +25,9 @@ class Tokenizer:
     def prompt(self, name: None) -> str:
         return ""
 
-    def try_encode(self, texts: list[str], *, prompt: str, on_cut: object) -> tuple[list[list[int]], list[Fault]]:
+    def try_encode(
+        self, texts: list[str], *, prompt: str, on_cut: object, on_empty: object
+    ) -> tuple[list[list[int]], list[Fault]]:
         faults = [Fault(index, text, "is bad") for index, text in enumerate(texts) if "bad" in text]
         return [[1, *map(ord, text), 2] for text in texts], faults
 
