@@ -42,7 +42,7 @@ _WORDS = re.compile(r"\w+")
 def words_of_sentences(text: str) -> str:
     """The words of a report as GLoRIA reads them: in lower case, without punctuation and what is not ASCII.
 
-    Of a sentence of a single word nothing is left, a prompt such as "Pneumonia" included; "1.5" ends a sentence twice.
+    Of a sentence of a single word nothing is left, a prompt such as "Pneumonia" included; of "1.5 cm" 5 cm are left.
     """
     sentences = []
     for sentence in _ENDS.split(text.replace("\n", " ")):

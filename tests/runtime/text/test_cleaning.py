@@ -104,8 +104,8 @@ REPORTS = {
     "1. No effusion.\n2. Mild edema, unchanged.": "no effusion mild edema unchanged",
     "Pneumonia": "",
     "Pneumonia. Small left effusion.": "small left effusion",
-    "A nodule of 1.5 cm (was 12 mm)": "a nodule of cm was 12 mm",
-    "Épanchement à gauche": "panchement  gauche",
+    "A nodule of 1.5 cm (was 12 mm)": "a nodule of 5 cm was 12 mm",
+    "Épanchement à gauche": "panchement gauche",
     "the patient’s heart\ufffd\ufffdsize [MASK]": "the patient s heart size mask",
     "": "",
 }
@@ -113,7 +113,7 @@ REPORTS = {
 
 @pytest.mark.parametrize("text", REPORTS, ids=ascii)
 def test_reports_as_gloria_reads_them(text: str) -> None:
-    expected = REPORTS[text].replace("  ", " ")
+    expected = REPORTS[text]
     assert words_of_sentences(text) == as_gloria(text) == expected
 
 
