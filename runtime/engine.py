@@ -96,12 +96,13 @@ class Engine:
             raise BundleError("The image part was not loaded: load() was told to load other parts only.")
         return self._image
 
-    def similarity(self, image: ImageLike, texts: str | Sequence[str]) -> float:
+    def similarity(self, image: ImageLike, texts: str | Sequence[str], previous: ImageLike | None = None) -> float:
         """Cosine similarity of an image and a text (reference: `get_similarity_score_from_raw_data`).
 
         Args:
             image: one image, see `ImageEncoder.encode`.
             texts: a phrase, or several that mean the same: their unnormalized embeddings are averaged, then normalized.
+            previous: of systems that compare images: its previous image, see `ImageEncoder.encode`.
 
         Returns:
             A float in [-1, 1].
@@ -113,7 +114,7 @@ class Engine:
         from runtime.tasks.joint import average_prompts
 
         text_embed = average_prompts(self.text.encode(texts, normalize=False))
-        image_embed = self.image.encode(_single(image))[0]
+        image_embed = self.image.encode(_single(image), None if previous is None else _single(previous))[0]
         return float(np.clip(image_embed @ text_embed, -1.0, 1.0))
 
     @overload
@@ -124,6 +125,7 @@ class Engine:
         rule: str | None = ...,
         score: str | None = ...,
         templates: GivenTemplates | None = ...,
+        previous: Any = ...,
     ) -> dict[str, float]: ...
     @overload
     def classify(
@@ -133,6 +135,7 @@ class Engine:
         rule: str | None = ...,
         score: str | None = ...,
         templates: GivenTemplates | None = ...,
+        previous: Any = ...,
     ) -> list[dict[str, float]]: ...
     @overload
     def classify(
@@ -142,6 +145,7 @@ class Engine:
         rule: str | None = ...,
         score: str | None = ...,
         templates: GivenTemplates | None = ...,
+        previous: Any = ...,
     ) -> dict[str, float] | list[dict[str, float]]: ...
     def classify(
         self,
@@ -150,6 +154,7 @@ class Engine:
         rule: str | None = None,
         score: str | None = None,
         templates: GivenTemplates | None = None,
+        previous: ImageLike | Iterable[ImageLike | None] | None = None,
     ) -> dict[str, float] | list[dict[str, float]]:
         """How probable each label is for an image, by prompts: zero-shot classification.
 
@@ -170,6 +175,7 @@ class Engine:
             templates: what labels alone become prompts by: the name of a published set ("imagenet", "biomedclip",
                 "chexzero", …, see `runtime.tasks.templates`), or one's own, "{}" standing for the label. None takes
                 the bundle's. Sets that affirm and deny serve the score "pairs" as well.
+            previous: of systems that compare images: the previous image of each, see `ImageEncoder.encode`.
 
         Returns:
             {label: probability} for one image, a list of them for many. Of "pairs" a probability is the softmax of the
@@ -182,7 +188,8 @@ class Engine:
         """
         from runtime.tasks.zero_shot import classify
 
-        return classify(self.zero_shot_classifier(prompts, rule, score, templates), self.image, images)
+        classifier = self.zero_shot_classifier(prompts, rule, score, templates)
+        return classify(classifier, self.image, images, previous)
 
     def zero_shot_classifier(
         self,
@@ -213,7 +220,7 @@ class Engine:
         resolved = resolve(prompts, rule, joint.score if score is None else score, joint.templates, templates)
         return self._classifier(self.text, *resolved, joint.logit_scale, joint.logit_bias)
 
-    def similarity_map(self, image: ImageLike, text: str) -> NDArray[np.float32]:
+    def similarity_map(self, image: ImageLike, text: str, previous: ImageLike | None = None) -> NDArray[np.float32]:
         """Where an image resembles a text (reference: `get_similarity_map_from_raw_data`).
 
         The cosine of every patch with the text, smoothed with a Gaussian of σ = 1.5 patches and enlarged to the image
@@ -223,6 +230,7 @@ class Engine:
         Args:
             image: one image, see `ImageEncoder.encode`.
             text: one phrase.
+            previous: as for `similarity`.
 
         Returns:
             float32 (H, W) of the image, in [-1, 1]; NaN outside the centre crop that the model sees.
@@ -231,14 +239,15 @@ class Engine:
             InputError: the image or the text cannot be used, or several came.
             BundleError: the bundle lacks a part, or its image part patches.
         """
-        return self.ground(image, text).similarity_map
+        return self.ground(image, text, previous).similarity_map
 
-    def ground(self, image: ImageLike, phrase: str) -> Grounding:
+    def ground(self, image: ImageLike, phrase: str, previous: ImageLike | None = None) -> Grounding:
         """Map and score of a phrase in an image, from one run of the image network.
 
         Args:
             image: one image, see `ImageEncoder.encode`.
             phrase: one phrase.
+            previous: as for `similarity`.
 
         Returns:
             What `similarity_map` and `similarity` return, the square that the model sees, and the map patch by patch.
@@ -249,14 +258,17 @@ class Engine:
         """
         if not isinstance(phrase, str):
             raise InputError(f"A {type(phrase).__name__} came where one phrase (str) is expected.")
-        return self.ground_phrases(image, [phrase])[0]
+        return self.ground_phrases(image, [phrase], previous)[0]
 
-    def ground_phrases(self, image: ImageLike, phrases: Sequence[str]) -> list[Grounding]:
+    def ground_phrases(
+        self, image: ImageLike, phrases: Sequence[str], previous: ImageLike | None = None
+    ) -> list[Grounding]:
         """As `ground` for several phrases; the image network still runs once.
 
         Args:
             image: one image, see `ImageEncoder.encode`.
             phrases: any number, each on its own: they are not averaged.
+            previous: as for `similarity`.
 
         Returns:
             One for each phrase, in order. Each has a map of the image's size: 4 bytes a pixel.
@@ -267,7 +279,8 @@ class Engine:
         """
         from runtime.tasks.joint import ground_phrases
 
-        return ground_phrases(self.text, self.image, _single(image)[0], phrases)
+        before = None if previous is None else _single(previous)[0]
+        return ground_phrases(self.text, self.image, _single(image)[0], phrases, before)
 
     def __repr__(self) -> str:
         parts = ", ".join(map(_shown, self.choices.values()))

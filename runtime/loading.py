@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from runtime.bundle import open_bundle
 from runtime.choice import MIN_FIDELITY
 from runtime.choice.decision import Plan, decide
-from runtime.choice.opening import default_streams, open_sessions, open_text
+from runtime.choice.opening import default_streams, open_pairs, open_sessions, open_text
 from runtime.choice.precision import check_min_fidelity
 from runtime.choice.settings import EngineSettings, PartSettings
 from runtime.choice.tuned import read_tuning
@@ -224,13 +225,16 @@ def open_engine(settings: EngineSettings, provider: Provider) -> Engine:
     if "image" in sessions:
         from runtime.image.encoder import ImageEncoder  # Pillow is imported with the first image part
 
+        part, chosen = bundle.image_part(), settings.parts["image"]
+        paired = partial(open_pairs, bundle, chosen.choice, provider, options["image"], chosen.streams)
         image = ImageEncoder(
-            bundle.image_part(),
+            part,
             sessions["image"],
             settings.dicom,
             fast_decode=settings.fast_decode,
             threads=settings.threads,
-            batch=settings.parts["image"].batch or provider.batch["image"],
+            batch=chosen.batch or provider.batch["image"],
+            open_pairs=paired if part.images > 1 else None,
             reduced=(_reopen_image, (settings.alone("image"),)),
         )
     bundle.files.in_use = True

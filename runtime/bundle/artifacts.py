@@ -134,7 +134,8 @@ class Artifact:
     Attributes:
         role: "embedding"; "packed_embedding" for its twin that takes several texts a row and reads the same weights;
             "fill_mask" for the one that gives scores of the vocabulary at masks, with the same encoder; "patches" for
-            the twin of a vision transformer's graph that embeds its patches as well.
+            the twin of a vision transformer's graph that embeds its patches as well; "pair" for the one that takes a
+            current image and a previous one.
         precision: "fp32", "fp16", "bf16", "int8" or "int8-dynamic".
         file: path of the .onnx file inside the bundle; external_data are the files with its weights.
         operators: operator type → count.

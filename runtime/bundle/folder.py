@@ -16,14 +16,16 @@ from runtime.bundle.verified import VerifiedFiles
 from runtime.errors import BundleError
 from runtime.process.checks import path_of
 
-# Roles of artifacts: a text or image a row, several texts a row, and these with scores of the words at masks.
+# Roles of artifacts: a text or image a row, several texts a row, these with scores of the words at masks, and a current
+# image with a previous one a row.
 EMBEDDING = "embedding"
 PACKED = "packed_embedding"
 FILL_MASK = "fill_mask"
+PAIR = "pair"
 PATCHES = "patches"
 _MAKE_ONE = "Make one with: python -m export biovil --checkpoint SOURCE --out DIR"
 
-__all__ = ["EMBEDDING", "FILL_MASK", "PACKED", "PATCHES", "Bundle", "open_bundle"]
+__all__ = ["EMBEDDING", "FILL_MASK", "PACKED", "PAIR", "PATCHES", "Bundle", "open_bundle"]
 
 
 @dataclass(frozen=True)

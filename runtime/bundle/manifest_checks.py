@@ -63,7 +63,10 @@ def part_faults(text: TextPart | None, image: ImagePart | None, joint: Joint | N
         if image.grid is not None:
             outputs["patch_embeds"] = (image.grid, image.grid, image.embedding_size)
         faults += _preprocessing_faults(pixels)
-        faults += _wrong_axes(image.artifacts, "inputs", {"pixel_values": pixels.shape})
+        shapes = dict.fromkeys(("pixel_values", "previous_pixel_values"), pixels.shape)
+        faults += _wrong_axes(image.artifacts, "inputs", shapes)
+        if image.images not in (1, 2):
+            faults.append(f"image.images is {image.images}; 1, or 2 (a current and a previous one), is expected")
         faults += _wrong_axes(image.artifacts, "outputs", outputs)
     if joint is not None:
         faults += _joint_faults(joint, {"text": text, "image": image})

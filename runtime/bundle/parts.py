@@ -152,9 +152,10 @@ class ImagePart:
     """The image tower.
 
     Attributes:
-        architecture: "resnet50": a bottleneck ResNet with a projector of 1×1 convolutions.
+        architecture: "resnet50": a bottleneck ResNet with a projector of 1×1 convolutions; "resnet50+transformer": the
+            same with a transformer before the projector, which compares two images (BioViL-T).
         preprocessing: of its pictures.
-        images: pictures that an embedding is made of: 1, or 2 (a current and a previous one).
+        images: pictures that an embedding may be made of: 1, or 2 (a current one, and a previous one where there is).
         grid: patches per side; None where it embeds no patches.
         embedding_size: length of an embedding.
         artifacts: its graphs.

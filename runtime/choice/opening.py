@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 
-from runtime.bundle import FILL_MASK, PACKED, Artifact, Bundle
+from runtime.bundle import FILL_MASK, PACKED, PAIR, Artifact, Bundle
 from runtime.bundle.manifest import SCHEMA_VERSION
 from runtime.bundle.older import present_names
 from runtime.bundle.parts import REFUSED
@@ -19,7 +19,7 @@ from runtime.text import TextEncoder, Tokenizer
 from runtime.text.fill_mask import MaskFiller
 from runtime.text.tokenization import TOKENIZER_FILES
 
-__all__ = ["default_streams", "open_graph", "open_sessions", "open_text"]
+__all__ = ["default_streams", "open_graph", "open_pairs", "open_sessions", "open_text"]
 
 
 def default_streams(provider: Provider, threads: int) -> int:
@@ -55,6 +55,17 @@ def open_sessions(
     """
     apart = choice.part == "image" and provider.whole_batches
     return _sessions(bundle, _graph(bundle, choice, provider), provider, options, streams, apart)
+
+
+def open_pairs(bundle: Bundle, choice: Choice, provider: Provider, options: SessionOptions, streams: int) -> Sessions:
+    """As `open_sessions`, of the graph of image pairs that goes with the chosen one.
+
+    Raises:
+        BundleError: there is none for that engine in that precision, or a file was changed.
+        ProviderError: the engine cannot open it.
+    """
+    artifact = bundle.artifact("image", choice.artifact.precision, PAIR, provider.name)
+    return _sessions(bundle, artifact, provider, options, streams, provider.whole_batches)
 
 
 def _sessions(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from itertools import chain, islice
 
@@ -12,15 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.bundle.parts import ImagePart
-from runtime.engines import Session, Sessions
+from runtime.engines import Sessions
 from runtime.engines.session import Reduced, reduced_or_raise
 from runtime.errors import BundleError, Fault, InputError
-from runtime.image.batches import Batch, Way, cut, repeated, run, shifted, split
+from runtime.image.batches import Batch, Way, repeated, shifted, split
 from runtime.image.dicom_options import DicomOptions
 from runtime.image.given_images import ImageLike, as_image_list, only_once, taken_images
-from runtime.image.images import Pixels, load_pixels, look_at
+from runtime.image.graphs import ImageGraphs
+from runtime.image.images import Pixels, load_pixels
+from runtime.image.pairs import Pair, load_pairs, look_at_pairs, with_previous
 from runtime.image.resizing import seen_square
-from runtime.process import array_of
 from runtime.process.checks import callback, one_of
 from runtime.process.notices import Notices
 from runtime.process.workers import ordered_map
@@ -41,6 +42,7 @@ class ImageEncoder:
     Attributes:
         embedding_size: length of an embedding (128 for BioViL).
         grid: patches per side (15 for BioViL); None where it embeds none.
+        images: pictures that an embedding may be made of: 1, or 2, a current and a previous one.
         preprocessing: the rules from a picture to the graph's pixels.
         resize: side after resizing that `preprocessing` names, in pixels (512 for BioViL: the shorter one).
         crop: side of the centre crop that the graph reads, in pixels (480 for BioViL).
@@ -57,6 +59,7 @@ class ImageEncoder:
         fast_decode: bool = False,
         threads: int = 1,
         batch: int,
+        open_pairs: Callable[[], Sessions] | None = None,
         reduced: Reduced | None = None,
     ) -> None:
         """Wrap the opened graph.
@@ -68,22 +71,17 @@ class ImageEncoder:
             fast_decode: see `runtime.load`.
             threads: threads that decode or compute at a time.
             batch: images computed together, at least 1.
+            open_pairs: opens the graph of pairs when there is one to compute; None where the system has none.
             reduced: how it is pickled.
-
-        Raises:
-            BundleError: its embeddings are made of several images each.
         """
-        if part.images != 1:
-            raise BundleError(
-                f"This bundle embeds {part.images} images together (a current and a previous one); this version embeds "
-                "one image at a time. Install a newer version with: pip install -U cxr-engine"
-            )
         self.embedding_size = part.embedding_size
         self.grid = part.grid
+        self.images = part.images
         self.preprocessing = part.preprocessing
         self.resize = part.preprocessing.size
         self.crop = part.preprocessing.crop
         self._sessions = sessions
+        self._graphs = ImageGraphs(sessions, batch, part.preprocessing.shape, open_pairs)
         self.dicom = dicom or DicomOptions()
         self.notices = Notices()
         self._fast_decode = fast_decode
@@ -94,11 +92,16 @@ class ImageEncoder:
     def __reduce__(self) -> Reduced:
         return reduced_or_raise(self, self._reduced)
 
-    def encode(self, images: ImageLike | Iterable[ImageLike]) -> NDArray[np.float32]:
+    def encode(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        previous: ImageLike | Iterable[ImageLike | None] | None = None,
+    ) -> NDArray[np.float32]:
         """Embed one image or many in the space shared with texts.
 
         Each row is the spatial mean of the projected patches, normalized after the mean (reference:
-        `ImageInferenceEngine.get_projected_global_embedding`).
+        `ImageInferenceEngine.get_projected_global_embedding`; with a previous image `MultiImageModel`, of which
+        upstream's engine makes no use).
 
         Args:
             images: a path (JPEG, PNG, DICOM, NIfTI), the bytes of such a file or the file opened in mode "rb", a Pillow
@@ -107,6 +110,8 @@ class ImageEncoder:
                 channels). An array (2, H, W) to (4, H, W) is refused: it could be one image with its channels first.
                 Arrays are not written to, files are read from their beginning and left where they stood, lazily opened
                 Pillow images are loaded. The same file or Pillow image may come several times, and in several threads.
+            previous: of systems that compare images (BioViL-T): the previous image of each, in any of these forms, and
+                None for those that have none; of a single image its previous one.
 
         Returns:
             float32 (N, D), row i for image i, unit L2 norm; D is `embedding_size`, 128 for BioViL.
@@ -115,15 +120,21 @@ class ImageEncoder:
             InputError: no images, something else (a dictionary, a table, a set), or images that are unreadable,
                 constant or of a wrong shape; each is named. After
                 the first, files that come later are only looked at: those that are missing or no images are named too.
+                Also previous images for a system of single ones, and more or fewer of them than images.
+            BundleError: previous images, and no graph for them in this precision on this engine.
             MissingExtraError: a file's format needs an optional package.
         """
-        return self._encode(images, "image_embeds", (self.embedding_size,))
+        return self._encode(images, previous, "image_embeds", (self.embedding_size,))
 
-    def encode_patches(self, images: ImageLike | Iterable[ImageLike]) -> NDArray[np.float32]:
+    def encode_patches(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        previous: ImageLike | Iterable[ImageLike | None] | None = None,
+    ) -> NDArray[np.float32]:
         """Embed every patch of one image or many (reference: `get_projected_patch_embeddings`).
 
         Args:
-            images: as for `encode`.
+            images: as for `encode`; previous alike. Patches are those of the current images.
 
         Returns:
             float32 (N, rows, columns, D): image, row from the top, column from the left, unit L2 norm along the last
@@ -136,18 +147,19 @@ class ImageEncoder:
         """
         if self.grid is None:
             raise BundleError("This image encoder embeds no patches; a system with patches can, such as biovil.")
-        return self._encode(images, "patch_embeds", (self.grid, self.grid, self.embedding_size))
+        return self._encode(images, previous, "patch_embeds", (self.grid, self.grid, self.embedding_size))
 
     def encode_iter(
         self,
         images: ImageLike | Iterable[ImageLike],
+        previous: ImageLike | Iterable[ImageLike | None] | None = None,
         *,
         on_fault: Callable[[Fault], None] | None = None,
     ) -> Iterator[NDArray[np.float32] | None]:
         """Embed any number of images, in order and in bounded memory.
 
         Args:
-            images: as for `encode`, taken as embeddings are consumed, a few batches ahead.
+            images: as for `encode`, taken as embeddings are consumed, a few batches ahead; previous alike.
             on_fault: called with each image that cannot be used (`Fault.index` counts from the first image); its
                 embedding is None. Without it such an image raises InputError.
 
@@ -158,14 +170,16 @@ class ImageEncoder:
             InputError: as for `encode`, but an empty iterable yields nothing.
             MissingExtraError: as for `encode`.
         """
+        self._graphs.check_previous(previous)
         found, _ = taken_images(images)
-        return self._encode_iter(iter(found), callback("on_fault", on_fault))
+        pairs = with_previous(found, previous)
+        return self._encode_iter(pairs, previous is not None, callback("on_fault", on_fault))
 
     def _encode_iter(
-        self, remaining: Iterator[ImageLike], on_fault: Callable[[Fault], None] | None
+        self, remaining: Iterator[Pair], paired: bool, on_fault: Callable[[Fault], None] | None
     ) -> Iterator[NDArray[np.float32] | None]:
         first = list(islice(remaining, _BULK_IMAGES))
-        way = self._way(len(first))
+        way = self._way(len(first), paired)
         with closing(self._batches(chain(first, remaining), "image_embeds", way, on_fault is not None)) as batches:
             for batch in batches:
                 for fault in batch.faults:
@@ -209,42 +223,32 @@ class ImageEncoder:
         """
         return seen_square(self.preprocessing, size)
 
-    def encode_pixels(self, pixels: NDArray[np.uint8], output: str = "image_embeds") -> NDArray[np.float32]:
+    def encode_pixels(
+        self, pixels: NDArray[np.uint8], output: str = "image_embeds", previous: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.float32]:
         """Embed prepared pixels.
 
         Args:
             pixels: uint8 (N, crop, crop), or (N, 3, crop, crop) for colours, as `load` gives them.
             output: "image_embeds" or "patch_embeds".
+            previous: of the previous images, alike.
 
         Returns:
             As `encode` or `encode_patches`.
 
         Raises:
-            InputError: a wrong dtype or shape.
+            InputError: a wrong dtype or shape; previous images as for `encode`.
         """
-        return self._run_single(pixels, [one_of("output", output, ("image_embeds", "patch_embeds"))])[0]
+        outputs = [one_of("output", output, ("image_embeds", "patch_embeds"))]
+        return self._graphs.run_prepared(pixels, previous, outputs)[0]
 
-    def encode_pixels_and_patches(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def encode_pixels_and_patches(
+        self, pixels: NDArray[np.uint8], previous: NDArray[np.uint8] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """What `encode` and `encode_patches` give for prepared pixels, from one run; else as `encode_pixels`."""
-        image_embeds, patch_embeds = self._run_single(pixels, ["image_embeds", "patch_embeds"])
+        outputs = ["image_embeds", "patch_embeds"]
+        image_embeds, patch_embeds = self._graphs.run_prepared(pixels, previous, outputs)
         return image_embeds, patch_embeds
-
-    def _run_single(self, pixels: NDArray[np.uint8], outputs: list[str]) -> list[NDArray[np.float32]]:
-        shape = self.preprocessing.shape
-        expected = f"uint8 (N, {', '.join(map(str, shape))})"
-        pixels = array_of("pixel_values", pixels, expected)
-        if pixels.dtype != np.uint8 or pixels.shape[1:] != shape:
-            raise InputError(
-                f"pixel_values is {pixels.dtype} {pixels.shape}; {expected} is expected. Pass images that are not "
-                "prepared to encode()."
-            )
-        apart = self._sessions.apart and len(pixels) > 1
-        return self._run(self._sessions.bulk() if apart else self._sessions.single, pixels, outputs)
-
-    def _run(self, session: Session, pixels: NDArray[np.uint8], outputs: Sequence[str]) -> list[NDArray[np.float32]]:
-        # Where the session for bulk work is apart, all its batches are of one size.
-        whole = self._sessions.apart and session is not self._sessions.single
-        return run(session, pixels, outputs, self._batch, whole)
 
     def encode_pixels_in_bulk(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed prepared pixels in batches side by side, however few they are: what `runtime.choice.tune` measures.
@@ -255,44 +259,47 @@ class ImageEncoder:
         Returns:
             float32 (N, D), unit L2 norm.
         """
-        session, streams = self._sessions.bulk(), self._sessions.streams
-
-        def embed(each: NDArray[np.uint8]) -> NDArray[np.float32]:
-            return self._run(session, each, ["image_embeds"])[0]
-
-        return np.concatenate(list(ordered_map(embed, cut(pixels, self._batch), streams if streams > 1 else 0)))
+        return self._graphs.run_in_bulk(pixels)
 
     def _encode(
-        self, images: ImageLike | Iterable[ImageLike], output: str, shape: tuple[int, ...]
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        previous: ImageLike | Iterable[ImageLike | None] | None,
+        output: str,
+        shape: tuple[int, ...],
     ) -> NDArray[np.float32]:
-        different, places = only_once(as_image_list(images))
-        embeddings = np.empty((len(different), *shape), dtype=np.float32)
+        self._graphs.check_previous(previous)
+        listed: list[ImageLike] = as_image_list(images)
+        # Pairs are decoded as they come: which two they are, not which file, makes an embedding.
+        different, places = only_once(listed) if previous is None else (listed, list(range(len(listed))))
+        pairs = list(with_previous(different, previous))
+        before = sum(other is not None for _, other in pairs)
+        embeddings = np.empty((len(pairs), *shape), dtype=np.float32)
         faults: list[Fault] = []
-        with closing(self._batches(different, output, self._way(len(different)), skip_bad=False)) as batches:
+        way = self._way(len(pairs), before > 0)
+        with closing(self._batches(pairs, output, way, skip_bad=False)) as batches:
             for batch in batches:
                 faults += batch.faults
                 if batch.embeddings is not None:
                     embeddings[batch.start : batch.start + batch.count] = batch.embeddings
         if faults:
-            raise InputError.from_faults("images", repeated(faults, places), len(places))
-        return embeddings if len(different) == len(places) else embeddings[places]
+            raise InputError.from_faults("images", repeated(faults, places), len(places) + before)
+        return embeddings if len(pairs) == len(places) else embeddings[places]
 
-    def _way(self, count: int) -> Way:
+    def _way(self, count: int, paired: bool) -> Way:
         """How so many images, or more, are computed."""
         bulk = count >= _BULK_IMAGES or (self._sessions.apart and count > 1)
         streams = self._sessions.streams if bulk else 1
         decoders = max(1, self._threads // streams)
+        self._graphs.ready(bulk, paired)
         # Enough for one worker that each of its threads has one to decode.
-        size = self._batch * math.ceil(decoders / self._batch)
-        return Way(self._sessions.bulk() if bulk else self._sessions.single, streams, decoders, size)
+        return Way(bulk, streams, decoders, self._batch * math.ceil(decoders / self._batch))
 
-    def _batches(
-        self, images: Iterable[ImageLike], output: str, way: Way, skip_bad: bool
-    ) -> Generator[Batch, None, None]:
+    def _batches(self, pairs: Iterable[Pair], output: str, way: Way, skip_bad: bool) -> Generator[Batch, None, None]:
         """Decode and compute images, batch by batch, in order.
 
         Args:
-            images: taken a few batches ahead.
+            pairs: taken a few batches ahead.
             output: of the graph.
             way: see `_way`.
             skip_bad: compute the others all the same. Without it a batch with a bad image has no embeddings, and those
@@ -301,21 +308,21 @@ class ImageEncoder:
         first_bad = math.inf
         lock = threading.Lock()
 
-        def work(batch: tuple[int, list[ImageLike]]) -> Batch:
+        def work(batch: tuple[int, list[Pair]]) -> Batch:
             nonlocal first_bad
             start, items = batch
             if start > first_bad:
-                return Batch(start, len(items), None, shifted(look_at(items), start))
-            loaded, faults = self._load(items, way.decoders)
+                return Batch(start, len(items), None, shifted(look_at_pairs(items), start))
+            loaded, previous, faults = load_pairs(lambda images: self._load(images, way.decoders), items)
             if faults and not skip_bad:
                 with lock:
                     first_bad = min(first_bad, start)
             if not loaded or start >= first_bad:
                 return Batch(start, len(items), None, shifted(faults, start))
-            pixels = np.stack([item.pixels for item in loaded])
-            return Batch(start, len(items), self._run(way.session, pixels, [output])[0], shifted(faults, start))
+            (found,) = self._graphs.run(np.stack(loaded), previous, [output], way.bulk)
+            return Batch(start, len(items), found, shifted(faults, start))
 
-        yield from ordered_map(work, split(images, way.size), way.streams if way.streams > 1 else 0)
+        yield from ordered_map(work, split(pairs, way.size), way.streams if way.streams > 1 else 0)
 
     def _load(self, images: list[ImageLike], threads: int) -> tuple[list[Pixels], list[Fault]]:
         rule, fast, say = self.preprocessing, self._fast_decode, self.notices.add

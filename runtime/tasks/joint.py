@@ -26,7 +26,13 @@ _TRUNCATE = 4.0
 _EPSILON = np.float32(1e-12)
 
 
-def ground_phrases(text: TextEncoder, image: ImageEncoder, film: ImageLike, phrases: Sequence[str]) -> list[Grounding]:
+def ground_phrases(
+    text: TextEncoder,
+    image: ImageEncoder,
+    film: ImageLike,
+    phrases: Sequence[str],
+    previous: ImageLike | None = None,
+) -> list[Grounding]:
     """Score and map of each phrase in one image, from one run of the image network; see `Engine.ground_phrases`.
 
     Raises:
@@ -39,14 +45,16 @@ def ground_phrases(text: TextEncoder, image: ImageEncoder, film: ImageLike, phra
             "phrase is. engine.similarity says how well the whole image and a phrase agree."
         )
     text_embeds = text.encode(phrases)
-    loaded, faults = image.load([film])
+    films = [film] if previous is None else [film, previous]
+    loaded, faults = image.load(films)
     if faults:
-        raise InputError.from_faults("images", faults, 1)
+        raise InputError.from_faults("images", faults, len(films))
     size = loaded[0].size
     square = image.seen_square(size)
     if min(square[2:]) < 1:
         raise InputError(f"The image has {size[0]} × {size[1]} pixels: too few for a map.")
-    image_embeds, patch_embeds = image.encode_pixels_and_patches(loaded[0].pixels[None])
+    pixels, *before = (each.pixels[None] for each in loaded)
+    image_embeds, patch_embeds = image.encode_pixels_and_patches(pixels, *before)
     found = []
     for text_embed in text_embeds:
         patches = patch_similarity(patch_embeds[0], text_embed)

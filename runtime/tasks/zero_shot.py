@@ -188,13 +188,16 @@ class ZeroShotClassifier:
 
 
 def classify(
-    classifier: ZeroShotClassifier, encoder: ImageEncoder, images: ImageLike | Iterable[ImageLike]
+    classifier: ZeroShotClassifier,
+    encoder: ImageEncoder,
+    images: ImageLike | Iterable[ImageLike],
+    previous: ImageLike | Iterable[ImageLike | None] | None = None,
 ) -> dict[str, float] | list[dict[str, float]]:
     """What `Engine.classify` does, with the prompts embedded."""
     from runtime.image.given_images import taken_images
 
     listed, single = taken_images(images)
-    rows = classifier.probabilities(encoder.encode(list(listed))).tolist()
+    rows = classifier.probabilities(encoder.encode(list(listed), previous)).tolist()
     found = [dict(zip(classifier.labels, row, strict=True)) for row in rows]
     return found[0] if single else found
 

@@ -13,7 +13,16 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from runtime.bundle import MANIFEST_NAME, Artifact, FidelityRecord, Manifest, ParityRecord, open_bundle
+from runtime.bundle import (
+    EMBEDDING,
+    MANIFEST_NAME,
+    PAIR,
+    Artifact,
+    FidelityRecord,
+    Manifest,
+    ParityRecord,
+    open_bundle,
+)
 from runtime.bundle.artifacts import Recipe, TensorSpec
 from runtime.bundle.manifest import SCHEMA_VERSION, CalibrationSet, FileEntry, Source
 from runtime.bundle.parts import PAIRS, Joint, Preprocessing
@@ -62,10 +71,11 @@ def artifact(
     *fidelity: FidelityRecord,
     recipe: Recipe | None = None,
     name: str | None = None,
+    role: str = EMBEDDING,
 ) -> Artifact:
     """An entry for a part's list; `write_bundle` writes its graph and fills in the rest."""
     return Artifact(
-        role="embedding",
+        role=role,
         precision=precision,
         file=f"onnx/{name or 'model_' + precision.replace('-', '_')}.onnx",
         external_data=(),
@@ -88,13 +98,19 @@ def write_bundle(
     rule: Preprocessing | None = None,
     joint: Joint | None = None,
 ) -> Path:
-    """Write a bundle. Each artifact's graph has weights of its own, drawn with its file name as the seed."""
+    """Write a bundle. Each artifact's graph has weights of its own, drawn with its file name as the seed.
+
+    With a graph of pairs among those of images it is a bundle that compares a current image with a previous one.
+    """
     tower = image_part(128, CROP, GRID, embedding_size=SIZE)
     tower = replace(tower, preprocessing=rule) if rule else tower
+    tower = replace(tower, images=2) if any(each.role == PAIR for each in image) else tower
     shape = tower.preprocessing.shape
     parts = {
         "text": tuple(_written(folder, "text", each, _text_model(each.file)) for each in text),
-        "image": tuple(_written(folder, "image", each, _image_model(each.file, shape)) for each in image),
+        "image": tuple(
+            _written(folder, "image", each, _image_model(each.file, shape, each.role == PAIR)) for each in image
+        ),
     }
     if text:
         _write_tokenizer(folder / "text")
@@ -186,14 +202,14 @@ def _text_model(file: str) -> onnx.ModelProto:
     return _model(nodes, weights, inputs, outputs)
 
 
-def _image_model(file: str, shape: tuple[int, ...]) -> onnx.ModelProto:
-    """One convolution per patch."""
+def _image_model(file: str, shape: tuple[int, ...], paired: bool) -> onnx.ModelProto:
+    """One convolution per patch; of the previous image's pixels as well, subtracted."""
     side = shape[-1] // GRID
     grey = len(shape) == 2
     kernel = _random(file).standard_normal((SIZE, 1 if grey else 3, side, side)).astype(np.float32)
     weights = {"kernel": kernel, "channel": np.array([1]), "last": np.array([3]), "patches": np.array([1, 2])}
     nodes = [
-        ("Cast", ["pixel_values"], ["float"], {"to": TensorProto.FLOAT}),
+        ("Cast", ["pixel_values"], ["float" if not paired else "current"], {"to": TensorProto.FLOAT}),
         ("Unsqueeze", ["float", "channel"], ["channels"], {}) if grey else ("Identity", ["float"], ["channels"], {}),
         ("Conv", ["channels", "kernel"], ["features"], {"strides": [side, side]}),
         ("Transpose", ["features"], ["raw"], {"perm": [0, 2, 3, 1]}),
@@ -203,8 +219,15 @@ def _image_model(file: str, shape: tuple[int, ...]) -> onnx.ModelProto:
         ("ReduceL2", ["mean", "channel"], ["norm"], {"keepdims": 1}),
         ("Div", ["mean", "norm"], ["image_embeds"], {}),
     ]
+    if paired:
+        compared = [
+            ("Cast", ["previous_pixel_values"], ["previous"], {"to": TensorProto.FLOAT}),
+            ("Sub", ["current", "previous"], ["float"], {}),
+        ]
+        nodes[1:1] = compared
     outputs = {"image_embeds": ("batch", SIZE), "patch_embeds": ("batch", GRID, GRID, SIZE)}
-    return _model(nodes, weights, {"pixel_values": (TensorProto.UINT8, ("batch", *shape))}, outputs)
+    names = ("pixel_values", "previous_pixel_values") if paired else ("pixel_values",)
+    return _model(nodes, weights, dict.fromkeys(names, (TensorProto.UINT8, ("batch", *shape))), outputs)
 
 
 def _model(nodes, weights, inputs, outputs) -> onnx.ModelProto:

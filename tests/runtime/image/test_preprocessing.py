@@ -22,7 +22,7 @@ from runtime.image import images as images_module
 from runtime.image.images import _TO_8_BITS, load_pixels
 from runtime.image.resizing import _FILTERS, _ROUNDINGS, _SIZES
 from tests.conftest import edit_json
-from tests.runtime.handmade import GRID, SIZE, fp32, write_bundle
+from tests.runtime.handmade import GRID, fp32, write_bundle
 
 RGB = Preprocessing("rgb", "shortest", 64, "bicubic", 64, "down", (0.48, 0.46, 0.41), (0.27, 0.26, 0.28))
 GREY = replace(RGB, colours="grey", mean=(0.0,), std=(1.0,))
@@ -221,12 +221,11 @@ def test_unknown_rules_are_refused_with_what_is_known(tmp_path: Path) -> None:
     assert "a std that is not more than 0" in str(raised.value)
 
 
-def test_bundles_of_pairs_of_images_are_refused_when_loaded(tmp_path: Path) -> None:
+def test_bundles_of_more_than_two_images_are_refused_when_loaded(tmp_path: Path) -> None:
     folder = write_bundle(tmp_path / "bundle", [fp32()], [fp32()])
-    edit_json(folder / "manifest.json", lambda data: data["image"].update(images=2))
-    with pytest.raises(BundleError, match=r"embeds 2 images together .* embeds one image at a time"):
+    edit_json(folder / "manifest.json", lambda data: data["image"].update(images=3))
+    with pytest.raises(BundleError, match=r"image.images is 3; 1, or 2 \(a current and a previous one\), is expected"):
         runtime.load(folder)
-    assert runtime.load(folder, parts=["text"]).text.encode(["no edema"]).shape == (1, SIZE)
 
 
 def test_an_engine_of_colours_embeds_files_arrays_and_its_own_pixels(tmp_path: Path) -> None:
