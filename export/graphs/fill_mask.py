@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
-from onnx.external_data_helper import ExternalDataInfo, set_external_data, uses_external_data
 from torch import nn
 
 from export.graphs.graph import GraphSpec, save_weights_apart
 from export.graphs.packing import LAST_HIDDEN_STATE, PACKED_INPUTS, keep_needed, rename, write_face
+from export.graphs.sharing import data_files, share_weights
 from export.reference import TextReference
 from runtime.bundle import FILL_MASK, Artifact
 
@@ -91,7 +91,7 @@ def export_head(reference: TextReference, folder: Path, shared: Path | None = No
         numpy_helper.from_array(np.asarray(array), _PREFIX + name) for name, array in tensors.items()
     )
     if shared is not None:
-        _share(graph, shared)
+        share_weights(graph, shared)
     path = folder / ".head.onnx"
     save_weights_apart(helper.make_model(graph), path, _DATA)
     graph = onnx.load(str(path), load_external_data=False).graph
@@ -131,7 +131,7 @@ def fill_mask_artifact(packed: Artifact, bundle: Path, head: Head, longest: int)
         packed,
         role=FILL_MASK,
         file=file.as_posix(),
-        external_data=tuple(path.with_name(name).as_posix() for name in _locations(model)),
+        external_data=tuple(path.with_name(name).as_posix() for name in data_files(model)),
         operators=info.operators,
         inputs=info.inputs,
         outputs=info.outputs,
@@ -146,27 +146,3 @@ def _gather(graph: onnx.GraphProto) -> None:
     graph.initializer.append(numpy_helper.from_array(np.array([-1]), last))
     graph.node.append(helper.make_node("Unsqueeze", [_MASK_POSITIONS, last], [index]))
     graph.node.append(helper.make_node("GatherND", [states, index], [LAST_HIDDEN_STATE], batch_dims=1))
-
-
-def _share(head: onnx.GraphProto, source: Path) -> None:
-    """Let tensors of the head refer to those of another graph that hold the same bytes."""
-    found = onnx.load(str(source), load_external_data=False).graph.initializer
-    for tensor in head.initializer:
-        for other in found:
-            if not uses_external_data(other) or (tensor.dims, tensor.data_type) != (other.dims, other.data_type):
-                continue
-            info = ExternalDataInfo(other)
-            with (source.parent / info.location).open("rb") as stream:
-                stream.seek(info.offset or 0)
-                same = stream.read(info.length) == tensor.raw_data
-            if same:
-                set_external_data(tensor, info.location, info.offset, info.length)
-                tensor.ClearField("raw_data")
-                tensor.data_location = onnx.TensorProto.EXTERNAL
-                break
-
-
-def _locations(model: onnx.ModelProto) -> list[str]:
-    """Names of the files with a graph's weights, in the order in which they are read first."""
-    tensors = [tensor for tensor in model.graph.initializer if uses_external_data(tensor)]
-    return list(dict.fromkeys(ExternalDataInfo(tensor).location for tensor in tensors))

@@ -22,7 +22,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from export.errors import GraphError
 from runtime.bundle.parts import Preprocessing
 
-__all__ = ["ImageEmbeddingGraph", "PixelConvolution", "fold_pixels"]
+__all__ = ["ImageEmbeddingGraph", "PixelConvolution", "fold_pixels", "folded"]
 
 _WHITE = 255.0
 
@@ -30,7 +30,14 @@ _WHITE = 255.0
 class ImageEmbeddingGraph(nn.Module):
     """uint8 pixels → global and patch embeddings."""
 
-    def __init__(self, model: nn.Module, rule: Preprocessing, *, patches: bool = True) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        rule: Preprocessing,
+        *,
+        patches: bool = True,
+        projector: Sequence[nn.Module] | None = None,
+    ) -> None:
         """Rewrite a model; it stays as it is.
 
         Args:
@@ -38,6 +45,7 @@ class ImageEmbeddingGraph(nn.Module):
                 ReLUs.
             rule: of its pictures.
             patches: whether the graph embeds patches too.
+            projector: what follows the ResNet, where that is not `projector.model`.
 
         Raises:
             GraphError: it has another shape.
@@ -49,7 +57,7 @@ class ImageEmbeddingGraph(nn.Module):
         self.maxpool = resnet.maxpool
         stages = (resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4)
         self.blocks = nn.Sequential(*(_Block(block) for stage in stages for block in stage))
-        self.projector = nn.Sequential(*_folded(model.projector.model))
+        self.projector = nn.Sequential(*folded(model.projector.model if projector is None else projector))
         self.patches = patches
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -157,7 +165,7 @@ class _Block(nn.Module):
         return F.relu(last(residual) + self.shortcut(hidden))
 
 
-def _folded(layers: Sequence[nn.Module]) -> list[nn.Module]:
+def folded(layers: Sequence[nn.Module]) -> list[nn.Module]:
     """Convolutions with the batch normalizations after them folded in, and ReLUs.
 
     Raises:

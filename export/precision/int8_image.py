@@ -165,8 +165,11 @@ def _correct_biases(source: Path, model: ir.Model, means: Mapping[str, NDArray[n
         top, left, bottom, right = before.attributes["pads"].as_ints()
         image = F.pad(torch.from_numpy(means[before.inputs[0].name]), (left, right, top, bottom))
         shift = F.conv2d(image, torch.from_numpy(added), stride=before.attributes["strides"].as_ints())
-        bias = before.inputs[2].const_value.numpy() - shift.mean((0, 2, 3)).numpy()
-        node.replace_input_with(2, _initializer(model.graph, f"{before.inputs[2].name}_corrected", bias))
+        bias = -shift.mean((0, 2, 3)).numpy()
+        if len(before.inputs) > 2:
+            bias += before.inputs[2].const_value.numpy()
+        node.resize_inputs(3)
+        node.replace_input_with(2, _initializer(model.graph, f"{node.name}_corrected_bias", bias))
 
 
 def _feed_pixels(graph: ir.Graph) -> None:
