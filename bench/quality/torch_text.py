@@ -21,8 +21,10 @@ _BATCH = 32
 _STRIPPED = "!?."
 
 
-def torch_texts(engine: Engine, checkpoint: Path, threads: int) -> Callable[[Sequence[str]], NDArray[np.float32]]:
-    """Texts → float32 (N, D), unit L2 norm, by PyTorch in fp32 and transformers' tokenizer.
+def torch_texts(
+    engine: Engine, checkpoint: Path, threads: int, normalize: bool = True
+) -> Callable[[Sequence[str]], NDArray[np.float32]]:
+    """Texts → float32 (N, D), unit L2 norm unless not `normalize`, by PyTorch in fp32 and transformers' tokenizer.
 
     Raises:
         InputError: the checkpoint holds other weights than the bundle was made of.
@@ -42,7 +44,7 @@ def torch_texts(engine: Engine, checkpoint: Path, threads: int) -> Callable[[Seq
             given = [prompt + (text.rstrip(_STRIPPED) if strip else text) for text in texts[start : start + _BATCH]]
             batch = tokenizer(given, padding=True, truncation=cut, max_length=rules.max_length, return_tensors="pt")
             projected = network.embed(batch["input_ids"], batch["attention_mask"])
-            found.append(torch.nn.functional.normalize(projected, dim=-1).numpy())
+            found.append((torch.nn.functional.normalize(projected, dim=-1) if normalize else projected).numpy())
         return np.concatenate(found)
 
     return encode

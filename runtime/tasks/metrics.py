@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from runtime.errors import InputError
 
-__all__ = ["accuracy", "roc_auc"]
+__all__ = ["accuracy", "balanced_accuracy", "roc_auc"]
 
 
 def roc_auc(truth: NDArray[Any], scores: NDArray[Any]) -> float:
@@ -61,6 +61,23 @@ def accuracy(truth: NDArray[Any], predicted: NDArray[Any]) -> float:
     """
     labels, values = _pair(truth, predicted)
     return float((labels == values).mean())
+
+
+def balanced_accuracy(truth: NDArray[Any], predicted: NDArray[Any]) -> float:
+    """Mean recall of the classes: of each, the share of its items that are predicted to be it.
+
+    Args:
+        truth: (N,) classes of any dtype; those that occur here count.
+        predicted: (N,) classes.
+
+    Returns:
+        A float in [0, 1].
+
+    Raises:
+        InputError: nothing came, or shapes differ.
+    """
+    labels, values = _pair(truth, predicted)
+    return float(np.mean([(values[labels == each] == each).mean() for each in np.unique(labels)]))
 
 
 def _pair(truth: NDArray[Any], other: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -7,10 +7,10 @@ import warnings
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, roc_auc_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 
 from runtime.errors import InputError
-from runtime.tasks.metrics import accuracy, roc_auc
+from runtime.tasks.metrics import accuracy, balanced_accuracy, roc_auc
 
 
 def test_roc_auc_by_hand() -> None:
@@ -68,6 +68,17 @@ def test_accuracy_equals_scikit_learn(classes: int) -> None:
     assert accuracy(truth, predicted) == accuracy_score(truth, predicted)
     names = np.array(["a", "b", "c", "d", "e"])
     assert accuracy(names[truth], names[predicted]) == accuracy_score(truth, predicted)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_balanced_accuracy_equals_scikit_learn(classes: int) -> None:
+    rng = np.random.default_rng(classes)
+    truth = rng.choice(classes, 200, p=np.arange(1, classes + 1) / sum(range(classes + 1)))
+    predicted = np.where(rng.random(200) < 0.6, truth, classes - 1)
+    found = balanced_accuracy(truth, predicted)
+    assert found == pytest.approx(balanced_accuracy_score(truth, predicted), abs=1e-12)
+    assert abs(found - accuracy(truth, predicted)) > 0.05, "the classes' sizes do not count"
+    assert balanced_accuracy(np.array(["a", "b", "b"]), np.array(["a", "a", "b"])) == 0.75
 
 
 def test_accuracy_by_hand() -> None:
