@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-__all__ = ["Attention", "additive_mask"]
+__all__ = ["MASKED", "Attention", "additive_mask"]
 
 # exp() of anything this far below the largest score is 0 in float32; unlike float32's minimum it fits float16.
-_MASKED = -10000.0
+MASKED = -10000.0
 
 
 class Attention(nn.Module):
@@ -54,4 +54,4 @@ class Attention(nn.Module):
 
 def additive_mask(visible: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
     """bool (rows, queries, width) → what is added to attention scores, in the type of `hidden`: 0 where visible."""
-    return (1.0 - visible[:, None].to(hidden.dtype)) * _MASKED
+    return (1.0 - visible[:, None].to(hidden.dtype)) * MASKED

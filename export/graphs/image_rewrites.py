@@ -22,7 +22,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from export.errors import GraphError
 from runtime.bundle.parts import Preprocessing
 
-__all__ = ["ImageEmbeddingGraph", "PixelConvolution", "fold_pixels", "folded"]
+__all__ = ["Block", "ImageEmbeddingGraph", "PixelConvolution", "fold", "fold_pixels", "folded"]
 
 _WHITE = 255.0
 
@@ -56,7 +56,7 @@ class ImageEmbeddingGraph(nn.Module):
         self.stem = PixelConvolution(fold(conv, resnet.bn1), offset)
         self.maxpool = resnet.maxpool
         stages = (resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4)
-        self.blocks = nn.Sequential(*(_Block(block) for stage in stages for block in stage))
+        self.blocks = nn.Sequential(*(Block(block) for stage in stages for block in stage))
         self.projector = nn.Sequential(*folded(model.projector.model if projector is None else projector))
         self.patches = patches
 
@@ -146,7 +146,7 @@ def fold_pixels(conv: nn.Conv2d, rule: Preprocessing) -> tuple[nn.Conv2d, torch.
     return folded, offset
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     """A block of a ResNet, basic or bottleneck, with its batch normalizations folded."""
 
     def __init__(self, block: nn.Module) -> None:
@@ -158,6 +158,7 @@ class _Block(nn.Module):
         self.shortcut = nn.Identity() if block.downsample is None else fold(*block.downsample)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """float (batch, channels, rows, columns) → what the block makes of it."""
         residual = hidden
         *others, last = self.convolutions
         for convolution in others:

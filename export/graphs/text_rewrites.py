@@ -17,9 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from export.graphs.attention import Attention, additive_mask
+from export.graphs.attention import MASKED, Attention, additive_mask
 from export.graphs.causal_text import CausalTextGraph
 from export.reference import TextReference
+from export.reference.text import SUMMED_LAYERS
 
 __all__ = ["PackedTextGraph", "TextEmbeddingGraph"]
 
@@ -39,6 +40,7 @@ class TextEmbeddingGraph(nn.Module):
         self.attentions = nn.ModuleList(Attention(each.query, each.key, each.value, reference.heads) for each in inner)
         self.projection_head = reference.projection
         self.pooling = reference.pooling
+        self.divisor = float(reference.longest)  # GLoRIA's mean is over all positions, padding included
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """int64 (batch, sequence) twice → text_embeds, unnormalized_embeds: float32 (batch, D) each.
@@ -86,8 +88,8 @@ class TextEmbeddingGraph(nn.Module):
             positions: int64 (rows, places), the tokens that are asked about, [CLS] of each text or [MASK].
 
         Returns:
-            float32 (rows, places, D), or (rows, width, D) where the mean over all tokens is taken; and bool (rows,
-            places, width), which tokens are of the same text.
+            float32 (rows, places, D), or (rows, width, D) where all tokens are pooled, of the last four layers' states
+            their sums where those are; and bool (rows, places, width), which tokens are of the same text.
         """
         # Not positions[position_ids], which is exported with a guard on each index.
         hidden = self.embedding_norm(self.word_embeddings(input_ids) + F.embedding(position_ids, self.positions))
@@ -98,6 +100,7 @@ class TextEmbeddingGraph(nn.Module):
         owned = F.embedding(places, segment_ids.reshape(-1, 1)) == segment_ids[:, None, :]
         mask = additive_mask(own, hidden)
         last = len(self.layers) - 1 if self.pooling == "cls" else None
+        summed: torch.Tensor | None = None
         for index, (layer, attention) in enumerate(zip(self.layers, self.attentions, strict=True)):
             queries = hidden
             if index == last:
@@ -106,13 +109,20 @@ class TextEmbeddingGraph(nn.Module):
             attended = layer.attention.output.LayerNorm(context + queries)
             expanded = layer.intermediate.intermediate_act_fn(layer.intermediate.dense(attended))
             hidden = layer.output.LayerNorm(layer.output.dense(expanded) + attended)
-        return hidden, owned
+            if self.pooling == "layers" and len(self.layers) - index <= SUMMED_LAYERS:
+                summed = hidden if summed is None else summed + hidden
+        return hidden if summed is None else summed, owned
 
     def embeddings(self, states: torch.Tensor, owned: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """text_embeds and unnormalized_embeds of what `states` gives."""
         if self.pooling == "mean":
             weights = owned.to(states.dtype)
             states = (weights @ states) / weights.sum(dim=-1, keepdim=True)
+        elif self.pooling == "layers":
+            states = (owned.to(states.dtype) @ states) / self.divisor
+        elif self.pooling == "max":
+            # Every text of a row looks at all its tokens: (rows, texts, width, D).
+            states = (states[:, None] + (1.0 - owned[..., None].to(states.dtype)) * MASKED).amax(dim=2)
         # As a matrix, so that the head is exported as Gemm, which stays in floating point: it costs next to nothing.
         projected = self.projection_head(states.flatten(0, 1)).unflatten(0, owned.shape[:2])
         return F.normalize(projected, dim=-1), projected

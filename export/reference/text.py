@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from transformers import BertConfig, BertForMaskedLM, BertModel
 
 from export.reference.hi_ml import hi_ml
 
-__all__ = ["MaskedHead", "TextReference", "bert_config", "pool", "untrained_text"]
+__all__ = ["SUMMED_LAYERS", "MaskedHead", "TextReference", "bert_config", "pool", "untrained_text"]
 
+# Of GLoRIA, from the last one.
+SUMMED_LAYERS = 4
 _CONFIG_KEYS = (
     "vocab_size",
     "hidden_size",
@@ -67,6 +70,8 @@ def pool(hidden: torch.Tensor, attention_mask: torch.Tensor, pooling: str) -> to
     """One vector per text: float (batch, sequence, D) → (batch, D); see `TextPart.pooling`."""
     if pooling == "cls":
         return hidden[:, 0]
+    if pooling == "max":
+        return hidden.masked_fill(attention_mask[..., None] == 0, -torch.inf).amax(1)
     weights = attention_mask[..., None].to(hidden.dtype)
     return (hidden * weights).sum(1) / weights.sum(1)
 
@@ -94,14 +99,14 @@ class TextReference(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, pooling: str = "cls", dense: nn.Linear | None = None, longest: int | None = None
+        self, model: nn.Module, pooling: str = "cls", dense: nn.Module | None = None, longest: int | None = None
     ) -> None:
         """Put the parts together.
 
         Args:
             model: upstream's; see `untrained_text`.
-            pooling: "cls" or "mean".
-            dense: a linear map behind the pooled state; CXR-BERT's own head is taken by itself.
+            pooling: "cls", "mean", "max" or "layers".
+            dense: what follows the pooled state, its last map a linear one; CXR-BERT's own head is taken by itself.
             longest: most tokens of a text, if it is fewer than the model has positions for.
         """
         super().__init__()
@@ -111,7 +116,8 @@ class TextReference(nn.Module):
         self.pooling = pooling
         self.projection: nn.Module = getattr(model, "cls_projection_head", None) or dense or nn.Identity()
         sized = config.projection_size if hasattr(model, "cls_projection_head") else config.hidden_size
-        self.size = int(dense.out_features if dense is not None else sized)
+        linear = [each for each in self.projection.modules() if isinstance(each, nn.Linear)]
+        self.size = int(linear[-1].out_features if dense is not None and linear else sized)
         self.longest = min(longest or config.max_position_embeddings, int(config.max_position_embeddings))
         self.vocab_size, self.hidden_size = int(config.vocab_size), int(config.hidden_size)
         self.heads = int(config.num_attention_heads)
@@ -147,9 +153,19 @@ class TextReference(nn.Module):
                     input_ids, attention_mask, normalize_embeddings=False
                 )
                 return found
+            if self.pooling == "layers":
+                return self._summed_layers(input_ids, attention_mask)
             hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
             projected: torch.Tensor = self.projection(pool(hidden, attention_mask, self.pooling))
         return projected
+
+    def _summed_layers(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """The mean over all positions a text could have, those beyond its end being 0, of each of the last layers."""
+        found = self.encoder(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
+        states = torch.stack(found.hidden_states[-SUMMED_LAYERS:], dim=1)
+        padding = self.longest - input_ids.shape[1]
+        padded = F.pad(states * attention_mask[:, None, :, None], (0, 0, 0, padding))
+        return padded.mean(dim=2).sum(dim=1)
 
     def logits(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Scores of the vocabulary at every token: float32 (batch, sequence, vocabulary)."""

@@ -89,9 +89,11 @@ class TextPart:
         architecture: "bert": learned positions, normalization after each residual sum.
         attention: "bidirectional" or "causal".
         tokenization: of its texts.
-        pooling: which states of the last layer become the embedding: "cls", the first token's; "mean", of all tokens.
-        projection: what follows the pooled state: "none", "cxr-bert" (two linear maps around GELU and a normalization)
-            or "linear".
+        pooling: which states of the last layer become the embedding: "cls", the first token's; "mean", of all tokens;
+            "max", the largest value of all tokens in each dimension; "layers", those of all tokens in the last four
+            layers added up, divided by the longest input's tokens.
+        projection: what follows the pooled state: "none", "cxr-bert" (two linear maps around GELU and a normalization),
+            "linear" or "mlp" (two linear maps around an activation).
         masked_words: whether there is a head that scores the vocabulary at masks.
         embedding_size: length of an embedding.
         artifacts: its graphs.
