@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
+from export.checkpoints.added_tokens import add_to
 from export.checkpoints.vocabulary import read_vocabulary
 
 __all__ = ["write_json", "write_tokenizer"]
@@ -60,16 +61,7 @@ def write_tokenizer(
     tokenizer.normalizer = normalizers.Sequence([*before, normalizer]) if before else normalizer
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(prefix="##")
-    for entry in files.added:
-        token = AddedToken(
-            entry.content,
-            single_word=entry.single_word,
-            lstrip=entry.lstrip,
-            rstrip=entry.rstrip,
-            normalized=entry.normalized,
-            special=entry.special,
-        )
-        (tokenizer.add_special_tokens if entry.special else tokenizer.add_tokens)([token])
+    add_to(tokenizer, files.added)
     cls_token, sep_token = special["cls_token"], special["sep_token"]
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{cls_token}:0 $A:0 {sep_token}:0",

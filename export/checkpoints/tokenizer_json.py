@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from export.errors import CheckpointError
 
-__all__ = ["DEFAULTS", "AddedTokenEntry", "added_tokens", "agreed_settings", "check_settings", "wordpiece_tokens"]
+__all__ = ["DEFAULTS", "agreed_settings", "check_settings", "wordpiece_tokens"]
 
 # What transformers' BertTokenizer takes where tokenizer_config.json is silent.
 DEFAULTS = {"do_lower_case": True, "tokenize_chinese_chars": True, "strip_accents": None}
 # The same settings in tokenizer.json.
 _NORMALIZER = {"do_lower_case": "lowercase", "tokenize_chinese_chars": "handle_chinese_chars"}
-_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 _LONGEST_WORD = 100
-
-
-@dataclass(frozen=True)
-class AddedTokenEntry:
-    """A token that is found in a text before that is cut into words: special, or added for fine-tuning."""
-
-    content: str
-    index: int
-    single_word: bool = False
-    lstrip: bool = False
-    rstrip: bool = False
-    normalized: bool = True
-    special: bool = False
 
 
 def wordpiece_tokens(path: Path, whole: Mapping[str, Any], special: Mapping[str, str]) -> dict[str, int]:
@@ -57,20 +42,6 @@ def wordpiece_tokens(path: Path, whole: Mapping[str, Any], special: Mapping[str,
     if wrong:
         raise CheckpointError(f"{path} is not the tokenizer of a BERT: {', '.join(wrong)}.")
     return dict(tokens)
-
-
-def added_tokens(path: Path, listed: object) -> list[AddedTokenEntry]:
-    """Added tokens as tokenizer.json lists them."""
-    if not isinstance(listed, list) or not all(
-        isinstance(each, dict) and isinstance(each.get("content"), str) and type(each.get("id")) is int
-        for each in listed
-    ):
-        raise CheckpointError(f"{path}: added tokens without a content and an id.")
-    made = [
-        AddedTokenEntry(each["content"], each["id"], **{flag: bool(each[flag]) for flag in _FLAGS if flag in each})
-        for each in listed
-    ]
-    return sorted(made, key=lambda entry: entry.index)
 
 
 def agreed_settings(

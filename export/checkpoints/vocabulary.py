@@ -7,21 +7,25 @@ tokenizer_config.json.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.checkpoints.signatures import read_json, read_text
-from export.checkpoints.tokenizer_json import (
-    DEFAULTS,
+from export.checkpoints.added_tokens import (
+    ADDED,
+    SETTINGS,
+    SPECIAL,
     AddedTokenEntry,
+    added_by_settings,
     added_tokens,
-    agreed_settings,
-    check_settings,
-    wordpiece_tokens,
+    among,
+    check_claims,
+    content_of,
+    with_additional,
 )
+from export.checkpoints.signatures import read_json, read_text
+from export.checkpoints.tokenizer_json import DEFAULTS, agreed_settings, check_settings, wordpiece_tokens
 from export.errors import CheckpointError
 
 __all__ = ["SPECIAL_TOKENS", "TOKENIZER_FILES", "WordPieceFiles", "read_vocabulary"]
@@ -33,9 +37,8 @@ SPECIAL_TOKENS = {
     "cls_token": "[CLS]",
     "mask_token": "[MASK]",
 }
-_VOCABULARY, _WHOLE, _SETTINGS = "vocab.txt", "tokenizer.json", "tokenizer_config.json"
-_SPECIAL, _ADDED = "special_tokens_map.json", "added_tokens.json"
-TOKENIZER_FILES = (_VOCABULARY, _WHOLE, _SETTINGS, _SPECIAL, _ADDED)
+_VOCABULARY, _WHOLE = "vocab.txt", "tokenizer.json"
+TOKENIZER_FILES = (_VOCABULARY, _WHOLE, SETTINGS, SPECIAL, ADDED)
 
 
 @dataclass(frozen=True)
@@ -75,11 +78,11 @@ def read_vocabulary(folder: Path, config: Mapping[str, Any]) -> WordPieceFiles:
         CheckpointError: a file cannot be read, is not that of a BERT's tokenizer, or disagrees with another one or with
             config.json; tokens occur twice; special tokens are missing.
     """
-    settings = read_json(folder / _SETTINGS) if (folder / _SETTINGS).is_file() else {}
-    roles = read_json(folder / _SPECIAL) if (folder / _SPECIAL).is_file() else {}
+    settings = read_json(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
+    roles = read_json(folder / SPECIAL) if (folder / SPECIAL).is_file() else {}
     whole = read_json(folder / _WHOLE) if (folder / _WHOLE).is_file() else None
     special = {
-        role: _content(settings.get(role) or roles.get(role) or default, folder / _SETTINGS)
+        role: content_of(settings.get(role) or roles.get(role) or default, folder / SETTINGS)
         for role, default in SPECIAL_TOKENS.items()
     }
     has_list = (folder / _VOCABULARY).is_file()
@@ -88,20 +91,20 @@ def read_vocabulary(folder: Path, config: Mapping[str, Any]) -> WordPieceFiles:
     if whole is not None:
         tokens = wordpiece_tokens(path, whole, special)
         entries = added_tokens(path, whole.get("added_tokens") or [])
-        chosen = agreed_settings(path, whole, folder / _SETTINGS, settings, has_list)
+        chosen = agreed_settings(path, whole, folder / SETTINGS, settings, has_list)
     else:
         assert listed is not None, "one of the two files was found"
-        tokens, entries = listed, _added_by_settings(folder, settings, listed)
+        tokens, entries = listed, added_by_settings(folder, settings, listed)
         chosen = DEFAULTS | {name: settings[name] for name in DEFAULTS if name in settings}
-    check_settings(folder / _SETTINGS, chosen)
-    entries = _with_additional(folder, tokens, entries, settings, roles)
-    missing = [token for token in special.values() if token not in tokens and not _among(entries, token)]
+    check_settings(folder / SETTINGS, chosen)
+    entries = with_additional(folder, tokens, entries, settings, roles)
+    missing = [token for token in special.values() if token not in tokens and not among(entries, token)]
     if missing:
         raise CheckpointError(f"{path} lacks the special tokens {', '.join(missing)}.")
     entries += [
         AddedTokenEntry(token, tokens[token], normalized=False, special=True)
         for token in special.values()
-        if not _among(entries, token)
+        if not among(entries, token)
     ]
     files = WordPieceFiles(
         tokens,
@@ -114,7 +117,7 @@ def read_vocabulary(folder: Path, config: Mapping[str, Any]) -> WordPieceFiles:
     _check_ids(path, files, config)
     if whole is not None and listed is not None:
         _compare(folder, listed, files)
-    _check_claims(folder, settings, files)
+    check_claims(folder, settings, files.ids)
     return files
 
 
@@ -132,50 +135,6 @@ def _read_list(path: Path) -> dict[str, int]:
         twice = [token for index, token in enumerate(tokens) if first.setdefault(token, index) != index]
         raise CheckpointError(f"{path} lists tokens twice: {', '.join(map(repr, twice[:10]))}.")
     return vocabulary
-
-
-def _added_by_settings(folder: Path, settings: Mapping[str, Any], tokens: Mapping[str, int]) -> list[AddedTokenEntry]:
-    """Added tokens where there is no tokenizer.json: in tokenizer_config.json, or alone in an older file."""
-    decoder = settings.get("added_tokens_decoder")
-    if isinstance(decoder, dict) and decoder:
-        listed = [{**each, "id": int(index)} for index, each in decoder.items() if _is_entry(index, each)]
-        if len(listed) != len(decoder):
-            raise CheckpointError(f"{folder / _SETTINGS}: added_tokens_decoder is no mapping from ids to tokens.")
-        return added_tokens(folder / _SETTINGS, listed)
-    alone = read_json(folder / _ADDED) if (folder / _ADDED).is_file() else {}
-    listed = [{"content": content, "id": index} for content, index in alone.items() if content not in tokens]
-    return added_tokens(folder / _ADDED, listed)
-
-
-def _is_entry(index: object, entry: object) -> bool:
-    return bool(re.fullmatch(r"\d{1,9}", str(index))) and isinstance(entry, dict)
-
-
-def _with_additional(
-    folder: Path,
-    tokens: Mapping[str, int],
-    entries: list[AddedTokenEntry],
-    settings: Mapping[str, Any],
-    roles: Mapping[str, Any],
-) -> list[AddedTokenEntry]:
-    """Special tokens beyond BERT's five that are named without an id take the next ones."""
-    entries = list(entries)
-    for source in (settings, roles):
-        for key in ("additional_special_tokens", "extra_special_tokens"):
-            listed = source.get(key) or []
-            if not isinstance(listed, (list, dict)):
-                raise CheckpointError(f"{folder / _SETTINGS}: a list is expected for {key}, not {listed!r}.")
-            for token in listed.values() if isinstance(listed, dict) else listed:
-                content = _content(token, folder / _SETTINGS)
-                if not _among(entries, content):
-                    following = len({*tokens, *(entry.content for entry in entries)})
-                    index = tokens.get(content, following)
-                    entries.append(AddedTokenEntry(content, index, normalized=False, special=True))
-    return sorted(entries, key=lambda entry: entry.index)
-
-
-def _among(entries: list[AddedTokenEntry], content: str) -> bool:
-    return any(entry.content == content for entry in entries)
 
 
 def _check_ids(path: Path, files: WordPieceFiles, config: Mapping[str, Any]) -> None:
@@ -212,27 +171,3 @@ def _compare(folder: Path, listed: Mapping[str, int], files: WordPieceFiles) -> 
         f"{folder / _VOCABULARY} and {folder / _WHOLE} disagree: {first!r} has id {listed.get(first, 'none')} in the "
         f"one, {ids.get(first, 'none')} in the other. Delete the one that the model was not trained with."
     )
-
-
-def _check_claims(folder: Path, settings: Mapping[str, Any], files: WordPieceFiles) -> None:
-    """Ids of added tokens, in every file that states them."""
-    ids = files.ids
-    alone = read_json(folder / _ADDED) if (folder / _ADDED).is_file() else {}
-    decoder = settings.get("added_tokens_decoder")
-    listed = decoder.items() if isinstance(decoder, dict) else ()
-    by_settings = {_content(each, folder / _SETTINGS): index for index, each in listed}
-    for name, claims in ((_SETTINGS, by_settings), (_ADDED, alone)):
-        wrong = [token for token, index in claims.items() if str(ids.get(token)) != str(index)]
-        if wrong:
-            raise CheckpointError(
-                f"{folder / name} gives the added tokens {', '.join(map(repr, wrong[:10]))} other ids than the "
-                "rest of the files. Save the tokenizer again."
-            )
-
-
-def _content(token: object, path: Path) -> str:
-    """A special token is written as a string or as an object with its content."""
-    content = token.get("content") if isinstance(token, dict) else token
-    if not isinstance(content, str) or not content:
-        raise CheckpointError(f"{path}: {token!r} is no token; a text or an object with a content is expected.")
-    return content
