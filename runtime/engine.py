@@ -220,6 +220,36 @@ class Engine:
         resolved = resolve(prompts, rule, joint.score if score is None else score, joint.templates, templates)
         return self._classifier(self.text, *resolved, joint.logit_scale, joint.logit_bias)
 
+    def progression(
+        self,
+        current: ImageLike | Iterable[ImageLike],
+        previous: ImageLike | Iterable[ImageLike],
+        finding: str | Mapping[str, Sequence[str]],
+        rule: str | None = None,
+    ) -> dict[str, float] | list[dict[str, float]]:
+        """How a finding changes from a previous image to a current one, by prompts; see `runtime.tasks.progression`.
+
+        Args:
+            current: one image or many, see `ImageEncoder.encode`.
+            previous: the previous image of each.
+            finding: such as "pleural effusion", of which is said that it "is improving", "is stable" and "is worsening"
+                (the classes of MS-CXR-T); or one's own {class: prompts}.
+            rule: as for `classify`.
+
+        Returns:
+            {class: probability} for one image, a list of them for many: the softmax over the classes of the cosines of
+            their prompts with the embedding of both images, times the bundle's scale. To compare, not calibrated.
+
+        Raises:
+            InputError: images or prompts cannot be used, or previous images are missing; each is named.
+            BundleError: the bundle lacks a part, or embeds single images.
+        """
+        from runtime.tasks.progression import change_prompts, check_images, progression
+
+        check_images(self.manifest.image.images if self.manifest.image else None)
+        classifier = self.zero_shot_classifier(change_prompts(finding), rule, "softmax")
+        return progression(classifier, self.image, current, previous)
+
     def similarity_map(self, image: ImageLike, text: str, previous: ImageLike | None = None) -> NDArray[np.float32]:
         """Where an image resembles a text (reference: `get_similarity_map_from_raw_data`).
 

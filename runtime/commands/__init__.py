@@ -6,7 +6,19 @@ none imports this one.
 
 from __future__ import annotations
 
-from runtime.commands import classify, doctor, embed, fill_mask, ground, index, info, search, similarity, tune
+from runtime.commands import (
+    classify,
+    doctor,
+    embed,
+    fill_mask,
+    ground,
+    index,
+    info,
+    progression,
+    search,
+    similarity,
+    tune,
+)
 from runtime.commands.command_line import Command
 
 __all__ = ["COMMANDS", "Command"]
@@ -15,6 +27,7 @@ COMMANDS: tuple[Command, ...] = (
     embed,
     similarity,
     classify,
+    progression,
     ground,
     fill_mask,
     index,
