@@ -11,39 +11,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.quality.torch_image import check_weights, family_of
-from runtime.bundle.parts import CUT, STRIP_PUNCTUATION
 from runtime.engine import Engine
 from runtime.text.masked_accuracy import choose_masks
 
 __all__ = ["torch_masked_accuracy", "torch_texts"]
 
 _BATCH = 32
-_STRIPPED = "!?."
 
 
 def torch_texts(
     engine: Engine, checkpoint: Path, threads: int, normalize: bool = True
 ) -> Callable[[Sequence[str]], NDArray[np.float32]]:
-    """Texts → float32 (N, D), unit L2 norm unless not `normalize`, by PyTorch in fp32 and transformers' tokenizer.
+    """Texts → float32 (N, D), unit L2 norm unless not `normalize`, by PyTorch in fp32 and upstream's tokenizer.
 
     Raises:
         InputError: the checkpoint holds other weights than the bundle was made of.
     """
     import torch
-    from transformers import BertTokenizer
+
+    from export.families import TextAxes
+    from export.proof.upstream_tokens import upstream_tokenizers
 
     network = _load(engine, checkpoint, threads)
-    tokenizer = BertTokenizer.from_pretrained(str(checkpoint))
-    rules = engine.manifest.text.tokenization if engine.manifest.text else None
-    assert rules is not None, "an engine with a text part"
-    strip, cut, prompt = rules.cleaning == STRIP_PUNCTUATION, rules.too_long == CUT, engine.text.tokenizer.prompt(None)
+    part = engine.manifest.text
+    assert part is not None, "an engine with a text part"
+    upstream, *_ = upstream_tokenizers(checkpoint, TextAxes(part.tokenization, part.pooling, part.projection))
+    prompt, padding = engine.text.tokenizer.prompt(None), engine.text.tokenizer.pad_token_id
 
     def encode(texts: Sequence[str]) -> NDArray[np.float32]:
         found = []
         for start in range(0, len(texts), _BATCH):
-            given = [prompt + (text.rstrip(_STRIPPED) if strip else text) for text in texts[start : start + _BATCH]]
-            batch = tokenizer(given, padding=True, truncation=cut, max_length=rules.max_length, return_tensors="pt")
-            projected = network.embed(batch["input_ids"], batch["attention_mask"])
+            rows = upstream.encode([prompt + text for text in texts[start : start + _BATCH]])
+            projected = network.embed(*_padded(rows, padding))
             found.append((torch.nn.functional.normalize(projected, dim=-1) if normalize else projected).numpy())
         return np.concatenate(found)
 
@@ -73,29 +72,37 @@ def torch_masked_accuracy(
     import torch
 
     network = _load(engine, checkpoint, threads)
-    tokenizer = engine.text.tokenizer
+    tokenizer, mask = engine.text.tokenizer, engine.text.tokenizer.required_mask()
     rows, faults = tokenizer.try_encode(list(texts), clean=False)
     bad = {fault.index for fault in faults}
     whole = [
         (row, positions)
         for index, row in enumerate(rows)
-        if index not in bad and tokenizer.mask_token_id not in row
+        if index not in bad and mask not in row
         for positions in choose_masks(row, tokenizer.special_ids, index, share, one_at_a_time, seed)
     ]
     correct = masked = 0
     for start in range(0, len(whole), _BATCH):
         batch = whole[start : start + _BATCH]
         truth = [torch.tensor(row) for row, _ in batch]
-        input_ids = torch.nn.utils.rnn.pad_sequence(truth, batch_first=True, padding_value=tokenizer.pad_token_id)
-        attention_mask = (torch.arange(input_ids.shape[1]) < torch.tensor([[len(row)] for row in truth])).long()
+        input_ids, attention_mask = _padded([row for row, _ in batch], tokenizer.pad_token_id)
         for each, (_, positions) in zip(input_ids, batch, strict=True):
-            each[positions] = tokenizer.mask_token_id
+            each[positions] = mask
         with torch.inference_mode():
             best = network.logits(input_ids, attention_mask).argmax(dim=-1)
         for row, (found, (_, positions)) in zip(truth, zip(best, batch, strict=True), strict=True):
             correct += int((found[positions] == row[positions]).sum())
             masked += len(positions)
     return correct, masked
+
+
+def _padded(rows: Sequence[Sequence[int]], padding: int) -> tuple[Any, Any]:
+    """int64 input_ids and attention_mask (texts, the longest one's tokens)."""
+    import torch
+
+    texts = [torch.tensor(row) for row in rows]
+    input_ids = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=padding)
+    return input_ids, (torch.arange(input_ids.shape[1]) < torch.tensor([[len(row)] for row in rows])).long()
 
 
 def _load(engine: Engine, checkpoint: Path, threads: int) -> Any:
