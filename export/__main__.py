@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from export.cards import CARDS
 from export.families import FAMILIES, Family
 from export.options import add_zero_shot_options, asked_zero_shot
 from runtime.bundle.precisions import PRECISIONS
@@ -258,14 +259,22 @@ def _precisions(text: str) -> tuple[str, ...]:
 
 
 def _print_families() -> None:
-    rows = [("NAME", "PARTS", "WHAT", "CHECKPOINT")]
+    rows = [("NAME", "PARTS", "SIZE", "LICENCE", "WHAT", "CHECKPOINT")]
     for family in FAMILIES.values():
         parts = " + ".join(name for name, part in (("text", family.text), ("image", family.image)) if part)
         checkpoint = f"{family.hub.repo}@{family.hub.revision}" if family.hub else "any"
-        rows.append((family.name, parts, family.summary, checkpoint))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        card = CARDS[family.name]
+        size = f"{card.parameters} M" if card.parameters else ""
+        rows.append((family.name, parts, size, card.licence, family.summary, checkpoint))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     for row in rows:
-        print_result("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]))
+        print_result("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]))
+    print_result("\nWhat they are for, as their authors say:")
+    width = max(map(len, FAMILIES))
+    for name in FAMILIES:
+        card = CARDS[name]
+        notice = f". {card.notice[0].upper()}{card.notice[1:]}" if card.notice else ""
+        print_result(f"{name.ljust(width)}  {card.purpose}{notice}.")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from export.checkpoints import Checkpoint, open_checkpoint
+from export.checkpoints.bpe import write_bpe_tokenizer
 from export.checkpoints.models import load_models
 from export.checkpoints.tokenizer import write_tokenizer
 from export.families import Family, ImageModel, JointModel, TextAxes
@@ -33,7 +34,7 @@ from export.samples.zero_shot import ZeroShotSources, joint_of, zero_shot_data
 from export.staging import staged
 from runtime.bundle import MANIFEST_NAME, Manifest, ParityRecord
 from runtime.bundle.manifest import SCHEMA_VERSION, FileEntry
-from runtime.bundle.parts import Joint, Preprocessing
+from runtime.bundle.parts import BYTE_PAIRS, FTFY, Joint, Preprocessing
 from runtime.engines import PROVIDERS, Provider, choose_provider
 from runtime.files import check_folder_destination, files_below, sha256_file
 from runtime.text import Tokenizer
@@ -270,17 +271,27 @@ def _write_tokenizer(checkpoint: Checkpoint, folder: Path) -> ParityRecord:
     folder.mkdir()
     axes = _axes(checkpoint)
     longest = axes.tokenization.max_length
-    write_tokenizer(
-        checkpoint.folder,
-        checkpoint.config,
-        folder,
-        longest=longest,
-        lowercase=axes.lowercase,
-        lowercase_before=axes.lowercase_before,
-    )
-    # Other tools open the folder as a BERT; the checkpoint's class and its code are not theirs to run.
-    dropped = ("auto_map", "_name_or_path", "architectures")
-    plain = {key: value for key, value in checkpoint.config.items() if key not in dropped} | {"model_type": "bert"}
+    if axes.tokenization.tokenizer == BYTE_PAIRS:
+        write_bpe_tokenizer(
+            checkpoint.folder,
+            folder,
+            longest=longest,
+            source="open_clip" if axes.tokenization.cleaning == FTFY else "transformers",
+            text_config=checkpoint.text_config,
+        )
+    else:
+        write_tokenizer(
+            checkpoint.folder,
+            dict(checkpoint.text_config),
+            folder,
+            longest=longest,
+            lowercase=axes.lowercase,
+            lowercase_before=axes.lowercase_before,
+        )
+    # Other tools open the folder as a text model of its kind; not with the checkpoint's code.
+    dropped, kind = ("auto_map", "_name_or_path", "architectures"), checkpoint.text_config.get("model_type")
+    plain = {key: value for key, value in checkpoint.text_config.items() if key not in dropped}
+    plain["model_type"] = kind if kind == "clip_text_model" else "bert"
     (folder / "config.json").write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
     return token_parity(Tokenizer(folder, axes.tokenization), checkpoint.folder, axes)
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from runtime.bundle.parts import PAIRS, Preprocessing, Tokenization
+from runtime.bundle.parts import PAIRS, SOFTMAX, Preprocessing, Tokenization
+from runtime.tasks.templates import TEMPLATE_SETS
 
 __all__ = ["FAMILIES", "Family", "HubRepository", "ImageModel", "JointModel", "TextAxes", "TextModel"]
 
@@ -26,8 +27,10 @@ class TextModel:
     Attributes:
         model_types: what config.json may say; the first is the usual one.
         untyped: whether config.json may say nothing, as those of 2019 do.
-        pooling: "cls" takes the first token's state, "mean" the average over all tokens, special ones among them; None
+        pooling: "cls" takes the first token's state, "mean" the average over all tokens, special ones among them, "eos"
+            the last token's; None
             what a folder of sentence-transformers says, and "mean" of any other, which is what that package takes.
+            Where both towers lie in one file, that decides this and the next.
         projection: "cxr-bert" where the two maps behind [CLS] follow, which config.json gives a projection_size for;
             "none" where an embedding is the pooled state, or what the folder's own Dense module makes of it.
         cleaning: see `runtime.bundle.parts.Tokenization`.
@@ -84,13 +87,13 @@ class TextAxes:
 
 @dataclass(frozen=True)
 class ImageModel:
-    """An image tower.
+    """An image tower. Where both towers lie in one file, that decides sizes and preprocessing.
 
     Attributes:
-        weights_name: file name in the repository.
+        weights_name: file name in the repository; "" where the weights lie in one file with the text tower's.
         weights_md5: md5 of the published file.
         preprocessing: of its pictures.
-        architecture: "resnet50": a bottleneck ResNet with a projector of 1×1 convolutions.
+        architecture: "resnet50": a bottleneck ResNet with a projector of 1×1 convolutions; "vit": a vision transformer.
         blocks: bottleneck blocks in each of the four stages ((3, 4, 6, 3) is ResNet-50).
         patch: side of the square of pixels that a patch embedding stands for; None where there are no such embeddings.
         images: pictures that an embedding is made of.
@@ -130,7 +133,8 @@ class Family:
 
     Attributes:
         hub: its repository; None where any checkpoint of the kind will do.
-        layout: how its files lie: "hi-ml", a BERT's and beside them the image model's; see `export.checkpoints.layouts`.
+        layout: how its files lie: "hi-ml", a BERT and an image model beside it; "clip", both towers in one file; see
+            `export.checkpoints.layouts`.
     """
 
     name: str
@@ -183,6 +187,26 @@ _BIOVIL_IMAGE = ImageModel(
 )
 _BERT = TextModel()
 
+# Of OpenAI's models; open_clip's and Fashion-CLIP's are the same where their files say nothing else.
+_CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+_CLIP_PIXELS = Preprocessing("rgb", "shortest", 224, "bicubic", 224, "down", _CLIP_MEAN, _CLIP_STD)
+_CLIP_TEXT = TextModel(("clip",), untyped=False, pooling="eos", projection="linear", masked_words=False, modules=False)
+
+
+def _vit(patch: int, embedding_size: int) -> ImageModel:
+    """An image tower whose weights lie in one file with the text tower's."""
+    return ImageModel("", "", _CLIP_PIXELS, "vit", (), patch, embedding_size=embedding_size)
+
+
+def _softmax(templates: str) -> JointModel:
+    """Labels beside each other; the scale is the checkpoint's."""
+    return JointModel(score=SOFTMAX, templates=TEMPLATE_SETS[templates].templates.positive)
+
+
+def _clip(name: str, summary: str, hub: HubRepository | None, image: ImageModel, templates: str = "imagenet") -> Family:
+    return Family(name, summary, hub, _CLIP_TEXT, image, _softmax(templates), "clip")
+
+
 _TABLE = (
     Family(
         "biovil",
@@ -225,6 +249,44 @@ _TABLE = (
         HubRepository("emilyalsentzer/Bio_ClinicalBERT", "d5892b39a4adaed74b92212a44081509db72f87b"),
         replace(_BERT, masked_words=True),
     ),
+    # The weights on the main branch were replaced once; this is the commit that the others are compared with.
+    Family(
+        "biomedclip",
+        "PubMedBERT and a ViT-B/16, trained on figures of PubMed Central",
+        HubRepository(
+            "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224", "9f341de24bfb00180f1b847274256e9b65a3a32e"
+        ),
+        TextModel(pooling="cls", projection="mlp", masked_words=False, modules=False),
+        _vit(16, 512),
+        _softmax("biomedclip-photo"),
+        "clip",
+    ),
+    _clip(
+        "clip-vit-base-patch32",
+        "OpenAI's CLIP, ViT-B/32",
+        HubRepository("openai/clip-vit-base-patch32", "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268"),
+        _vit(32, 512),
+    ),
+    _clip(
+        "clip-vit-base-patch16",
+        "OpenAI's CLIP, ViT-B/16",
+        HubRepository("openai/clip-vit-base-patch16", "57c216476eefef5ab752ec549e440a49ae4ae5f3"),
+        _vit(16, 512),
+    ),
+    _clip(
+        "clip-vit-large-patch14",
+        "OpenAI's CLIP, ViT-L/14",
+        HubRepository("openai/clip-vit-large-patch14", "32bd64288804d66eefd0ccbe215aa642df71cc41"),
+        _vit(14, 768),
+    ),
+    _clip(
+        "fashion-clip",
+        "CLIP ViT-B/32 tuned on pictures of a shop",
+        HubRepository("patrickjohncyh/fashion-clip", "7e3ba62ce16b379a1ab479346b66f192e76f51b7"),
+        _vit(32, 512),
+        "fashion-clip",
+    ),
+    _clip("clip", "any CLIP with a vision transformer, in transformers' or open_clip's files", None, _vit(16, 512)),
 )
 
 FAMILIES: Mapping[str, Family] = MappingProxyType({family.name: family for family in _TABLE})

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from runtime.bundle import open_bundle
+from runtime.bundle import PAIR, PATCHES, open_bundle
 from runtime.choice import MIN_FIDELITY
 from runtime.choice.decision import Plan, decide
-from runtime.choice.opening import default_streams, open_pairs, open_sessions, open_text
+from runtime.choice.opening import default_streams, open_face, open_sessions, open_text
 from runtime.choice.precision import check_min_fidelity
 from runtime.choice.settings import EngineSettings, PartSettings
 from runtime.choice.tuned import read_tuning
@@ -226,7 +226,11 @@ def open_engine(settings: EngineSettings, provider: Provider) -> Engine:
         from runtime.image.encoder import ImageEncoder  # Pillow is imported with the first image part
 
         part, chosen = bundle.image_part(), settings.parts["image"]
-        paired = partial(open_pairs, bundle, chosen.choice, provider, options["image"], chosen.streams)
+        roles = {each.role for each in bundle.manifest.image.artifacts} if bundle.manifest.image else set()
+        pairs, patches = (
+            partial(open_face, bundle, chosen.choice, role, provider, options["image"], chosen.streams)
+            for role in (PAIR, PATCHES)
+        )
         image = ImageEncoder(
             part,
             sessions["image"],
@@ -234,7 +238,8 @@ def open_engine(settings: EngineSettings, provider: Provider) -> Engine:
             fast_decode=settings.fast_decode,
             threads=settings.threads,
             batch=chosen.batch or provider.batch["image"],
-            open_pairs=paired if part.images > 1 else None,
+            open_pairs=pairs if part.images > 1 else None,
+            open_patches=patches if PATCHES in roles else None,
             reduced=(_reopen_image, (settings.alone("image"),)),
         )
     bundle.files.in_use = True

@@ -35,6 +35,7 @@ ORDER = {
     "export": (
         "errors",
         "families",
+        "cards",
         "options",
         "progress",
         "samples",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import nn
 
 from export.checkpoints import Checkpoint, ExpectedTensors, fit_tensors
+from export.checkpoints.clip_models import load_clip
 from export.checkpoints.modules import DenseModule
 from export.checkpoints.weights import read_tensors
 from export.families import Family
@@ -34,6 +36,10 @@ def load_models(family: Family, checkpoint: Checkpoint, note: Callable[[str], No
     Raises:
         CheckpointError: the weights do not fit; the faults of all parts are raised together.
     """
+    return _LOADERS[family.layout](family, checkpoint, note)
+
+
+def _load_hi_ml(family: Family, checkpoint: Checkpoint, note: Callable[[str], None]) -> dict[str, Any]:
     expected: dict[str, ExpectedTensors] = {}
     with torch.device("meta"):  # names and shapes alone
         shapes = {part: model.state_dict() for part, model in _untrained(family, checkpoint).items()}
@@ -77,3 +83,8 @@ def _dense(module: DenseModule, note: Callable[[str], None]) -> nn.Linear:
     fitted = fit_tensors({"dense": read_tensors(module.weights, note)}, {"dense": ExpectedTensors(expected)}, note)
     dense.load_state_dict({name.removeprefix("linear."): value for name, value in fitted["dense"].items()})
     return dense.eval()
+
+
+_LOADERS: Mapping[str, Callable[[Family, Checkpoint, Callable[[str], None]], dict[str, Any]]] = MappingProxyType(
+    {"hi-ml": _load_hi_ml, "clip": load_clip}
+)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from export.checkpoints.hub import download, looks_like_hub_id
 from export.checkpoints.layouts import BOTH, LAYOUTS, TEXT_WEIGHTS, Checkpoint
+from export.checkpoints.looks import check_look, look_hint
 from export.checkpoints.places import check_folder, folder_names, refuse_source, similar_repository
 from export.checkpoints.signatures import PICKLE, SAFETENSORS, read_json, require, unreadable
 from export.checkpoints.weights import INDEX, read_shards, read_tensors, shard_names
@@ -63,7 +64,11 @@ def open_checkpoint(
     check_folder(folder, names, family)
     cached = f"{source} --revision {revision}" if kind == "hub" else None
     layout = LAYOUTS[family.layout]
-    opened = layout.open(folder, names, family, cached, note)
+    check_look(folder, names, family)
+    try:
+        opened = layout.open(folder, names, family, cached, note)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}{look_hint(folder, names, family)}") from None
     folder, files = opened.folder, opened.files
     names = folder_names(folder)
     try:
@@ -93,6 +98,7 @@ def open_checkpoint(
         layout.joint(family, tensors),
         opened.dense,
         tensors,
+        opened.text_config,
     )
 
 

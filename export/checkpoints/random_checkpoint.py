@@ -6,7 +6,6 @@ It stands in for the real weights where those cannot ship: in the demo and in te
 from __future__ import annotations
 
 import math
-import string
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,9 @@ from PIL import Image
 from export.checkpoints import RANDOM_MARKER
 from export.checkpoints.tokenizer import write_json
 from export.checkpoints.vocabulary import SPECIAL_TOKENS
+from export.checkpoints.words import random_vocabulary
 from export.families import Family
-from export.samples import SENTENCES, chest_phantom
+from export.samples import chest_phantom
 
 __all__ = ["CXR_BERT_CONFIG", "RANDOM_MARKER", "random_vocabulary", "write_random_checkpoint"]
 
@@ -75,7 +75,7 @@ def write_random_checkpoint(
     folder: Path,
     family: Family,
     seed: int = 0,
-    config: Mapping[str, Any] = CXR_BERT_CONFIG,
+    config: Mapping[str, Any] | None = None,
     *,
     safetensors: bool = False,
 ) -> Path:
@@ -85,8 +85,8 @@ def write_random_checkpoint(
         folder: created if need be.
         family: which parts to write.
         seed: seed of all weights; the same seed gives the same tensors.
-        config: config.json of CXR-BERT-specialized; smaller numbers give a smaller model. Other text models get the
-            same numbers.
+        config: config.json of the text model, whose numbers are its sizes, or the file that describes both towers where
+            their weights lie in one; None takes what is published: CXR-BERT-specialized's for all BERTs.
         safetensors: write model.safetensors instead of pytorch_model.bin.
 
     Returns:
@@ -96,6 +96,12 @@ def write_random_checkpoint(
 
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / RANDOM_MARKER, {"seed": seed})
+    if family.layout == "clip":
+        from export.checkpoints.random_clip import write_random_clip
+
+        write_random_clip(folder, family, seed, config)
+        return folder
+    config = CXR_BERT_CONFIG if config is None else config
     generator = torch.Generator().manual_seed(seed)
     if family.text:
         own_head = family.text.projection == "cxr-bert"
@@ -141,25 +147,6 @@ def write_random_checkpoint(
         _fit_normalization(image_model, seed)
         torch.save(image_model.state_dict(), folder / family.image.weights_name)
     return folder
-
-
-def random_vocabulary(size: int) -> list[str]:
-    """A WordPiece vocabulary of our own: special tokens first (as in CXR-BERT), characters, words, unused entries.
-
-    Args:
-        size: number of tokens, at least about 600.
-
-    Returns:
-        Distinct tokens; [PAD], [UNK], [CLS], [SEP], [MASK] are 0 to 4.
-    """
-    characters = string.ascii_lowercase + string.digits + string.punctuation
-    words = sorted({word for sentence in SENTENCES for word in sentence.lower().rstrip(".").replace(",", "").split()})
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters]
-    tokens += [f"##{character}" for character in string.ascii_lowercase + string.digits]
-    tokens += [word for word in words if word not in tokens]
-    if len(tokens) > size:
-        raise ValueError(f"a vocabulary of {size} tokens is too small; {len(tokens)} are the least")
-    return tokens + [f"[unused{index}]" for index in range(size - len(tokens))]
 
 
 def _random_text_tensor(name: str, shape: torch.Size, generator: torch.Generator) -> torch.Tensor:

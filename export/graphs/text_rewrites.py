@@ -19,10 +19,10 @@ from torch import nn
 
 from export.graphs.attention import MASKED, Attention, additive_mask
 from export.graphs.causal_text import CausalTextGraph
-from export.reference import TextReference
+from export.reference import AnyText, TextReference
 from export.reference.text import SUMMED_LAYERS
 
-__all__ = ["PackedTextGraph", "TextEmbeddingGraph"]
+__all__ = ["PackedTextGraph", "TextEmbeddingGraph", "text_graph"]
 
 
 class TextEmbeddingGraph(nn.Module):
@@ -145,3 +145,12 @@ class PackedTextGraph(nn.Module):
         """See `TextEmbeddingGraph`: text_embeds, unnormalized_embeds, last_hidden_state."""
         states, owned = self.encoder.states(input_ids, position_ids, segment_ids, text_positions)
         return *self.encoder.embeddings(states, owned), states
+
+
+def text_graph(reference: AnyText) -> TextEmbeddingGraph | CausalTextGraph:
+    """The rewritten network of a text model, by its architecture.
+
+    Raises:
+        GraphError: see `CausalTextGraph`.
+    """
+    return TextEmbeddingGraph(reference) if isinstance(reference, TextReference) else CausalTextGraph(reference)

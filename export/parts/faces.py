@@ -16,7 +16,7 @@ from export.progress import Steps
 from export.proof import check_gates
 from export.proof.fill_mask_parity import MaskedCases, fill_mask_parity, masked_cases, pytorch_answers
 from export.proof.text_parity import packed_parity
-from export.reference import TextReference
+from export.reference import AnyText, TextReference
 from runtime.bundle import EMBEDDING, FILL_MASK, PACKED, Artifact
 from runtime.engines import PROVIDERS, Provider, SessionOptions
 from runtime.engines.providers import default_threads
@@ -42,7 +42,7 @@ class Faces:
         steps: where progress is shown.
     """
 
-    reference: TextReference
+    reference: AnyText
     bundle: Path
     packed: GraphSpec
     engines: tuple[Provider, ...]
@@ -109,6 +109,7 @@ class Faces:
         if self._head is not None:
             return
         reference, (first, *others) = self.reference, plain
+        assert isinstance(reference, TextReference), "only BERTs fill masks"
         # The decoder's table is in the fp32 graph's file. Others need it in one of its own, which fp32 then reads too.
         shared = self.bundle / first.file if first.precision == "fp32" and not others else None
         self._head = export_head(reference, (self.bundle / first.file).parent, shared)

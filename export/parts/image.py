@@ -11,6 +11,8 @@ import torch
 
 from export.graphs import GraphInfo, GraphSpec, export_graph
 from export.graphs.image_rewrites import ImageEmbeddingGraph
+from export.graphs.vit_faces import embedding_spec, export_vit
+from export.parts.image_faces import PatchFaces
 from export.precision import Lowering
 from export.precision.floats import float_artifacts
 from export.precision.int8_image import ImageQuantizer, image_layers
@@ -70,32 +72,23 @@ def export_image(
         GraphError: an exported graph is not portable.
         GateError: fp32 misses a gate, or another precision and nothing may be left out.
     """
-    grid, size, rule = reference.grid, reference.size, reference.rule
-    patches: dict[str, tuple[str | int, ...]] = {} if grid is None else {"patch_embeds": ("batch", grid, grid, size)}
-    graph = GraphSpec(
-        inputs={"pixel_values": ("batch", *rule.shape)},
-        outputs={"image_embeds": ("batch", size), **patches},
-        limits={"batch": None},
-    )
+    rule = reference.rule
     source = folder / "onnx" / "model.onnx"
     source.parent.mkdir()
     with steps.step("image: exporting the graph"):
-        pixels = torch.randint(0, 256, (2, *rule.shape), dtype=torch.uint8)
-        rewritten = ImageEmbeddingGraph(reference.model, rule, patches=grid is not None).eval().requires_grad_(False)
-        info = export_graph(rewritten, (pixels,), graph, source)
+        graph, info = _export_graph(reference, source)
+    outputs = tuple(graph.outputs)
     with steps.step("image: comparing with PyTorch") as advance:
         session = engine.open(source, SessionOptions(threads=default_threads(), precision="fp32"))
-        parity = image_parity(session, engine.name, "fp32", reference, seed, advance)
+        parity = image_parity(session, engine.name, "fp32", reference, seed, advance, outputs=outputs)
         check_gates("image fp32", [parity])
         del session
     fp32 = artifact("image/onnx/model.onnx", "fp32", info, tuple(PROVIDERS), parity=(parity,))
-    artifacts = [fp32]
+    artifacts, judge = [fp32], None
     if data is not None:
         with steps.step("image: embedding the held-out images, some with PyTorch") as advance:
             session = engine.open(source, SessionOptions(threads=default_threads(), precision="fp32"))
-            expected, compared = held_out_images(
-                session, engine.name, reference, data.held_out, tuple(graph.outputs), advance
-            )
+            expected, compared = held_out_images(session, engine.name, reference, data.held_out, outputs, advance)
             del session
             fp32 = replace(fp32, parity=(parity, compared))
             held_out, engines = data.held_out, working_engines(source)
@@ -116,7 +109,7 @@ def export_image(
             fp32,
             judge,
             ({"pixel_values": pixels[start : start + _BATCH]} for start in range(0, len(pixels), _BATCH)),
-            lambda session, name, precision: image_parity(session, name, precision, reference, seed),
+            lambda session, name, precision: image_parity(session, name, precision, reference, seed, outputs=outputs),
             lowering,
             misses,
             steps,
@@ -124,17 +117,38 @@ def export_image(
         )
         if "int8" in lowering.precisions:
             artifacts += _int8_artifacts(artifacts, folder.parent, graph, judge, data, lowering, misses, steps)
-    if not fp32_stays(artifacts[1:], misses.of("image"), lowering):
-        for name in artifacts.pop(0).files:
+    if "patch_embeds" not in outputs and reference.grid is not None:
+        engines = judge.engines if judge else (engine,)
+        artifacts = PatchFaces(reference, folder.parent, engines, seed, misses, steps).of(artifacts)
+    if not fp32_stays([each for each in artifacts if each.precision != "fp32"], misses.of("image"), lowering):
+        for name in {name for each in artifacts if each.precision == "fp32" for name in each.files}:
             (folder.parent / name).unlink()
+        artifacts = [each for each in artifacts if each.precision != "fp32"]
     return ImagePart(
         architecture=reference.architecture,
         preprocessing=rule,
         images=reference.images,
-        grid=grid,
-        embedding_size=size,
+        grid=reference.grid,
+        embedding_size=reference.size,
         artifacts=tuple(artifacts),
     )
+
+
+def _export_graph(reference: ImageReference, source: Path) -> tuple[GraphSpec, GraphInfo]:
+    """Write the fp32 graph that embeds pictures; that of a ResNet embeds patches as well, at no cost."""
+    rule, grid, size = reference.rule, reference.grid, reference.size
+    if reference.architecture == "vit":
+        graph = embedding_spec(size, rule.shape)
+        return graph, export_vit(reference, source, graph)
+    patches: dict[str, tuple[str | int, ...]] = {} if grid is None else {"patch_embeds": ("batch", grid, grid, size)}
+    graph = GraphSpec(
+        inputs={"pixel_values": ("batch", *rule.shape)},
+        outputs={"image_embeds": ("batch", size), **patches},
+        limits={"batch": None},
+    )
+    pixels = torch.randint(0, 256, (2, *rule.shape), dtype=torch.uint8)
+    rewritten = ImageEmbeddingGraph(reference.model, rule, patches=grid is not None).eval().requires_grad_(False)
+    return graph, export_graph(rewritten, (pixels,), graph, source)
 
 
 def _int8_artifacts(

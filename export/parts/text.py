@@ -11,7 +11,7 @@ from export.families import TextAxes
 from export.graphs import export_graph
 from export.graphs.other_tools import write_sentence_transformers
 from export.graphs.packing import exported_spec, packed_spec, plain_graph, plain_spec
-from export.graphs.text_rewrites import PackedTextGraph, TextEmbeddingGraph
+from export.graphs.text_rewrites import PackedTextGraph, text_graph
 from export.parts.faces import Faces, in_order
 from export.precision import Lowering
 from export.precision.floats import float_artifacts
@@ -25,7 +25,7 @@ from export.proof.held_out import held_out_texts
 from export.proof.judge import reference_noise, text_cases, text_judge
 from export.proof.text_parity import text_parity
 from export.proof.zero_shot import ZeroShot
-from export.reference import TextReference
+from export.reference import AnyText
 from export.samples import TextData
 from runtime.bundle.parts import TextPart
 from runtime.engines import PROVIDERS, Provider, SessionOptions
@@ -39,7 +39,7 @@ _OVERFLOW_TEXTS = 64
 
 
 def export_text(
-    reference: TextReference,
+    reference: AnyText,
     axes: TextAxes,
     folder: Path,
     engine: Provider,
@@ -74,7 +74,7 @@ def export_text(
     source.parent.mkdir()
     tokenizer = Tokenizer(folder, axes.tokenization)
     with steps.step("text: exporting the graph"):
-        module = PackedTextGraph(TextEmbeddingGraph(reference)).eval().requires_grad_(False)
+        module = PackedTextGraph(text_graph(reference)).eval().requires_grad_(False)
         exported = source.with_name(".packed.onnx")
         whole = exported_spec(size, longest, packed.external_data, reference.hidden_size, reference.pooling)
         export_graph(module, _example(vocab_size), whole, exported)
@@ -135,10 +135,12 @@ def export_text(
     if not stays:
         for name in fp32.files:
             (folder.parent / name).unlink()
-    write_sentence_transformers(folder, size, axes.tokenization)
+    causal = reference.architecture == "clip"
+    if not causal:
+        write_sentence_transformers(folder, size, axes.tokenization)
     return TextPart(
-        architecture="bert",
-        attention="bidirectional",
+        architecture=reference.architecture,
+        attention="causal" if causal else "bidirectional",
         tokenization=axes.tokenization,
         pooling=axes.pooling,
         projection=axes.projection,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from export.proof.fidelity import IMAGE_OUTPUTS
 from export.proof.parity import GATES, Progress, check_gates, max_abs, min_cosine, parity_record
-from export.reference import ImageReference, TextReference
+from export.reference import AnyText, ImageReference
 from runtime.bundle import ParityRecord
 from runtime.engines import Session
 from runtime.text import pad_batch, plan_batches
@@ -32,7 +32,7 @@ Embeds = NDArray[np.float32]
 def held_out_texts(
     session: Session,
     provider: str,
-    reference: TextReference,
+    reference: AnyText,
     rows: Sequence[list[int]],
     pad_token_id: int,
     progress: Progress = lambda share: None,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from export.proof.parity import GATES, PACKED_GATES, Progress, max_abs, min_cosine, parity_record, worst
-from export.reference import TextReference
+from export.reference import AnyText
 from export.samples import SENTENCES, TRIPLETS
 from runtime.bundle import ParityRecord
 from runtime.bundle.precisions import PRECISIONS
@@ -33,7 +33,7 @@ def text_parity(
     session: Session,
     provider: str,
     precision: str,
-    reference: TextReference,
+    reference: AnyText,
     tokenizer: Tokenizer,
     seed: int = 0,
     progress: Progress = lambda share: None,
@@ -75,7 +75,7 @@ def text_parity(
 
     for index, (rows, length) in enumerate(shapes):
         lengths = [length, *generator.integers(3, length + 1, rows - 1)]
-        compare([generator.integers(5, reference.vocab_size, size).tolist() for size in lengths])
+        compare(random_rows(generator, lengths, tokenizer, reference.vocab_size, reference.pooling))
         progress(index / len(shapes))
 
     encoded = tokenizer.encode(SENTENCES)
@@ -89,6 +89,28 @@ def text_parity(
         f"batch and alone; {len(TRIPLETS)} triplets"
     )
     return parity_record(provider, reference.name, cases, figures, GATES[precision])
+
+
+def random_rows(
+    generator: np.random.Generator, lengths: Sequence[int], tokenizer: Tokenizer, vocab_size: int, pooling: str
+) -> list[list[int]]:
+    """Random token ids, one row a length.
+
+    Models whose embedding is the end token's state find that by its id, which therefore stands at the end alone.
+
+    Args:
+        generator: draws them.
+        lengths: at least 3.
+        tokenizer: the bundle's.
+        vocab_size: ids are below it.
+        pooling: see `TextPart.pooling`.
+    """
+    rows: list[list[int]] = [generator.integers(5, vocab_size, length).tolist() for length in lengths]
+    if pooling != "eos":
+        return rows
+    start, end = tokenizer.encode([""])[0]
+    ordinary = min(start, end, vocab_size)
+    return [[start, *(index % ordinary for index in row[1:-1]), end] for row in rows]
 
 
 def packed_parity(
@@ -119,7 +141,7 @@ def packed_parity(
     generator = np.random.default_rng(seed)
     lengths = [length for length in _PACKED_LENGTHS if length <= tokenizer.max_length]
     rows = [*tokenizer.encode(SENTENCES)]
-    rows += [generator.integers(5, vocab_size, length).tolist() for length in lengths]
+    rows += random_rows(generator, lengths, tokenizer, vocab_size, pooling)
     found = np.empty((len(rows), plain.run(["text_embeds"], _feed([rows[0]], tokenizer))[0].shape[1]), np.float32)
     for batch in plan_packed([len(row) for row in rows], _PACKED_BUDGET, tokenizer.max_length):
         laid_out = pack_batch(batch, rows, tokenizer.pad_token_id, pooling)

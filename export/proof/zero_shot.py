@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from export.proof.fidelity import embed_images
-from export.reference import ImageReference, TextReference
+from export.reference import AnyText, ImageReference
 from export.samples.zero_shot import ZeroShotData
 from runtime.engines import Session
 from runtime.process.wording import counted
@@ -89,7 +89,7 @@ class ZeroShot:
 
 def zero_shot_by_pytorch(
     data: ZeroShotData,
-    text: TextReference,
+    text: AnyText,
     image: ImageReference,
     progress: Callable[[float], None] = lambda share: None,
 ) -> ZeroShot:

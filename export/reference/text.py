@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,8 +98,17 @@ class TextReference(nn.Module):
         vocab_size: token ids are below it.
     """
 
+    architecture = "bert"
+
     def __init__(
-        self, model: nn.Module, pooling: str = "cls", dense: nn.Module | None = None, longest: int | None = None
+        self,
+        model: nn.Module,
+        pooling: str = "cls",
+        dense: nn.Module | None = None,
+        longest: int | None = None,
+        *,
+        whole: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        package: str | None = None,
     ) -> None:
         """Put the parts together.
 
@@ -108,6 +117,8 @@ class TextReference(nn.Module):
             pooling: "cls", "mean", "max" or "layers".
             dense: what follows the pooled state, its last map a linear one; CXR-BERT's own head is taken by itself.
             longest: most tokens of a text, if it is fewer than the model has positions for.
+            whole: upstream's own way from padded token ids to embeddings; None puts the parts together.
+            package: whose model it is.
         """
         super().__init__()
         self.model = model.eval()
@@ -121,12 +132,14 @@ class TextReference(nn.Module):
         self.longest = min(longest or config.max_position_embeddings, int(config.max_position_embeddings))
         self.vocab_size, self.hidden_size = int(config.vocab_size), int(config.hidden_size)
         self.heads = int(config.num_attention_heads)
+        self._pad_token_id = int(config.pad_token_id or 0)
+        self._whole = whole
+        self._package = package or ("hi-ml-multimodal" if hasattr(model, "cls_projection_head") else "transformers")
 
     @property
     def name(self) -> str:
         """The reference in words."""
-        package = "hi-ml-multimodal" if hasattr(self.model, "cls_projection_head") else "transformers"
-        return f"PyTorch fp32 ({package})"
+        return f"PyTorch fp32 ({self._package})"
 
     @property
     def masked_head(self) -> MaskedHead | None:
@@ -148,6 +161,8 @@ class TextReference(nn.Module):
             float32 (batch, D).
         """
         with torch.no_grad():
+            if self._whole is not None:
+                return self._whole(torch.where(attention_mask > 0, input_ids, self._pad_token_id))
             if hasattr(self.model, "get_projected_text_embeddings") and self.pooling == "cls":
                 found: torch.Tensor = self.model.get_projected_text_embeddings(
                     input_ids, attention_mask, normalize_embeddings=False

@@ -28,6 +28,7 @@ __all__ = [
     "RGB",
     "SCORES",
     "SENTENCES",
+    "SOFTMAX",
     "STRIP_PUNCTUATION",
     "TOKENIZERS",
     "WORD_PIECES",
@@ -52,8 +53,8 @@ AREA = "area"
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", AREA)
 CROP_ROUNDINGS = ("even", "down")
 # Of `Joint.score`.
-PAIRS = "pairs"
-SCORES = (PAIRS, "softmax", "sigmoid")
+PAIRS, SOFTMAX = "pairs", "softmax"
+SCORES = (PAIRS, SOFTMAX, "sigmoid")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from runtime.bundle import FILL_MASK, PACKED, PAIR, Bundle, open_bundle
+from runtime.bundle import FILL_MASK, PACKED, PAIR, PATCHES, Bundle, open_bundle
 from runtime.choice.precision import MEAN_COSINE, MIN_FIDELITY, choose_precision, format_cosine
 from runtime.engines import PROVIDERS, Provider, unavailable_reason
 from runtime.errors import BundleError, ProviderError
@@ -21,8 +21,13 @@ _WIDTH = 120
 _COLUMN = 17
 _RECIPE_WIDTH = 60
 _SHOWN = 3
-_ROLES = {PACKED: ", several texts a row", FILL_MASK: ", words for masks", PAIR: ", with a previous image"}
-_POOLED = {"cls": "[CLS]", "mean": "mean of all tokens"}
+_ROLES = {
+    PACKED: ", several texts a row",
+    FILL_MASK: ", words for masks",
+    PAIR: ", with a previous image",
+    PATCHES: ", with patches",
+}
+_POOLED = {"cls": "[CLS]", "mean": "mean of all tokens", "eos": "last token"}
 # What patch embeddings are where nothing was trained to align them with texts.
 _PATCHES = {"vit": "patch tokens, projected"}
 # How a system's authors turn cosines into probabilities.

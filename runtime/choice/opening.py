@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 
-from runtime.bundle import FILL_MASK, PACKED, PAIR, Artifact, Bundle
+from runtime.bundle import FILL_MASK, PACKED, Artifact, Bundle
 from runtime.bundle.manifest import SCHEMA_VERSION
 from runtime.bundle.older import present_names
 from runtime.bundle.parts import REFUSED
@@ -19,7 +19,7 @@ from runtime.text import TextEncoder, Tokenizer
 from runtime.text.fill_mask import MaskFiller
 from runtime.text.tokenization import TOKENIZER_FILES
 
-__all__ = ["default_streams", "open_graph", "open_pairs", "open_sessions", "open_text"]
+__all__ = ["default_streams", "open_face", "open_graph", "open_sessions", "open_text"]
 
 
 def default_streams(provider: Provider, threads: int) -> int:
@@ -57,14 +57,19 @@ def open_sessions(
     return _sessions(bundle, _graph(bundle, choice, provider), provider, options, streams, apart)
 
 
-def open_pairs(bundle: Bundle, choice: Choice, provider: Provider, options: SessionOptions, streams: int) -> Sessions:
-    """As `open_sessions`, of the graph of image pairs that goes with the chosen one.
+def open_face(
+    bundle: Bundle, choice: Choice, role: str, provider: Provider, options: SessionOptions, streams: int
+) -> Sessions:
+    """As `open_sessions`, of another image graph that goes with the chosen one.
+
+    Args:
+        role: `PAIR` or `PATCHES`.
 
     Raises:
         BundleError: there is none for that engine in that precision, or a file was changed.
         ProviderError: the engine cannot open it.
     """
-    artifact = bundle.artifact("image", choice.artifact.precision, PAIR, provider.name)
+    artifact = bundle.artifact("image", choice.artifact.precision, role, provider.name)
     return _sessions(bundle, artifact, provider, options, streams, provider.whole_batches)
 
 

@@ -60,6 +60,7 @@ class ImageEncoder:
         threads: int = 1,
         batch: int,
         open_pairs: Callable[[], Sessions] | None = None,
+        open_patches: Callable[[], Sessions] | None = None,
         reduced: Reduced | None = None,
     ) -> None:
         """Wrap the opened graph.
@@ -72,6 +73,7 @@ class ImageEncoder:
             threads: threads that decode or compute at a time.
             batch: images computed together, at least 1.
             open_pairs: opens the graph of pairs when there is one to compute; None where the system has none.
+            open_patches: opens the graph that embeds patches when they are asked for; None where `sessions` give them.
             reduced: how it is pickled.
         """
         self.embedding_size = part.embedding_size
@@ -81,7 +83,7 @@ class ImageEncoder:
         self.resize = part.preprocessing.size
         self.crop = part.preprocessing.crop
         self._sessions = sessions
-        self._graphs = ImageGraphs(sessions, batch, part.preprocessing.shape, open_pairs)
+        self._graphs = ImageGraphs(sessions, batch, part.preprocessing.shape, open_pairs, open_patches)
         self.dicom = dicom or DicomOptions()
         self.notices = Notices()
         self._fast_decode = fast_decode
@@ -179,7 +181,7 @@ class ImageEncoder:
         self, remaining: Iterator[Pair], paired: bool, on_fault: Callable[[Fault], None] | None
     ) -> Iterator[NDArray[np.float32] | None]:
         first = list(islice(remaining, _BULK_IMAGES))
-        way = self._way(len(first), paired)
+        way = self._way(len(first), paired, "image_embeds")
         with closing(self._batches(chain(first, remaining), "image_embeds", way, on_fault is not None)) as batches:
             for batch in batches:
                 for fault in batch.faults:
@@ -276,7 +278,7 @@ class ImageEncoder:
         before = sum(other is not None for _, other in pairs)
         embeddings = np.empty((len(pairs), *shape), dtype=np.float32)
         faults: list[Fault] = []
-        way = self._way(len(pairs), before > 0)
+        way = self._way(len(pairs), before > 0, output)
         with closing(self._batches(pairs, output, way, skip_bad=False)) as batches:
             for batch in batches:
                 faults += batch.faults
@@ -286,12 +288,12 @@ class ImageEncoder:
             raise InputError.from_faults("images", repeated(faults, places), len(places) + before)
         return embeddings if len(pairs) == len(places) else embeddings[places]
 
-    def _way(self, count: int, paired: bool) -> Way:
+    def _way(self, count: int, paired: bool, output: str) -> Way:
         """How so many images, or more, are computed."""
         bulk = count >= _BULK_IMAGES or (self._sessions.apart and count > 1)
         streams = self._sessions.streams if bulk else 1
         decoders = max(1, self._threads // streams)
-        self._graphs.ready(bulk, paired)
+        self._graphs.ready(bulk, paired, [output])
         # Enough for one worker that each of its threads has one to decode.
         return Way(bulk, streams, decoders, self._batch * math.ceil(decoders / self._batch))
 

@@ -1,4 +1,4 @@
-"""The graphs of an image encoder: that of single images, and that of a current image with a previous one."""
+"""The graphs of an image encoder: of single images, of their patches, and of a current image with a previous one."""
 
 from __future__ import annotations
 
@@ -20,6 +20,24 @@ __all__ = ["PIXELS", "PREVIOUS_PIXELS", "ImageGraphs"]
 PIXELS, PREVIOUS_PIXELS = "pixel_values", "previous_pixel_values"
 
 
+_PATCHES = "patch_embeds"
+
+
+class _Later:
+    """Sessions of a graph that is opened when it is first needed."""
+
+    def __init__(self, open_sessions: Callable[[], Sessions]) -> None:
+        self._open_sessions = open_sessions
+        self._opened: Sessions | None = None
+        self._lock = ForkSafeLock()
+
+    def sessions(self) -> Sessions:
+        with self._lock:
+            if self._opened is None:
+                self._opened = self._open_sessions()
+            return self._opened
+
+
 class ImageGraphs:
     """Computes prepared images, each on the graph that it is for.
 
@@ -34,37 +52,43 @@ class ImageGraphs:
         batch: int,
         shape: tuple[int, ...],
         open_pairs: Callable[[], Sessions] | None = None,
+        open_patches: Callable[[], Sessions] | None = None,
     ) -> None:
-        """Wrap the opened graph; that of pairs is opened when there are any.
+        """Wrap the opened graph; the others are opened when they are needed.
 
         Args:
             single: of the graph of single images.
             batch: images computed together, at least 1.
             shape: of one image's pixels.
             open_pairs: opens the graph of pairs; None where the system has none.
+            open_patches: opens the graph that embeds patches; None where that of single images does.
         """
         self.single = single
         self.batch = batch
         self._shape = shape
-        self._open_pairs = open_pairs
-        self._opened: Sessions | None = None
-        self._lock = ForkSafeLock()
+        self._pairs = _Later(open_pairs) if open_pairs else None
+        self._patches = _Later(open_patches) if open_patches else None
 
     def check_previous(self, previous: object) -> None:
         """Raise InputError where previous images came that the system has no use for."""
-        if previous is not None and self._open_pairs is None:
+        if previous is not None and self._pairs is None:
             raise InputError(
                 "previous= came, but this system embeds one image at a time: leave it out. Systems that compare a "
                 "current image with a previous one, such as biovil-t, take it."
             )
 
-    def ready(self, bulk: bool, paired: bool) -> None:
+    def ready(self, bulk: bool, paired: bool, outputs: Sequence[str]) -> None:
         """Open what will be needed, rather now than in the midst of the work.
+
+        Args:
+            bulk: whether calls are computed side by side.
+            paired: whether there are previous images.
+            outputs: that will be asked for.
 
         Raises:
             BundleError, InputError, ProviderError: it cannot be.
         """
-        for sessions in (self.single, *([self.pairs] if paired else [])):
+        for sessions in (self._alone(outputs), *([self.pairs] if paired else [])):
             if bulk:
                 sessions.bulk()
 
@@ -78,11 +102,12 @@ class ImageGraphs:
             ProviderError: it cannot be opened.
         """
         self.check_previous(True)
-        with self._lock:
-            if self._opened is None:
-                assert self._open_pairs is not None, "checked before"
-                self._opened = self._open_pairs()
-            return self._opened
+        assert self._pairs is not None, "checked before"
+        return self._pairs.sessions()
+
+    def _alone(self, outputs: Sequence[str]) -> Sessions:
+        """Of the graph that embeds single images, and their patches where those are asked for."""
+        return self.single if self._patches is None or _PATCHES not in outputs else self._patches.sessions()
 
     def run(
         self,
@@ -103,7 +128,7 @@ class ImageGraphs:
             Each output for all rows.
         """
         if not previous:
-            return self._compute(self.single, {PIXELS: pixels}, outputs, bulk, self.batch)
+            return self._compute(self._alone(outputs), {PIXELS: pixels}, outputs, bulk, self.batch)
         paired = sorted(previous)
         current = pixels if len(paired) == len(pixels) else pixels[paired]
         feeds = {PIXELS: current, PREVIOUS_PIXELS: np.stack([previous[row] for row in paired])}
@@ -112,7 +137,7 @@ class ImageGraphs:
             return compared
         alone = [row for row in range(len(pixels)) if row not in previous]
         found = []
-        single = self._compute(self.single, {PIXELS: pixels[alone]}, outputs, bulk, self.batch)
+        single = self._compute(self._alone(outputs), {PIXELS: pixels[alone]}, outputs, bulk, self.batch)
         for one, other in zip(single, compared, strict=True):
             merged = np.empty((len(pixels), *one.shape[1:]), one.dtype)
             merged[alone], merged[paired] = one, other
@@ -138,7 +163,7 @@ class ImageGraphs:
 
     def run_in_bulk(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed prepared images in batches side by side; see `ImageEncoder.encode_pixels_in_bulk`."""
-        self.ready(bulk=True, paired=False)
+        self.ready(bulk=True, paired=False, outputs=[])
 
         def embed(each: NDArray[np.uint8]) -> NDArray[np.float32]:
             return self.run(each, {}, ["image_embeds"], True)[0]

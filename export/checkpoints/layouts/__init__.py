@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from export.checkpoints.layouts.clip import CLIP
 from export.checkpoints.layouts.hi_ml import HI_ML, TEXT_WEIGHTS
 from export.checkpoints.layouts.layout import BOTH, Checkpoint, Layout, Opened, Tensors
 
 __all__ = ["BOTH", "LAYOUTS", "TEXT_WEIGHTS", "Checkpoint", "Layout", "Opened", "Tensors"]
 
-LAYOUTS: Mapping[str, Layout] = MappingProxyType({"hi-ml": HI_ML})
+LAYOUTS: Mapping[str, Layout] = MappingProxyType({"hi-ml": HI_ML, "clip": CLIP})

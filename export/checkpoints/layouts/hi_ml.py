@@ -1,4 +1,4 @@
-"""A BERT's files as transformers and sentence-transformers write them, and beside them hi-ml's image model in a file."""
+"""A BERT's files as transformers and sentence-transformers write them, and hi-ml's image model beside them."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _open(folder: Path, names: set[str], family: Family, cached: str | None, not
     files = _find_files(folder, names, family, cached)
     config = read_config(folder / "config.json", family.text) if family.text else {}
     text = read_axes(folder, config, family.text, modules, note) if family.text else None
-    return Opened(folder, files, config, text, family.image, modules.dense if modules else None)
+    return Opened(folder, files, config, text, family.image, modules.dense if modules else None, config)
 
 
 def _joint(family: Family, tensors: Mapping[str, Tensors]) -> JointModel | None:

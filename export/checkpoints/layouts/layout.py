@@ -32,6 +32,7 @@ class Opened:
         text: what is known of the text tower beside its sizes; None without one.
         image: the family's row with what the folder says of its image tower; None without one.
         dense: the linear map behind the pooled state, where a folder of sentence-transformers has one.
+        text_config: config.json of the text tower alone, as transformers' class for it takes it.
     """
 
     folder: Path
@@ -40,6 +41,7 @@ class Opened:
     text: TextAxes | None
     image: ImageModel | None
     dense: DenseModule | None = None
+    text_config: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,13 @@ class Checkpoint:
     Attributes:
         folder: where they lie.
         source: where they came from, for the manifest.
-        config: the parsed config.json; empty without a text model.
+        config: the parsed config.json, or what describes both towers; empty without a text model.
         text: what is known of the text tower beside its sizes; None without one.
         image: the family's row of the image tower, with what the checkpoint says of it; None without one.
         joint: what joins the towers; None unless there are two.
         dense: the linear map behind its pooled state, where a folder of sentence-transformers has one.
         tensors: "text" and "image", or `BOTH` → tensor name → tensor.
+        text_config: see `Opened`.
     """
 
     folder: Path
@@ -81,6 +84,7 @@ class Checkpoint:
     joint: JointModel | None = None
     dense: DenseModule | None = None
     tensors: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
+    text_config: Mapping[str, Any] = field(default_factory=dict)
 
 
 def missing_files(

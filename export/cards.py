@@ -1,0 +1,57 @@
+"""What the authors say of their systems: licence, size, what they are for, and what they are not for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+__all__ = ["CARDS", "Card"]
+
+_NOT_DEPLOYED = "research only: the model card puts any deployed use out of scope"
+
+
+@dataclass(frozen=True)
+class Card:
+    """A system's model card, in short.
+
+    Attributes:
+        licence: of the published weights, or of the code that they came with.
+        parameters: of what is exported, in millions; None where that depends on the checkpoint.
+        purpose: what the authors made it for.
+        notice: what a user must know before using it; "" for nothing.
+    """
+
+    licence: str
+    parameters: int | None
+    purpose: str
+    notice: str = ""
+
+
+def _clip(parameters: int) -> Card:
+    """OpenAI's; the hub's pages name no licence for the weights."""
+    what = "photographs and captions: zero-shot, retrieval"
+    return Card("MIT (code)", parameters, what, f"{_NOT_DEPLOYED}; English only")
+
+
+CARDS: Mapping[str, Card] = MappingProxyType(
+    {
+        "biovil": Card("MIT", 134, "chest X-rays and their reports: zero-shot, phrase grounding", _NOT_DEPLOYED),
+        "cxr-bert-specialized": Card("MIT", 110, "chest X-ray reports, in the space shared with images", _NOT_DEPLOYED),
+        "cxr-bert-general": Card("MIT", 109, "chest X-ray and other biomedical text", _NOT_DEPLOYED),
+        "cxr-bert-general-mean": Card("MIT", 109, "chest X-ray and other biomedical text", _NOT_DEPLOYED),
+        "biovil-image": Card("MIT", 24, "chest X-rays", _NOT_DEPLOYED),
+        "bert": Card("the checkpoint's", None, "what the checkpoint was trained for"),
+        "biomedbert-abstract": Card("MIT", 109, "biomedical text"),
+        "biomedbert-fulltext": Card("MIT", 109, "biomedical text"),
+        "bio-clinicalbert": Card("MIT", 108, "clinical notes"),
+        "biomedclip": Card(
+            "MIT", 196, "biomedical pictures and captions: zero-shot, retrieval", f"{_NOT_DEPLOYED}; English only"
+        ),
+        "clip-vit-base-patch32": _clip(151),
+        "clip-vit-base-patch16": _clip(150),
+        "clip-vit-large-patch14": _clip(428),
+        "fashion-clip": Card("MIT", 151, "product pictures and their descriptions"),
+        "clip": Card("the checkpoint's", None, "what the checkpoint was trained for"),
+    }
+)
