@@ -35,6 +35,7 @@ __all__ = [
     "plain_spec",
     "rename",
     "text_a_row",
+    "two_transposes",
     "write_face",
 ]
 
@@ -103,7 +104,7 @@ def plain_graph(source: Path, target: Path, spec: GraphSpec, pooling: str = "cls
     before = [*text_a_row(graph), *(_last_tokens() if pooling == "eos" else _first_tokens())]
     after = [helper.make_node("Squeeze", [_INNER[name], _ONE], [name]) for name in _OUTPUTS]
     after.append(helper.make_node("Unsqueeze", [_OUTPUTS[0], _ONE], [LAST_HIDDEN_STATE]))
-    return write_face(model, [*before, *_two_transposes(graph), *after], target, spec)
+    return write_face(model, [*before, *two_transposes(graph), *after], target, spec)
 
 
 def _first_tokens() -> list[onnx.NodeProto]:
@@ -164,8 +165,8 @@ def keep_needed(graph: onnx.GraphProto, outputs: Collection[str], outer: Collect
     graph.node.extend(reversed(nodes))
 
 
-def _two_transposes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """The nodes, with the transposition of the keys in two steps.
+def two_transposes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """The nodes of a graph with attention, with the transposition of the keys in two steps.
 
     OpenVINO takes the second into the product that follows and does the first in a quarter of the time that it takes
     for both at once (0.08 ms instead of 0.32 of a layer's 21.7); ONNX Runtime joins them again.

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from export.errors import GraphError
+from export.graphs.activations import fusible
 from export.graphs.attention import Attention
 
 __all__ = ["PreNormBlock", "PreNormLayer", "linear_of", "plain_norm", "read_layers"]
@@ -50,7 +51,8 @@ class PreNormBlock(nn.Module):
         super().__init__()
         self.norm1, self.norm2 = layer.norm1, layer.norm2
         self.attention = Attention(layer.query, layer.key, layer.value, layer.heads)
-        self.output, self.fc1, self.activation, self.fc2 = layer.output, layer.fc1, layer.activation, layer.fc2
+        self.output, self.fc1, self.fc2 = layer.output, layer.fc1, layer.fc2
+        self.activation = fusible(layer.activation)
 
     def forward(
         self,

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.errors import GraphError
 from export.graphs.graph import GraphInfo, GraphSpec, export_graph
-from export.graphs.packing import keep_needed, write_face
+from export.graphs.packing import keep_needed, two_transposes, write_face
 from export.graphs.vit import VitGraph, VitReference
 from runtime.bundle import PATCHES, Artifact
 
@@ -104,7 +104,7 @@ def write_vit_face(source: Path, target: Path, spec: GraphSpec) -> GraphInfo:
             helper.make_node("Slice", [_TOKENS, "patch:start", "patch:end", "patch:axis"], ["patch:tokens"]),
             helper.make_node("Reshape", ["patch:tokens", "patch:grid"], [_PATCHES]),
         ]
-    return write_face(model, [*graph.node, *heads], target, spec, TensorProto.UINT8)
+    return write_face(model, [*two_transposes(graph), *heads], target, spec, TensorProto.UINT8)
 
 
 def patches_artifact(artifact: Artifact, bundle: Path, spec: GraphSpec) -> Artifact:
