@@ -1,8 +1,9 @@
 """Activation functions in the spelling that engines know and fuse, of the same standard operators.
 
-torch writes GELU as x·(½·(1 + erf(x/√2))), which OpenVINO fuses. ONNX Runtime, and NNCF where it places quantizers, know
-(x·(1 + erf(x/√2)))·½, and with that ONNX Runtime takes the bias before it into the same kernel: ViT-B/16, batch 8 on
-two cores, takes 598 ms instead of 615. Likewise the approximation with tanh, whose cube torch writes in its own way.
+torch writes GELU as x·(½·(1 + erf(x/√2))), which OpenVINO fuses. ONNX Runtime, and NNCF where it places quantizers,
+know (x·(1 + erf(x/√2)))·½, and with that ONNX Runtime takes the bias before it into the same kernel: BERT-base, 8 × 64,
+takes 147 → 137 ms in int8 (dynamic) and 363 → 357 in fp32, processor time on one core. Likewise the approximation with
+tanh, whose cube torch writes in its own way.
 """
 
 from __future__ import annotations

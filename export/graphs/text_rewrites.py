@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from export.graphs.activations import fusible
 from export.graphs.attention import MASKED, Attention, additive_mask
 from export.graphs.causal_text import CausalTextGraph
 from export.reference import AnyText, TextReference
@@ -38,6 +39,7 @@ class TextEmbeddingGraph(nn.Module):
         self.layers = reference.encoder.encoder.layer
         inner = [layer.attention.self for layer in self.layers]
         self.attentions = nn.ModuleList(Attention(each.query, each.key, each.value, reference.heads) for each in inner)
+        self.activations = nn.ModuleList(fusible(layer.intermediate.intermediate_act_fn) for layer in self.layers)
         self.projection_head = reference.projection
         self.pooling = reference.pooling
         self.divisor = float(reference.longest)  # GLoRIA's mean is over all positions, padding included
@@ -101,13 +103,14 @@ class TextEmbeddingGraph(nn.Module):
         mask = additive_mask(own, hidden)
         last = len(self.layers) - 1 if self.pooling == "cls" else None
         summed: torch.Tensor | None = None
-        for index, (layer, attention) in enumerate(zip(self.layers, self.attentions, strict=True)):
+        layers = zip(self.layers, self.attentions, self.activations, strict=True)
+        for index, (layer, attention, activation) in enumerate(layers):
             queries = hidden
             if index == last:
                 queries, mask = F.embedding(places, hidden.flatten(0, 1)), additive_mask(owned, hidden)
             context = layer.attention.output.dense(attention(queries, hidden, mask))
             attended = layer.attention.output.LayerNorm(context + queries)
-            expanded = layer.intermediate.intermediate_act_fn(layer.intermediate.dense(attended))
+            expanded = activation(layer.intermediate.dense(attended))
             hidden = layer.output.LayerNorm(layer.output.dense(expanded) + attended)
             if self.pooling == "layers" and len(self.layers) - index <= SUMMED_LAYERS:
                 summed = hidden if summed is None else summed + hidden
