@@ -92,9 +92,9 @@ def test_the_graph_of_pairs_is_opened_when_it_is_needed(
     engine: Engine, films: list[NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = []
-    graphs = engine.image._graphs
-    open_pairs = graphs._open_pairs
-    monkeypatch.setattr(graphs, "_open_pairs", lambda: opened.append(1) or open_pairs())
+    pairs = engine.image._graphs._pairs
+    open_pairs = pairs._open_sessions
+    monkeypatch.setattr(pairs, "_open_sessions", lambda: opened.append(1) or open_pairs())
     engine.image.encode(films[0])
     engine.image.encode(films[:2], [None, None])
     assert not opened
