@@ -6,6 +6,7 @@ One module each, like the runtime's commands. Imports no other wing of `bench`.
 from __future__ import annotations
 
 from bench.quality import masked, ms_cxr, radnli, retrieval, triplets
+from bench.quality.comparison import command as comparison
 from bench.quality.zero_shot import command as zero_shot
 from runtime.commands import Command
 
@@ -18,4 +19,5 @@ QUALITY: tuple[Command, ...] = (
     ms_cxr,
     retrieval,
     zero_shot,
+    comparison,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ __all__ = [
     "Encode",
     "add_encoder_options",
     "engine_name",
+    "identity",
     "load_text_engine",
     "text_encoders",
     "torch_threads",
@@ -45,7 +47,7 @@ def load_text_engine(options: argparse.Namespace) -> Engine:
 
 
 def text_encoders(engine: Engine, options: argparse.Namespace) -> Mapping[str, Encode]:
-    """Name → function from texts to float32 (N, 128), unit L2 norm; this engine first.
+    """Name → function from texts to float32 (N, D), unit L2 norm; this engine first.
 
     Raises:
         InputError: --checkpoint holds other weights than the bundle was made of.
@@ -59,6 +61,16 @@ def text_encoders(engine: Engine, options: argparse.Namespace) -> Mapping[str, E
 def torch_threads(options: argparse.Namespace) -> int:
     """How many threads PyTorch gets: as many as this engine."""
     return int(options.threads or default_threads())
+
+
+def identity(task: str, engine: Engine) -> dict[str, Any]:
+    """What a report says of itself, by which reports are put side by side.
+
+    Returns:
+        The task's name, the system and its checkpoint, and whether its weights are random.
+    """
+    source = engine.manifest.source
+    return {"task": task, "family": engine.manifest.family, "checkpoint": source.name, "weights": source.kind}
 
 
 def engine_name(engine: Engine) -> str:

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bench.quality.encoders import PYTORCH, add_encoder_options, engine_name, load_text_engine, torch_threads
+from bench.quality.encoders import PYTORCH, add_encoder_options, engine_name, identity, load_text_engine, torch_threads
 from bench.quality.torch_text import torch_masked_accuracy
 from runtime.archive import collect_items
 from runtime.commands.argument_types import seed
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> None:
             name: {"accuracy": correct / masked, "correct": correct, "masked": masked}
             for name, (correct, masked) in results.items()
         },
-        "weights": engine.manifest.source.kind,
+        **identity(NAME, engine),
     }
     print_json(report) if options.json else _print(report)
 

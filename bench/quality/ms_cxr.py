@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.quality.encoders import PYTORCH, add_encoder_options, engine_name, torch_threads
+from bench.quality.encoders import PYTORCH, add_encoder_options, engine_name, identity, torch_threads
 from bench.quality.ms_cxr_annotations import AnnotatedImage, Annotations, read_annotations
 from bench.quality.ms_cxr_files import find_images
 from bench.quality.ms_cxr_scores import Averages, Evaluation, Maps, average, average_classes, by_class, evaluate
@@ -129,7 +129,7 @@ def _report(
         "images_of_another_shape": evaluation.misshapen,
         "results": results,
         "largest_difference_of_a_cosine": evaluation.differences,
-        "weights": engine.manifest.source.kind,
+        **identity(NAME, engine),
         "each": [
             {
                 "dicom_id": phrase.dicom_id,

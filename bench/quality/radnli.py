@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.quality.encoders import Encode, add_encoder_options, load_text_engine, text_encoders
+from bench.quality.encoders import Encode, add_encoder_options, identity, load_text_engine, text_encoders
 from bench.quality.text_tables import Sentences, read_sentences, settle
 from runtime.commands.inputs import add_skip_bad
 from runtime.engine import Engine
@@ -151,7 +151,7 @@ def _report(
         "threshold_set_on": "dev" if dev else "data (an upper bound)",
         "results": results,
         "largest_difference": difference,
-        "weights": engine.manifest.source.kind,
+        **identity(NAME, engine),
     }
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.quality.encoders import PYTORCH, add_encoder_options, text_encoders, torch_threads
+from bench.quality.encoders import PYTORCH, add_encoder_options, identity, text_encoders, torch_threads
 from bench.quality.text_tables import Sentences, read_sentences, settle
 from bench.quality.torch_image import torch_images
 from runtime.commands.arguments import load_engine
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> None:
         "images": len(images),
         "results": results,
         "largest_difference": _difference(embeddings) if len(embeddings) > 1 else None,
-        "weights": engine.manifest.source.kind,
+        **identity(NAME, engine),
     }
     print_json(report) if options.json else _print(report)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.quality.encoders import Encode, add_encoder_options, load_text_engine, text_encoders
+from bench.quality.encoders import Encode, add_encoder_options, identity, load_text_engine, text_encoders
 from bench.quality.text_tables import Sentences, read_sentences, settle
 from export.samples import TRIPLETS
 from runtime.commands.inputs import add_skip_bad
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> None:
         "triplets": len(rows),
         "results": results,
         "largest_difference": float(np.abs(ours - cosines[1]).max()) if len(cosines) > 1 else None,
-        "weights": engine.manifest.source.kind,
+        **identity(NAME, engine),
     }
     print_json(report) if options.json else _print(report, rows, ours)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.quality.encoders import PYTORCH, add_encoder_options, engine_name, torch_threads
+from bench.quality.encoders import PYTORCH, add_encoder_options, engine_name, identity, torch_threads
 from bench.quality.torch_image import torch_images
 from bench.quality.torch_text import torch_texts
 from bench.quality.zero_shot.data import LabelledImages, labels_of, read_labelled
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> None:
         "seed": options.seed,
         "results": {name: _described(each) for name, each in figures.items()},
         "largest_difference": max((float(np.abs(ours - other).max()) for other in others), default=None),
-        "weights": engine.manifest.source.kind,
+        **identity(NAME, engine),
     }  # fmt: skip
     print_json(report) if options.json else _print(report)
 
