@@ -24,8 +24,10 @@ from export.checkpoints.bpe import write_bpe_tokenizer, write_hub_files
 from export.checkpoints.tokenizer import write_tokenizer
 from export.samples import SENTENCES
 from runtime.bundle.parts import CUT, Tokenization
-from runtime.errors import InputError
-from runtime.text import Tokenizer
+from runtime.engines import Sessions
+from runtime.errors import BundleError, InputError
+from runtime.text import TextEncoder, Tokenizer
+from tests.runtime.parts import text_part
 from tests.runtime.text.test_cleaning import CASES
 
 BLOCKS = ((0x01, 0x600), (0x1E00, 0x2C00), (0x3000, 0x3100), (0x4E00, 0x4E40), (0xFF00, 0xFFF0), (0x1F300, 0x1F600))
@@ -199,9 +201,11 @@ def test_word_pieces_keep_their_rule(biomedclip: Pair) -> None:
 
 
 def test_there_is_no_mask(clip: Pair, biomedclip: Pair) -> None:
-    from runtime.errors import BundleError
-
     assert (clip.ours.mask_token_id, clip.ours.pad_token_id, clip.ours.special_ids) == (None, 49407, {49406, 49407})
     with pytest.raises(BundleError, match="cannot fill masks: its tokenizer has no token that stands for one"):
         clip.ours.required_mask()
     assert biomedclip.ours.required_mask() == 4
+    text = TextEncoder(text_part(), Sessions(lambda streams: object(), 1), clip.ours, token_budget=64)
+    for ask in (text.fill_mask, text.predict_masked_tokens, text.masked_token_accuracy):
+        with pytest.raises(BundleError, match="cannot fill masks: its tokenizer"):
+            ask(["no effusion"])
