@@ -14,11 +14,12 @@ from types import MappingProxyType
 from typing import Any
 
 from export.checkpoints.layouts.layout import BOTH, Opened, missing_files
+from export.checkpoints.layouts.open_clip_texts import open_clip_tokenization
 from export.checkpoints.layouts.sizes import check_sizes
 from export.checkpoints.signatures import read_json
 from export.errors import CheckpointError
 from export.families import Family, TextAxes
-from runtime.bundle.parts import CUT, FTFY, Preprocessing, Tokenization
+from runtime.bundle.parts import Preprocessing
 
 __all__ = ["CONFIG", "FILES", "bert_config", "open_open_clip"]
 
@@ -135,9 +136,9 @@ def open_open_clip(
         )
     image = replace(family.image, preprocessing=rule, patch=patch, embedding_size=size)
     check_sizes(folder, family, image, _side(vision))
-    longest = int(text.get("context_length", 77))
+    rules = open_clip_tokenization(path, text)
     if bert is None:
-        axes = TextAxes(Tokenization("bpe", longest, CUT, FTFY, {}, None), "eos", "linear")
+        axes = TextAxes(rules, "eos", "linear")
         described = {
             "model_type": "clip_text_model",
             "vocab_size": text.get("vocab_size", 49408),
@@ -146,13 +147,13 @@ def open_open_clip(
             "projection_dim": size,
             "num_hidden_layers": text.get("layers", 12),
             "num_attention_heads": text.get("heads", 8),
-            "max_position_embeddings": longest,
+            "max_position_embeddings": rules.max_length,
             "hidden_act": "quick_gelu" if config.get("quick_gelu") else "gelu",
             "layer_norm_eps": 1e-5,
         }
     else:
         pooling, projection = _POOLERS[text["hf_pooler_type"]], _PROJECTIONS[text.get("hf_proj_type")]
-        axes = TextAxes(Tokenization("wordpiece", longest, CUT, FTFY, {}, None), pooling, projection)
+        axes = TextAxes(rules, pooling, projection)
         described = dict(bert)
     model = {**config, "text_cfg": text}
     return Opened(folder, {BOTH: folder / weights[0]}, model, axes, image, text_config=described)

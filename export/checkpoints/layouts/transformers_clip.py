@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from export.checkpoints.bpe import BPE_FILES
 from export.checkpoints.layouts.layout import BOTH, Opened, missing_files
 from export.checkpoints.layouts.pixels import read_preprocessor
 from export.checkpoints.layouts.sizes import check_sizes
@@ -26,8 +27,7 @@ CONFIG = "config.json"
 _WEIGHTS = ("model.safetensors", f"model.safetensors{INDEX}", "pytorch_model.bin", f"pytorch_model.bin{INDEX}")
 _SHARDS = ("model-*.safetensors", "pytorch_model-*.bin")
 _PREPROCESSOR = "preprocessor_config.json"
-_TOKENIZER = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
-FILES = (CONFIG, _PREPROCESSOR, *_TOKENIZER, *_WEIGHTS, *_SHARDS)
+FILES = (CONFIG, _PREPROCESSOR, *BPE_FILES, *_WEIGHTS, *_SHARDS)
 
 # Of transformers' classes, for what config.json leaves out.
 _TEXT = {
