@@ -81,6 +81,8 @@ def _chosen(listed: list[str], wanted: list[str]) -> list[str]:
         ("model.safetensors.index.json", "model-*.safetensors"),
         ("pytorch_model.bin",),
         ("pytorch_model.bin.index.json", "pytorch_model-*.bin"),
+        ("open_clip_model.safetensors",),
+        ("open_clip_pytorch_model.bin",),
     )
     taken = next((index for index, (first, *_) in enumerate(formats) if first in names), None)
     for index, patterns in enumerate(formats):

@@ -24,11 +24,12 @@ def _wanted(family: Family) -> list[str]:
 
 
 def _open(folder: Path, names: set[str], family: Family, cached: str | None, note: Callable[[str], None]) -> Opened:
-    if open_clip.CONFIG in names and transformers_clip.CONFIG in names and "model.safetensors" in names:
-        note(f"{transformers_clip.CONFIG} and the weights of transformers are read; {open_clip.CONFIG} beside is not")
-    elif open_clip.CONFIG in names:
-        return open_open_clip(folder, names, family, cached, note)
-    return open_transformers_clip(folder, names, family, cached, note)
+    if open_clip.CONFIG not in names:
+        return open_transformers_clip(folder, names, family, cached, note)
+    if transformers_clip.CONFIG in names and names.intersection(transformers_clip.WEIGHTS):
+        note(f"{transformers_clip.CONFIG} and transformers' weights are read; {open_clip.CONFIG} beside them is not")
+        return open_transformers_clip(folder, names, family, cached, note)
+    return open_open_clip(folder, names, family, cached, note)
 
 
 def _joint(family: Family, tensors: Mapping[str, Tensors]) -> JointModel | None:

@@ -21,13 +21,13 @@ from export.errors import CheckpointError
 from export.families import Family, TextAxes
 from runtime.bundle.parts import CUT, Tokenization
 
-__all__ = ["CONFIG", "FILES", "open_transformers_clip", "towers"]
+__all__ = ["CONFIG", "FILES", "WEIGHTS", "open_transformers_clip", "towers"]
 
 CONFIG = "config.json"
-_WEIGHTS = ("model.safetensors", f"model.safetensors{INDEX}", "pytorch_model.bin", f"pytorch_model.bin{INDEX}")
+WEIGHTS = ("model.safetensors", f"model.safetensors{INDEX}", "pytorch_model.bin", f"pytorch_model.bin{INDEX}")
 _SHARDS = ("model-*.safetensors", "pytorch_model-*.bin")
 _PREPROCESSOR = "preprocessor_config.json"
-FILES = (CONFIG, _PREPROCESSOR, *BPE_FILES, *_WEIGHTS, *_SHARDS)
+FILES = (CONFIG, _PREPROCESSOR, *BPE_FILES, *WEIGHTS, *_SHARDS)
 
 # Of transformers' classes, for what config.json leaves out.
 _TEXT = {
@@ -83,7 +83,7 @@ def open_transformers_clip(
         )
     if family.hub and family.text and family.text.pooling != "eos":
         raise CheckpointError(f"{folder / CONFIG} describes a CLIP, which '{family.name}' is not.")
-    weights = [name for name in _WEIGHTS if name in names]
+    weights = [name for name in WEIGHTS if name in names]
     faults = [] if weights else ["model.safetensors or pytorch_model.bin"]
     if "tokenizer.json" not in names and not {"vocab.json", "merges.txt"} <= names:
         faults.append("tokenizer.json or vocab.json and merges.txt")

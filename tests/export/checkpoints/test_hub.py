@@ -21,6 +21,7 @@ from export.checkpoints.hub import download
 from export.errors import CheckpointError
 from tests.conftest import ROOT, tiny_family
 from tests.export.families.berts import write_pipeline
+from tests.export.families.clips import write_clip
 
 REPO = "microsoft/BiomedVLP-CXR-BERT-specialized"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -172,6 +173,21 @@ def test_a_repository_of_sentence_transformers_is_fetched_with_its_modules(hub: 
         assert "'1_Pooling', '2_Dense'" in printed
         assert "'onnx'" not in printed
         assert "'config_sentence_transformers.json'" in printed
+
+
+@pytest.mark.slow
+def test_one_format_of_a_clips_weights_is_fetched(hub: Hub, tmp_path: Path) -> None:
+    """Repositories hold the same weights as transformers and as open_clip write them."""
+    shutil.rmtree(hub.folder)
+    write_clip(hub.folder)
+    (hub.folder / "open_clip_config.json").write_text("{}")
+    for other in ("open_clip_pytorch_model.bin", "pytorch_model.bin", "tf_model.h5"):
+        (hub.folder / other).write_bytes(b"x" * 100)
+    for offline in (False, True):
+        printed = fetch(hub, tmp_path, "clip", offline=offline)
+        assert "'model.safetensors'" in printed
+        assert "'merges.txt'" in printed
+        assert not any(name in printed for name in ("open_clip_pytorch_model.bin", "pytorch_model.bin", "tf_model.h5"))
 
 
 @pytest.mark.slow
