@@ -21,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from export.graphs.graph import GraphInfo, GraphSpec, check_graph
 from runtime.bundle import PACKED, Artifact
 from runtime.engines import PROVIDERS
+from runtime.text.packing import widest_row
 
 __all__ = [
     "LAST_HIDDEN_STATE",
@@ -58,7 +59,7 @@ def packed_spec(size: int, longest: int, external_data: str) -> GraphSpec:
     return GraphSpec(
         inputs={name: ("rows", "texts" if name == "text_positions" else "width") for name in PACKED_INPUTS},
         outputs=dict.fromkeys(_OUTPUTS, ("rows", "texts", size)),
-        limits={"rows": None, "width": longest, "texts": None},
+        limits={"rows": None, "width": widest_row(longest), "texts": None},
         external_data=external_data,
     )
 

@@ -4,6 +4,10 @@ torch exports a graph whose `token_positions` say which tokens the last layer is
 embeds pictures is made, and of it, in any precision, the one that embeds patches as well, and the other way round: the
 last layer takes the first so many tokens, a number that stands in the graph as a constant, and behind the tokens'
 embeddings come the heads.
+
+What is measured of activations in the first face knows the class token alone in the last layer. Static int8 is better
+made of the second and the first of that: of a small model with random weights, the worst cosine of a patch rose from
+0.961 to 0.992, and that of pictures stayed.
 """
 
 from __future__ import annotations

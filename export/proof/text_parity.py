@@ -15,7 +15,7 @@ from runtime.bundle import ParityRecord
 from runtime.bundle.precisions import PRECISIONS
 from runtime.engines import Session
 from runtime.text import Tokenizer, pad_batch
-from runtime.text.packing import pack_batch, plan_packed
+from runtime.text.packing import pack_batch, plan_packed, widest_row
 
 __all__ = ["packed_parity", "text_parity"]
 
@@ -143,7 +143,7 @@ def packed_parity(
     rows = [*tokenizer.encode(SENTENCES)]
     rows += random_rows(generator, lengths, tokenizer, vocab_size, pooling)
     found = np.empty((len(rows), plain.run(["text_embeds"], _feed([rows[0]], tokenizer))[0].shape[1]), np.float32)
-    for batch in plan_packed([len(row) for row in rows], _PACKED_BUDGET, tokenizer.max_length):
+    for batch in plan_packed([len(row) for row in rows], _PACKED_BUDGET, widest_row(tokenizer.max_length)):
         laid_out = pack_batch(batch, rows, tokenizer.pad_token_id, pooling)
         embeds = packed.run(["text_embeds"], laid_out.inputs)[0]
         found[laid_out.texts] = embeds[laid_out.row, laid_out.place]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MaskedBatch", "PackedBatch", "Row", "pack_batch", "pack_masks", "plan_packed"]
+__all__ = ["MaskedBatch", "PackedBatch", "Row", "pack_batch", "pack_masks", "plan_packed", "widest_row"]
 
 # Row widths are multiples of this, so that engines prepare few shapes; the last row's, which may hold a single short
 # query, is finer.
@@ -25,6 +25,9 @@ _FINE_GRID = 8
 _WIDTH_COST = 1 / 1250
 # Widths beyond the longest text's that are tried, in steps of the grid.
 _WIDER = 5
+# Rows may be so wide, however short the longest text: of reports that are cut at 77 tokens, rows of 77 leave 8.5 %
+# padding, rows of 128 leave 0.9 %.
+_WIDE = 128
 # Places for texts in a row are rounded up to one of these, for few shapes as well.
 _PLACES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -92,6 +95,11 @@ def plan_packed(lengths: Sequence[int], token_budget: int, longest: int) -> Iter
             yield tuple(by_width.pop(row.width))
     for _, rows in sorted(by_width.items(), reverse=True):
         yield tuple(rows)
+
+
+def widest_row(longest: int) -> int:
+    """The largest width for `plan_packed` where texts have at most `longest` tokens."""
+    return max(longest, _WIDE)
 
 
 def pack_batch(

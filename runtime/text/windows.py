@@ -15,7 +15,7 @@ from runtime.errors import Fault
 from runtime.process.notices import Notice, Notices
 from runtime.process.workers import ordered_map
 from runtime.text.batching import pad_batch, plan_batches
-from runtime.text.packing import Row, pack_batch, plan_packed
+from runtime.text.packing import Row, pack_batch, plan_packed, widest_row
 from runtime.text.tokenization import Tokenizer
 
 __all__ = ["BULK_TOKENS", "TextWindows", "Window"]
@@ -162,7 +162,7 @@ class TextWindows:
             return [_Job(window, {}, (), np.empty(0, np.intp))]
         lengths = [len(row) for row in window.rows]
         if self._packed:
-            batches = plan_packed(lengths, self._token_budget, self._tokenizer.max_length)
+            batches = plan_packed(lengths, self._token_budget, widest_row(self._tokenizer.max_length))
             return [self._packed_job(window, batch) for batch in batches]
         return [self._padded_job(window, batch) for batch in plan_batches(lengths, self._token_budget)]
 

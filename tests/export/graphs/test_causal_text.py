@@ -17,7 +17,7 @@ from export.graphs.packing import exported_spec, pack_graph, packed_spec, plain_
 from export.graphs.text_rewrites import PackedTextGraph
 from export.graphs.towers import text_tower
 from runtime.engines import PROVIDERS, Session, SessionOptions
-from runtime.text.packing import pack_batch, plan_packed
+from runtime.text.packing import pack_batch, plan_packed, widest_row
 from tests.export.graphs import clips
 
 ENGINES = ("cpu", "openvino")
@@ -99,10 +99,12 @@ def test_packed_is_plain_and_padding_does_not_matter(exported: Path, model: nn.M
     filled = torch.where(attention_mask.bool(), input_ids, 7)
     assert np.abs(run(plain, filled, attention_mask) - alone).max() <= 1e-5
     tokens = [ids[: int(mask.sum())].tolist() for ids, mask in zip(input_ids, attention_mask, strict=True)]
-    found = np.empty_like(alone)
-    for batch in plan_packed([len(each) for each in tokens], 256, clips.LONGEST):
+    found, widths = np.empty_like(alone), []
+    for batch in plan_packed([len(each) for each in tokens], 256, widest_row(clips.LONGEST)):
         laid_out = pack_batch(batch, tokens, 0, "eos")
+        widths.append(laid_out.inputs["input_ids"].shape[1])
         found[laid_out.texts] = packed.run(["text_embeds"], laid_out.inputs)[0][laid_out.row, laid_out.place]
+    assert max(widths) > clips.LONGEST, "rows may be wider than the longest text"
     assert np.abs(found - alone).max() <= 1e-5
     expected = F.normalize(clips.embed_texts(model, input_ids, attention_mask), dim=-1).numpy()
     assert np.abs(found - expected).max() <= 1e-5

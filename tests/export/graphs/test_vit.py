@@ -18,6 +18,7 @@ from export.errors import GraphError
 from export.graphs.towers import vision_tower
 from export.graphs.vit import VitGraph
 from export.graphs.vit_faces import embedding_spec, export_vit, patches_spec, write_vit_face
+from export.precision.half import convert_half
 from runtime.engines import PROVIDERS, Session, SessionOptions
 from tests.export.graphs import clips
 
@@ -114,6 +115,27 @@ def test_the_faces_share_weights_and_each_is_made_of_the_other(
     )
     assert alone.pop("tokens:count") != with_patches.pop("tokens:count")
     assert alone.items() <= with_patches.items()
+
+
+@pytest.mark.slow
+def test_a_face_of_half_precision_is_made_of_the_other(exported: tuple[nn.Module, Path], tmp_path: Path) -> None:
+    """From either; and both give pictures the same embeddings, up to what half precision rounds."""
+    model, source = exported
+    folder = Path(shutil.copytree(source, tmp_path / "onnx"))
+    convert_half(folder / "model.onnx", folder / "half.onnx", EMBEDDING, "fp16")
+    write_vit_face(folder / "half.onnx", folder / "half_patches.onnx", PATCHES)
+    write_vit_face(folder / "half_patches.onnx", folder / "again.onnx", EMBEDDING)
+    pixels = clips.pictures(3)
+    given = {"pixel_values": pixels.numpy()}
+    (alone,), (again,) = (
+        session(folder / name, "cpu").run(["image_embeds"], given) for name in ("half.onnx", "again.onnx")
+    )
+    found = session(folder / "half_patches.onnx", "cpu").run(["image_embeds", "patch_embeds"], given)
+    expected = clips.embed_pictures(model, pixels).numpy(), patch_embeddings(model, pixels).numpy()
+    assert np.abs(alone - again).max() <= 1e-6
+    assert np.abs(alone - found[0]).max() <= 1e-3
+    for one, other in zip(found, expected, strict=True):
+        assert (one * other).sum(axis=-1).min() >= 0.9995
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from runtime.text import packing
-from runtime.text.packing import Row, pack_batch, plan_packed
+from runtime.text.packing import Row, pack_batch, plan_packed, widest_row
 
 BUDGET, LONGEST = 512, 512
 
@@ -164,3 +164,26 @@ def test_a_row_with_more_texts_than_the_most_places() -> None:
     packed = pack_batch([row], [[2, 3]] * 300, 0)
     assert packed.inputs["text_positions"].shape == (1, 300)
     assert packed.inputs["text_positions"][0, 299] == 598
+
+
+def test_texts_whose_embedding_is_read_at_their_end() -> None:
+    """Causal transformers: text_positions point at each text's last token, and nothing else differs."""
+    lengths = clinical(300, 2)
+    tokens = [[5] * (length - 1) + [7] for length in lengths]
+    for batch in plan_packed(lengths, BUDGET, LONGEST):
+        at_start, at_end = pack_batch(batch, tokens, 9), pack_batch(batch, tokens, 9, "eos")
+        found = at_end.inputs["text_positions"][at_end.row, at_end.place]
+        assert (at_end.inputs["input_ids"][at_end.row, found] == 7).all()
+        assert (at_end.inputs["position_ids"][at_end.row, found] == np.array(lengths)[at_end.texts] - 1).all()
+        for name in ("input_ids", "position_ids", "segment_ids"):
+            assert np.array_equal(at_start.inputs[name], at_end.inputs[name])
+        assert not np.array_equal(at_start.inputs["text_positions"], at_end.inputs["text_positions"])
+
+
+def test_rows_wider_than_the_longest_text_waste_less() -> None:
+    """Where texts are cut at 77 tokens, as CLIP's, the largest width is not theirs."""
+    lengths = [min(length, 77) for length in clinical(1024, 2)]
+    assert widest_row(77) == 128
+    assert widest_row(512) == 512
+    assert padding(lengths, rows_of(lengths, 4096, 77)) > 0.08
+    assert padding(lengths, rows_of(lengths, 4096, widest_row(77))) < 0.012
