@@ -14,7 +14,7 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resiz
 
 from export.samples import chest_phantom
 from runtime.bundle import ParityRecord
-from runtime.bundle.parts import AREA, GREY, LUMINANCE, RGB, Preprocessing
+from runtime.bundle.parts import AREA, GREY, LUMINANCE, RGB, RGB_AFTER, Preprocessing
 from runtime.image.images import load_pixels
 
 __all__ = ["exact_pixels", "pixel_parity", "preprocessor_config", "reference_pixels"]
@@ -22,6 +22,9 @@ __all__ = ["exact_pixels", "pixel_parity", "preprocessor_config", "reference_pix
 # OpenCV sums up in float32: what lies so near to a half may be rounded either way.
 _TIE = 1e-3
 _SIZES = ((512, 512), (480, 480), (513, 769), (1031, 640), (300, 411), (97, 1400), (2048, 1501))
+
+
+_COLOURED = (RGB, RGB_AFTER)
 
 
 def preprocessor_config(rule: Preprocessing) -> dict[str, object]:
@@ -41,6 +44,7 @@ def preprocessor_config(rule: Preprocessing) -> dict[str, object]:
         GREY: grey,
         LUMINANCE: {"do_convert_grayscale": True},
         RGB: {"do_convert_rgb": True},
+        RGB_AFTER: {"do_convert_rgb": True},
     }
     # Of Pillow's filters the box is OpenCV's "area", but for its rounding.
     filtered = "BOX" if rule.interpolation == AREA else rule.interpolation.upper()
@@ -66,7 +70,8 @@ def reference_pixels(image: Image.Image, rule: Preprocessing) -> NDArray[np.uint
     Returns:
         uint8 of `rule.shape`.
     """
-    image = image.convert("RGB" if rule.colours == RGB else "L")
+    if rule.colours != RGB_AFTER:
+        image = image.convert("RGB" if rule.colours == RGB else "L")
     interpolation = InterpolationMode[rule.interpolation.upper()]
     resized = {
         "shortest": Resize(rule.size, interpolation),
@@ -75,13 +80,14 @@ def reference_pixels(image: Image.Image, rule: Preprocessing) -> NDArray[np.uint
         "squash": Resize((rule.size, rule.size), interpolation),
     }
     if rule.crop_rounding == "even":
-        pixels = np.asarray(CenterCrop(rule.crop)(resized[rule.resize](image)))
-        return pixels.transpose(2, 0, 1) if rule.colours == RGB else pixels
+        cropped = CenterCrop(rule.crop)(resized[rule.resize](image))
+        pixels = np.asarray(cropped.convert("RGB") if rule.colours == RGB_AFTER else cropped)
+        return pixels.transpose(2, 0, 1) if rule.colours in _COLOURED else pixels
     config = preprocessor_config(rule)
     if rule.resize == "longest":
         image, config["do_resize"] = resized[rule.resize](image), False
     pixels = np.asarray(_image_processor()(**config)(image)["pixel_values"][0])
-    return pixels if rule.colours == RGB else pixels[0]
+    return pixels if rule.colours in _COLOURED else pixels[0]
 
 
 def exact_pixels(image: Image.Image, rule: Preprocessing) -> NDArray[np.float64]:
@@ -133,7 +139,7 @@ def pixel_parity(rule: Preprocessing) -> ParityRecord:
     deep = [array.astype(np.uint16) * 97 + 1000 for array in phantoms]
     given += deep
     expected += [Image.fromarray(_stretched(array)) for array in deep]
-    if rule.colours == RGB:
+    if rule.colours in _COLOURED:
         coloured = _coloured()
         given += coloured
         expected += coloured
@@ -144,7 +150,7 @@ def pixel_parity(rule: Preprocessing) -> ParityRecord:
     library = "torchvision" if rule.crop_rounding == "even" else "transformers (Pillow backend)"
     if rule.interpolation == AREA:
         library = "exact means of areas"
-    kinds = "8 and 16 bit, in RGB, with transparency and palettes" if rule.colours == RGB else "8 and 16 bit"
+    kinds = "8 and 16 bit, in RGB, with transparency and palettes" if rule.colours in _COLOURED else "8 and 16 bit"
     return ParityRecord(
         "none",
         f"{library}: {rule.resize} {rule.size}, {rule.interpolation}, centre {rule.crop}",

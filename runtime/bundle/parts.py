@@ -26,6 +26,7 @@ __all__ = [
     "REFUSED",
     "RESIZES",
     "RGB",
+    "RGB_AFTER",
     "SCORES",
     "SENTENCES",
     "SOFTMAX",
@@ -46,8 +47,8 @@ NO_CLEANING, STRIP_PUNCTUATION, FTFY, SENTENCES = "none", "trailing punctuation"
 CLEANINGS = (NO_CLEANING, STRIP_PUNCTUATION, FTFY, SENTENCES)
 REFUSED, CUT = "refused", "cut"
 # Of the fields of `Preprocessing`.
-GREY, LUMINANCE, RGB = "grey", "luminance", "rgb"
-COLOURS = (GREY, LUMINANCE, RGB)
+GREY, LUMINANCE, RGB, RGB_AFTER = "grey", "luminance", "rgb", "rgb after resizing"
+COLOURS = (GREY, LUMINANCE, RGB, RGB_AFTER)
 RESIZES = ("shortest", "longest", "longest by factor", "squash")
 AREA = "area"
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", AREA)
@@ -117,9 +118,9 @@ class Preprocessing:
     Attributes:
         colours: "grey": one channel, values stretched from the least and largest to 0–255; "luminance": one channel,
             8-bit values as they are and deeper ones (radiographs of 16 bit) stretched; or "rgb": three channels, else
-            as luminance. Pictures become RGB by Pillow's
-            conversion, which drops transparency, before they are resized, as in transformers 4; open_clip does that
-            after, which differs for palettes and transparency.
+            as luminance. Pictures become RGB by Pillow's conversion, which drops transparency, before they are resized,
+            as in transformers; "rgb after resizing" does that after, as open_clip does, which differs for palettes
+            (resized without a filter) and transparency.
         resize: which side becomes `size` pixels: "shortest"; "longest", the rest padded with black; "longest by
             factor", where the other side is multiplied by a rounded factor, as GLoRIA does, which may be a pixel less;
             or "squash": both.
@@ -147,7 +148,7 @@ class Preprocessing:
 
         Channels come first, as pixel_values do in the field: no graph transposes what the decoding threads can.
         """
-        return (3, self.crop, self.crop) if self.colours == RGB else (self.crop, self.crop)
+        return (3, self.crop, self.crop) if self.colours in (RGB, RGB_AFTER) else (self.crop, self.crop)
 
 
 @dataclass(frozen=True)

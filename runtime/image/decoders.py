@@ -59,7 +59,11 @@ class Stored(NamedTuple):
 
 
 def read_stored(
-    source: Source, dicom: DicomOptions, needed: Callable[[int, int], tuple[int, int]] | None = None
+    source: Source,
+    dicom: DicomOptions,
+    needed: Callable[[int, int], tuple[int, int]] | None = None,
+    *,
+    any_mode: bool = False,
 ) -> Stored:
     """Read the stored pixel values of a file; the format is recognised by content, then by name.
 
@@ -68,6 +72,7 @@ def read_stored(
         dicom: how a DICOM file is read.
         needed: from width and height to those that are needed: decode a JPEG file to a half, a quarter or an eighth, as
             long as it keeps so many pixels; other formats are not affected. None decodes all of it.
+        any_mode: leave Pillow images in the mode in which they are stored, such as with a palette.
 
     Raises:
         DecodeError: no such file, unknown format, broken content.
@@ -85,7 +90,7 @@ def read_stored(
             if needed is not None:
                 image.draft(None, needed(*size))
             image.load()
-            return Stored(usual_mode(image), size if image.size != size else None)
+            return Stored(image if any_mode else usual_mode(image), size if image.size != size else None)
     except (DecodeError, MissingExtraError):
         raise
     except UnidentifiedImageError:

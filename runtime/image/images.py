@@ -1,9 +1,9 @@
 """Files, Pillow images or arrays → the uint8 pixels that the image graph reads.
 
 Grey as in hi-ml-multimodal (`image/data/io.py` and `image/data/transforms.py`): remap to 0–255, convert to grey,
-resize, crop. Colours as in the image processors of transformers: convert to RGB, resize, crop; only values of more than
-8 bits, of which those make white, are remapped as for grey. The bytes are the references' own, before their division by
-255, which the graph does; only `fast_decode` changes them.
+resize, crop. Colours as in the image processors of transformers: convert to RGB, resize, crop; and as in open_clip,
+which converts last. Only values of more than 8 bits, of which those make white, are remapped as for grey. The bytes are
+the references' own, before their division by 255, which the graph does; only `fast_decode` changes them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from runtime.bundle.parts import GREY, LUMINANCE, RGB, Preprocessing
+from runtime.bundle.parts import GREY, LUMINANCE, RGB, RGB_AFTER, Preprocessing
 from runtime.errors import DecodeError, Fault, MissingExtraError
 from runtime.image.decoders import Stored, look_at_file, read_stored, usual_mode
 from runtime.image.dicom_options import DicomOptions
@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 _AS_USUAL = DicomOptions()
+_MODES_OF_8_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 
 
 @dataclass(frozen=True)
@@ -95,15 +96,21 @@ def read_picture(image: ImageLike, colours: str, dicom: DicomOptions = _AS_USUAL
     return _grey(values) if colours == GREY else _coloured(values)
 
 
-def _stored(image: ImageLike, dicom: DicomOptions, needed: Callable[[int, int], tuple[int, int]] | None) -> Stored:
+def _stored(
+    image: ImageLike,
+    dicom: DicomOptions,
+    needed: Callable[[int, int], tuple[int, int]] | None,
+    any_mode: bool = False,
+) -> Stored:
     if isinstance(image, (str, os.PathLike)):
-        return read_stored(_path(image), dicom, needed)
+        return read_stored(_path(image), dicom, needed, any_mode=any_mode)
     if isinstance(image, Image.Image):
-        return Stored(usual_mode(load_image(image)))
+        loaded = load_image(image)
+        return Stored(loaded if any_mode else usual_mode(loaded))
     if isinstance(image, (bytes, bytearray, memoryview)):
-        return read_stored(bytes(image), dicom, needed)
+        return read_stored(bytes(image), dicom, needed, any_mode=any_mode)
     if is_file(image):
-        return read_stored(read_file(image), dicom, needed)
+        return read_stored(read_file(image), dicom, needed, any_mode=any_mode)
     if not is_array_like(image):
         raise DecodeError(f"is {missing(image)}; {EXPECTED} is expected")
     try:
@@ -136,9 +143,18 @@ def _luminance(values: Image.Image | NDArray[Any]) -> Image.Image:
     return _converted(_coloured(values), "L")
 
 
+def _as_stored(values: Image.Image | NDArray[Any]) -> Image.Image:
+    """A Pillow image of 8 bits as it is, also with a palette; else as for `_coloured`."""
+    if isinstance(values, Image.Image) and values.mode in _MODES_OF_8_BITS:
+        if 0 in values.size:
+            raise DecodeError(f"is empty ({values.width} × {values.height} pixels)")
+        return values
+    return _coloured(values)
+
+
 # By `Preprocessing.colours`.
 _TO_8_BITS: Mapping[str, Callable[[Image.Image | NDArray[Any]], Image.Image]] = MappingProxyType(
-    {GREY: _grey, LUMINANCE: _luminance, RGB: _coloured}
+    {GREY: _grey, LUMINANCE: _luminance, RGB: _coloured, RGB_AFTER: _as_stored}
 )
 
 
@@ -206,7 +222,8 @@ def load_pixels(
     def prepare(item: tuple[int, ImageLike]) -> Pixels | Fault:
         index, image = item
         try:
-            values, size, notices = _stored(image, dicom, partial(resized_size, rule) if fast_decode else None)
+            needed = partial(resized_size, rule) if fast_decode else None
+            values, size, notices = _stored(image, dicom, needed, rule.colours == RGB_AFTER)
             decoded = to_8_bits(values)
             pixels = Pixels(resize_and_crop(decoded, rule, size), size or decoded.size)
             if notices and on_notice:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from runtime.bundle.parts import RGB, Preprocessing
+from runtime.bundle.parts import RGB, RGB_AFTER, Preprocessing
 from runtime.errors import DecodeError
 from runtime.image.area import resize_area
 
@@ -98,7 +98,8 @@ def resize_and_crop(image: Image.Image, rule: Preprocessing, size: tuple[int, in
     """Resize an image, pad it where the rule says so, and cut out the centre.
 
     Args:
-        image: mode "L", or "RGB" for a rule of three channels; the values of "L" are repeated for those.
+        image: mode "L", or "RGB" for a rule of three channels, or any of 8 bits where they become RGB at the end; the
+            values of "L" are repeated for three channels.
         rule: of the bundle.
         size: width and height of the original, if `image` is a reduction of it to a half, a quarter or an eighth.
 
@@ -122,8 +123,11 @@ def resize_and_crop(image: Image.Image, rule: Preprocessing, size: tuple[int, in
         square.paste(image, ((rule.size - target[0]) // 2, (rule.size - target[1]) // 2))
         image = square
     left, top = (_ROUNDINGS[rule.crop_rounding](side - rule.crop) for side in image.size)
-    pixels = np.asarray(image.crop((left, top, left + rule.crop, top + rule.crop)))
-    if rule.colours != RGB:
+    image = image.crop((left, top, left + rule.crop, top + rule.crop))
+    if rule.colours == RGB_AFTER and image.mode not in ("L", "RGB"):
+        image = image.convert("RGB")
+    pixels = np.asarray(image)
+    if rule.colours not in (RGB, RGB_AFTER):
         return pixels
     if pixels.ndim == 2:
         return np.repeat(pixels[None], 3, axis=0)

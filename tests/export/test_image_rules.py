@@ -26,6 +26,7 @@ from runtime.bundle import open_bundle
 from runtime.bundle.parts import Preprocessing
 from runtime.errors import BundleError
 from runtime.image import resizing
+from runtime.image.images import load_pixels
 from tests.conftest import tiny_family
 
 CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -142,3 +143,22 @@ def test_the_gate_of_pixels_knows_every_rule(
     another = partial(resizing._by_pillow, Image.Resampling.HAMMING)
     monkeypatch.setattr(resizing, "_FILTERS", {"bicubic": another})
     assert pixel_parity(rule).figures["differing"] == (14 if colours == "grey" else 21), "negative control"
+
+
+def test_pictures_become_rgb_after_resizing_as_in_open_clip() -> None:
+    """Transparency is resized, too, and palettes are without a filter."""
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    rule = replace(RULE, colours="rgb after resizing", size=64, crop_rounding="even")
+    transform = image_transform_v2(PreprocessCfg(64, mean=(0, 0, 0), std=(1, 1, 1)), is_train=False)
+    clear = coloured(101, 77)
+    clear.putalpha(Image.fromarray(np.random.default_rng(0).integers(0, 256, (77, 101), dtype=np.uint8)))
+    given = [coloured(90, 150), clear, coloured(80, 66).quantize(16), coloured(70, 71).convert("CMYK")]
+    given += [coloured(64, 64).convert("L"), coloured(64, 80).convert("LA"), coloured(99, 64).convert("1")]
+    for image in given:
+        (found,), _ = load_pixels([image], rule)
+        expected = (transform(image).numpy() * 255).round().astype(np.uint8)
+        assert np.array_equal(found.pixels, expected), image.mode
+    before = replace(rule, colours="rgb")
+    assert not np.array_equal(load_pixels([clear], before)[0][0].pixels, load_pixels([clear], rule)[0][0].pixels)
+    assert pixel_parity(rule).figures == {"differing": 0.0}

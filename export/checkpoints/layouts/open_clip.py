@@ -19,7 +19,7 @@ from export.checkpoints.layouts.sizes import check_sizes
 from export.checkpoints.signatures import read_json
 from export.errors import CheckpointError
 from export.families import Family, TextAxes
-from runtime.bundle.parts import Preprocessing
+from runtime.bundle.parts import RGB_AFTER, Preprocessing
 
 __all__ = ["CONFIG", "FILES", "bert_config", "open_open_clip"]
 
@@ -277,4 +277,4 @@ def _preprocessing(
     if wrong:
         raise CheckpointError(f"{path} prepares images in a way that is not exported: {', '.join(wrong)}.")
     mean, std = statistics
-    return Preprocessing("rgb", resize, sides[0], interpolation, sides[0], "even", mean, std)
+    return Preprocessing(RGB_AFTER, resize, sides[0], interpolation, sides[0], "even", mean, std)
