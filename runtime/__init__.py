@@ -10,6 +10,7 @@
     engine.similarity_map("chest.dcm", "left basal opacity")  # float32 (H, W)
     engine.ground("chest.dcm", "left basal opacity")          # map, score and crop from one run
     engine.classify("chest.dcm", "chexpert")                  # {label: probability}, zero-shot
+    engine.classify("chest.dcm", ["Edema", "Pneumonia"], templates="chexzero")      # of labels alone
 
 Research use only: not for clinical decisions.
 """

@@ -90,7 +90,7 @@ def load(
 
     Returns:
         An engine with the methods `text.encode`, `image.encode`, `image.encode_patches`, `similarity`,
-        `similarity_map`, `ground`, `ground_phrases` and `classify`.
+        `similarity_map`, `ground`, `ground_phrases`, `classify` and `progression`.
 
     Raises:
         BundleError: no bundle there, files missing or changed, a newer schema, a part or precision that it lacks for

@@ -36,6 +36,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_engine_options(parser)
     parser.add_argument("image", help="image file")
     parser.add_argument("phrase", type=as_text, metavar="PHRASE", help="one phrase")
+    parser.epilog = (
+        "Of a vision transformer (CLIP, BiomedCLIP) the map is made of its patch tokens, projected as the class token "
+        "is: nothing aligned them with texts."
+    )
     parser.add_argument("--out", type=Path, help="the .png file to write (IMAGE-grounding.png)")
     parser.add_argument("--save-map", type=Path, metavar="NPY", help="write the map as well, float32 (H, W)")
     parser.add_argument(

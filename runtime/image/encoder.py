@@ -135,6 +135,9 @@ class ImageEncoder:
     ) -> NDArray[np.float32]:
         """Embed every patch of one image or many (reference: `get_projected_patch_embeddings`).
 
+        A ViT has no patch embeddings of its own: its patch tokens take the way of the class token, final normalization
+        and projection, for which they were not trained.
+
         Args:
             images: as for `encode`; previous alike. Patches are those of the current images.
 

@@ -17,6 +17,7 @@ from bench.quality.ms_cxr_annotations import AnnotatedImage, read_annotations
 from runtime.errors import InputError
 from runtime.files import read_json
 from runtime.tasks.prompts import read_prompts
+from runtime.tasks.templates import read_templates
 from runtime.tasks.truth import BLANK, read_truth
 from tests.fuzz.properties.files import edited_json
 from tests.fuzz.property import Property, scratch_folder
@@ -25,6 +26,7 @@ __all__ = ["PROPERTIES"]
 
 _ENCODINGS = st.sampled_from(["utf-8", "utf-8", "utf-8-sig", "utf-16", "latin-1"])
 _PROMPTS = {"Edema": {"positive": ["edema", "wet"], "negative": ["no edema"]}, "Ödem": [["x"], ["y"]]}
+_TEMPLATES = {"positive": ["{}", "a photo of a {}."], "negative": ["no {}"]}
 _LABELS = ("Edema", "Pneumonia")
 
 
@@ -44,6 +46,19 @@ def check_prompts_file(content: bytes) -> None:
     for each, sides in zip(found, expected.values(), strict=True):
         pair = [sides["positive"], sides["negative"]] if isinstance(sides, dict) else sides
         assert [list(each.positive), list(each.negative)] == pair
+
+
+def check_templates_file(content: bytes) -> None:
+    """The templates that json.loads finds, each with a place for the label."""
+    path = _write("templates.json", content)
+    try:
+        found = read_templates(path)
+    except InputError:
+        return
+    expected = json.loads(content.decode("utf-8-sig"))
+    sides = expected if isinstance(expected, dict) else {"positive": expected}
+    assert [list(found.positive), list(found.negative)] == [sides["positive"], sides.get("negative", [])]
+    assert all("{}" in each for each in (*found.positive, *found.negative))
 
 
 def check_json(content: bytes) -> None:
@@ -180,6 +195,10 @@ def _write(name: str, content: bytes) -> Path:
 _DEEP = st.just(b"[" * 100_000)
 PROPERTIES = {
     "prompts": Property(_encoded(edited_json(_PROMPTS)) | st.binary(max_size=24) | _DEEP, check_prompts_file),
+    "templates": Property(
+        _encoded(edited_json(_TEMPLATES) | edited_json({"positive": ["{}"]})) | st.binary(max_size=24) | _DEEP,
+        check_templates_file,
+    ),
     "json": Property(
         _encoded(edited_json(_COCO))
         | st.sampled_from([b'{"a": 1, "a": 2}', b"9" * 5000, b"NaN", b'"\\ud800"', b"\xef\xbb\xbf1", b"\xff\xfe1\0"])
