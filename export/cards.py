@@ -53,5 +53,12 @@ CARDS: Mapping[str, Card] = MappingProxyType(
         "clip-vit-large-patch14": _clip(428),
         "fashion-clip": Card("MIT", 151, "product pictures and their descriptions"),
         "clip": Card("the checkpoint's", None, "what the checkpoint was trained for"),
+        "gloria": Card(
+            "Apache-2.0 (code)",
+            134,
+            "chest X-rays of CheXpert and their reports: zero-shot, words attending to regions",
+            "the weights come without a licence or a model card: research only",
+        ),
+        "convirt": Card("the checkpoint's", None, "medical images and their reports; no weights were published"),
     }
 )

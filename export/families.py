@@ -99,6 +99,7 @@ class ImageModel:
         images: pictures that an embedding is made of.
         embedding_size: size of the joint space.
         harmless: prefixes of tensors that checkpoints carry and no output reads.
+        enlarged: side that the network enlarges pixels to; None where it takes them as they are.
     """
 
     weights_name: str
@@ -110,11 +111,12 @@ class ImageModel:
     images: int = 1
     embedding_size: int = 128
     harmless: tuple[str, ...] = ("encoder.encoder.fc.",)
+    enlarged: int | None = None
 
     @property
     def grid(self) -> int | None:
         """Patches per side; None where it embeds none."""
-        return None if self.patch is None else self.preprocessing.crop // self.patch
+        return None if self.patch is None else -(-(self.enlarged or self.preprocessing.crop) // self.patch)
 
 
 @dataclass(frozen=True)
@@ -133,8 +135,8 @@ class Family:
 
     Attributes:
         hub: its repository; None where any checkpoint of the kind will do.
-        layout: how its files lie: "hi-ml", a BERT and an image model beside it; "clip", both towers in one file; see
-            `export.checkpoints.layouts`.
+        layout: how its files lie: "hi-ml", a BERT and an image model beside it; "clip", both towers in one file;
+            "gloria", a file of Lightning; "convirt", a file of safetensors; see `export.checkpoints.layouts`.
     """
 
     name: str
@@ -186,6 +188,8 @@ _BIOVIL_IMAGE = ImageModel(
     Preprocessing("grey", "shortest", 512, "bilinear", 480, "even", mean=(0.0,), std=(1.0,)),
 )
 _BERT = TextModel()
+# Of the pictures that torchvision's ResNets are trained on first, as ConVIRT's was.
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 # Of OpenAI's models; open_clip's and Fashion-CLIP's are the same where their files say nothing else.
 _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -287,6 +291,42 @@ _TABLE = (
         "fashion-clip",
     ),
     _clip("clip", "any CLIP with a vision transformer, in transformers' or open_clip's files", None, _vit(16, 512)),
+    Family(
+        "gloria",
+        "Bio_ClinicalBERT and a ResNet-50 by GLoRIA, words attending to regions; trained on CheXpert",
+        None,
+        TextModel(pooling="layers", cleaning="gloria", masked_words=False, lowercase=True, modules=False),
+        ImageModel(
+            "",
+            "",
+            Preprocessing("luminance", "longest by factor", 256, "area", 224, "even", (0.5,), (0.5,)),
+            "resnet50-local",
+            patch=16,
+            embedding_size=768,
+            harmless=("model.fc.",),
+            enlarged=299,
+        ),
+        # Its training divides cosines by 0.1.
+        JointModel(logit_scale=10.0, score="softmax"),
+        "gloria",
+    ),
+    Family(
+        "convirt",
+        "the shape of ConVIRT, of which no weights were published: a BERT and a ResNet-50 with two-layer heads",
+        None,
+        TextModel(("convirt",), False, "max", "mlp", masked_words=False, modules=False),
+        ImageModel(
+            "",
+            "",
+            Preprocessing("luminance", "shortest", 224, "bilinear", 224, "even", *_IMAGENET),
+            "resnet50-mlp",
+            patch=None,
+            embedding_size=512,
+            harmless=("model.fc.",),
+        ),
+        JointModel(logit_scale=10.0, score="softmax"),
+        "convirt",
+    ),
 )
 
 FAMILIES: Mapping[str, Family] = MappingProxyType({family.name: family for family in _TABLE})

@@ -94,6 +94,8 @@ def _of_transformers(config: Mapping[str, Any]) -> list[str]:
             and (each.image.patch, each.image.embedding_size) == (vision["patch_size"], size)
         ]
         return [*fitting, "clip"]
+    if kind == "convirt":
+        return [kind]
     if kind == "cxr-bert":
         return ["cxr-bert-specialized" if "projection_size" in config else "cxr-bert-general"]
     if kind == "bert" or (kind is None and "hidden_size" in config):

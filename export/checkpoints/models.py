@@ -12,6 +12,7 @@ from torch import nn
 from export.checkpoints import Checkpoint, ExpectedTensors, fit_tensors
 from export.checkpoints.clip_models import load_clip
 from export.checkpoints.modules import DenseModule
+from export.checkpoints.two_tower_models import load_convirt, load_gloria
 from export.checkpoints.weights import read_tensors
 from export.families import Family
 from export.reference import TextReference, build_image_model, hi_ml_image, untrained_text
@@ -86,5 +87,5 @@ def _dense(module: DenseModule, note: Callable[[str], None]) -> nn.Linear:
 
 
 _LOADERS: Mapping[str, Callable[[Family, Checkpoint, Callable[[str], None]], dict[str, Any]]] = MappingProxyType(
-    {"hi-ml": _load_hi_ml, "clip": load_clip}
+    {"hi-ml": _load_hi_ml, "clip": load_clip, "gloria": load_gloria, "convirt": load_convirt}
 )

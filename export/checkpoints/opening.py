@@ -11,7 +11,7 @@ from export.checkpoints.layouts import BOTH, LAYOUTS, TEXT_WEIGHTS, Checkpoint
 from export.checkpoints.looks import check_look, look_hint
 from export.checkpoints.places import check_folder, folder_names, refuse_source, similar_repository
 from export.checkpoints.signatures import PICKLE, SAFETENSORS, read_json, require, unreadable
-from export.checkpoints.weights import INDEX, read_shards, read_tensors, shard_names
+from export.checkpoints.weights import INDEX, shard_names
 from export.errors import CheckpointError
 from export.families import Family
 from runtime.bundle.manifest import Source
@@ -35,7 +35,8 @@ def open_checkpoint(
     """Find and read a checkpoint.
 
     Args:
-        source: a local folder in the hub's layout, a hub id ("organisation/name"), or "random".
+        source: a local folder in the hub's layout, a hub id ("organisation/name"), or "random"; of families whose
+            layout has a single file, that file.
         family: what the checkpoint must hold.
         work: a folder for temporary files.
         seed: seed of random weights.
@@ -46,7 +47,8 @@ def open_checkpoint(
         CheckpointError: no such checkpoint, files missing, a digest that differs, files that cannot be read safely.
     """
     commit = None
-    kind, name, folder = _local(source)
+    layout = LAYOUTS[family.layout]
+    kind, name, folder = _local(source, layout.single)
     if source == "random":
         # Imported here: it needs this module, and torchvision.
         from export.checkpoints.random_checkpoint import write_random_checkpoint
@@ -61,9 +63,10 @@ def open_checkpoint(
     elif not kind:
         raise refuse_source(source, family)
     names = folder_names(folder)
+    if kind == "folder" and layout.single and name.endswith(layout.single):  # of its kind the one that was given
+        names = {each for each in names if each == name or not each.endswith(layout.single)}
     check_folder(folder, names, family)
     cached = f"{source} --revision {revision}" if kind == "hub" else None
-    layout = LAYOUTS[family.layout]
     check_look(folder, names, family)
     try:
         opened = layout.open(folder, names, family, cached, note)
@@ -77,10 +80,7 @@ def open_checkpoint(
     except OSError as error:
         raise unreadable(folder, error) from None
     _say_unread(files, names, note)
-    tensors = {
-        part: read_shards(file, note) if file.name.endswith(INDEX) else read_tensors(file, note)
-        for part, file in files.items()
-    }
+    tensors = {part: layout.read(file, note) for part, file in files.items()}
     return Checkpoint(
         folder,
         Source(
@@ -102,13 +102,14 @@ def open_checkpoint(
     )
 
 
-def _local(source: str) -> tuple[str, str, Path]:
-    """Kind of source ("random", "folder", "hub", "" for none), its name and folder."""
+def _local(source: str, single: str | None) -> tuple[str, str, Path]:
+    """Kind of source ("random", "folder", "hub", "" for none), its name and folder; of a file its own name."""
     path = Path(source).expanduser() if source.startswith("~") else Path(source)
     if not source.strip():  # Path("") is the working folder
         return "", "", path
     try:
         is_folder, exists = path.is_dir(), path.exists() or path.is_symlink()
+        is_file = single is not None and path.name.endswith(single) and path.is_file()
         marked = is_folder and (path / RANDOM_MARKER).is_file()
     except ValueError:  # a zero byte
         return "", "", path
@@ -118,6 +119,8 @@ def _local(source: str) -> tuple[str, str, Path]:
         return "random", "random", path
     if is_folder:
         return "folder", path.resolve().name, path
+    if is_file:
+        return "folder", path.name, path.parent
     return ("hub" if looks_like_hub_id(source) and not exists else ""), source, path
 
 

@@ -13,13 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from transformers import BertModel
 
 from export.checkpoints import RANDOM_MARKER
+from export.checkpoints.random_two_towers import TWO_TOWERS, sizes_of
 from export.checkpoints.tokenizer import write_json
 from export.checkpoints.vocabulary import SPECIAL_TOKENS
 from export.checkpoints.words import random_vocabulary
 from export.families import Family
+from export.reference.image import normalized
 from export.samples import chest_phantom
+from runtime.bundle.parts import Preprocessing
 
 __all__ = ["CXR_BERT_CONFIG", "RANDOM_MARKER", "random_vocabulary", "write_random_checkpoint"]
 
@@ -103,6 +107,9 @@ def write_random_checkpoint(
         return folder
     config = CXR_BERT_CONFIG if config is None else config
     generator = torch.Generator().manual_seed(seed)
+    if family.layout in TWO_TOWERS:
+        _write_two_towers(folder, family, sizes_of(config), generator, seed)
+        return folder
     if family.text:
         own_head = family.text.projection == "cxr-bert"
         if own_head:
@@ -123,7 +130,7 @@ def write_random_checkpoint(
             unread = {"bert.pooler.dense.weight": (hidden, hidden), "bert.pooler.dense.bias": (hidden,)}
             unread |= {"cls.seq_relationship.weight": (2, hidden), "cls.seq_relationship.bias": (2,)}
             shapes |= {name: torch.empty(shape, device="meta") for name, shape in unread.items()}
-        tensors = {name: _random_text_tensor(name, value.shape, generator) for name, value in shapes.items()}
+        tensors = {name: _random_text_tensor(name, value, generator) for name, value in shapes.items()}
         tensors["cls.predictions.decoder.weight"] = tensors["bert.embeddings.word_embeddings.weight"]
         tensors["cls.predictions.decoder.bias"] = tensors["cls.predictions.bias"]
         if safetensors:
@@ -144,13 +151,34 @@ def write_random_checkpoint(
         image_model.load_state_dict(
             {name: _random_image_tensor(name, value, generator) for name, value in shapes.items()}
         )
-        _fit_normalization(image_model, seed)
+        _fit_normalization(image_model, family.image.preprocessing, seed)
         torch.save(image_model.state_dict(), folder / family.image.weights_name)
     return folder
 
 
-def _random_text_tensor(name: str, shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
-    noise = torch.randn(shape, generator=generator)
+def _write_two_towers(
+    folder: Path, family: Family, config: Mapping[str, Any], generator: torch.Generator, seed: int
+) -> None:
+    """GLoRIA's or ConVIRT's checkpoint."""
+    assert family.image is not None, "they have both towers"
+    untrained, write = TWO_TOWERS[family.layout]
+    towers = untrained(config, family.image)
+    for tower in towers.values():
+        fill = _random_text_tensor if isinstance(tower, BertModel) else _random_image_tensor
+        with torch.no_grad():
+            for name, value in tower.state_dict().items():
+                if value.is_floating_point():
+                    value.copy_(fill(name, value, generator))
+        if any(isinstance(module, torch.nn.BatchNorm2d) for module in tower.modules()):
+            _fit_normalization(tower, family.image.preprocessing, seed)
+    vocabulary = random_vocabulary(config["vocab_size"])
+    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in vocabulary), encoding="utf-8")
+    tensors = {prefix + name: value for prefix, tower in towers.items() for name, value in tower.state_dict().items()}
+    write(folder, config, tensors)
+
+
+def _random_text_tensor(name: str, like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    noise = torch.randn(like.shape, generator=generator)
     if name.endswith("LayerNorm.weight"):
         return 1 + 0.1 * noise
     # Wider than BERT's initial 0.02: with that, every sentence has nearly the same embedding and no comparison of
@@ -172,7 +200,7 @@ def _random_image_tensor(name: str, like: torch.Tensor, generator: torch.Generat
     return 0.1 * torch.randn(like.shape, generator=generator)
 
 
-def _fit_normalization(model: torch.nn.Module, seed: int) -> None:
+def _fit_normalization(model: torch.nn.Module, rule: Preprocessing, seed: int) -> None:
     """Set the batch normalizations' statistics to those of phantoms and noise; else all images embed alike."""
     generator = np.random.default_rng(seed)
     images = [chest_phantom(_FIT_SIDE, _FIT_SIDE, seed + index, at) for index, at in enumerate(_FIT_OPACITIES)]
@@ -184,5 +212,5 @@ def _fit_normalization(model: torch.nn.Module, seed: int) -> None:
             norm.momentum = 1.0
     model.train()
     with torch.no_grad():
-        model(torch.from_numpy(np.stack(images)).float()[:, None].expand(-1, 3, -1, -1) / 255)
+        model(normalized(torch.from_numpy(np.stack(images)), rule))
     model.eval()

@@ -15,7 +15,7 @@ from export.checkpoints.signatures import PICKLE, SAFETENSORS, read_json, requir
 from export.errors import CheckpointError
 from runtime.process.wording import few
 
-__all__ = ["INDEX", "read_shards", "read_tensors", "shard_names"]
+__all__ = ["INDEX", "read_shards", "read_tensors", "read_weights", "shard_names"]
 
 # The end of the name of a file that says which shard holds which tensor.
 INDEX = ".index.json"
@@ -48,6 +48,11 @@ def read_tensors(path: Path, note: Callable[[str], None] = _silent) -> dict[str,
             code.
     """
     return _converted(_read(path, note), path.name, note)
+
+
+def read_weights(path: Path, note: Callable[[str], None] = _silent) -> dict[str, torch.Tensor]:
+    """`read_tensors` of a file, `read_shards` of an index."""
+    return read_shards(path, note) if path.name.endswith(INDEX) else read_tensors(path, note)
 
 
 def shard_names(index: Path) -> dict[str, list[str]]:

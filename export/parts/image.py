@@ -11,6 +11,7 @@ import torch
 
 from export.graphs import GraphInfo, GraphSpec, export_graph
 from export.graphs.image_rewrites import ImageEmbeddingGraph
+from export.graphs.resnet_heads import HEADS, ResNetHeadsGraph
 from export.graphs.vit_faces import embedding_spec, export_vit
 from export.parts.image_faces import PatchFaces
 from export.precision import Lowering
@@ -77,7 +78,7 @@ def export_image(
     source.parent.mkdir()
     with steps.step("image: exporting the graph"):
         graph, info = _export_graph(reference, source)
-    outputs = tuple(graph.outputs)
+    outputs = tuple(name for name in IMAGE_OUTPUTS if name in graph.outputs)
     with steps.step("image: comparing with PyTorch") as advance:
         session = engine.open(source, SessionOptions(threads=default_threads(), precision="fp32"))
         parity = image_parity(session, engine.name, "fp32", reference, seed, advance, outputs=outputs)
@@ -140,15 +141,20 @@ def _export_graph(reference: ImageReference, source: Path) -> tuple[GraphSpec, G
     if reference.architecture == "vit":
         graph = embedding_spec(size, rule.shape)
         return graph, export_vit(reference, source, graph)
-    patches: dict[str, tuple[str | int, ...]] = {} if grid is None else {"patch_embeds": ("batch", grid, grid, size)}
-    graph = GraphSpec(
-        inputs={"pixel_values": ("batch", *rule.shape)},
-        outputs={"image_embeds": ("batch", size), **patches},
-        limits={"batch": None},
-    )
+    heads = reference.architecture in HEADS
+    outputs: dict[str, tuple[str | int, ...]] = {"image_embeds": ("batch", size)}
+    if grid is not None:
+        outputs["patch_embeds"] = ("batch", grid, grid, size)
+    if grid is not None and heads:
+        outputs["patch_norms"] = ("batch", grid, grid)
+    graph = GraphSpec(inputs={"pixel_values": ("batch", *rule.shape)}, outputs=outputs, limits={"batch": None})
+    module: torch.nn.Module
+    if heads:
+        module = ResNetHeadsGraph(reference.model, rule)
+    else:
+        module = ImageEmbeddingGraph(reference.model, rule, patches=grid is not None)
     pixels = torch.randint(0, 256, (2, *rule.shape), dtype=torch.uint8)
-    rewritten = ImageEmbeddingGraph(reference.model, rule, patches=grid is not None).eval().requires_grad_(False)
-    return graph, export_graph(rewritten, (pixels,), graph, source)
+    return graph, export_graph(module.eval().requires_grad_(False), (pixels,), graph, source)
 
 
 def _int8_artifacts(

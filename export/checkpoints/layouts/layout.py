@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from export.checkpoints.modules import DenseModule
+from export.checkpoints.weights import read_weights
 from export.errors import CheckpointError
 from export.families import Family, ImageModel, JointModel, TextAxes
 from runtime.bundle.manifest import Source
@@ -53,11 +54,15 @@ class Layout:
         open: the folder, the names in it, the family, and where the folder is the hub's cache the options of the hub's
             own program; what takes remarks for the user. Raises CheckpointError.
         joint: what joins the towers, of the weights as they were read.
+        read: a file of weights, or the index of several, and what takes remarks for the user → tensor name → tensor.
+        single: ending of files that may be given in place of the folder that they are in; None where none may.
     """
 
     wanted: Callable[[Family], list[str]]
     open: Callable[[Path, set[str], Family, str | None, Callable[[str], None]], Opened]
     joint: Callable[[Family, Mapping[str, Tensors]], JointModel | None]
+    read: Callable[[Path, Callable[[str], None]], dict[str, torch.Tensor]] = read_weights
+    single: str | None = None
 
 
 @dataclass(frozen=True)

@@ -82,8 +82,9 @@ def test_negative_controls_of_gloria_s_image(gloria: tuple[GloriaImage, ImageEnc
     given = pixels(GLORIA)
     exact = ResNetHeadsGraph(model, GLORIA)
     wrong = ResNetHeadsGraph(model, GLORIA)
-    if change == "corners":  # the side of which align_corners=False would make the same places
-        wrong.enlarged = 298
+    if change == "corners":
+        rows = torch.eye(224)[None, None]
+        wrong.enlarge = nn.functional.interpolate(rows, size=(299, 224), mode="bilinear", align_corners=False)[0, 0]
     elif change == "mean":
         wrong.offset = exact.offset + 2
     else:
@@ -106,7 +107,7 @@ def test_engines_enlarge_as_torch_does(tmp_path: Path, gloria: tuple[GloriaImage
     )
     module = ResNetHeadsGraph(model, GLORIA).eval().requires_grad_(False)
     info = export_graph(module, (torch.randint(0, 256, (2, 224, 224), dtype=torch.uint8),), spec, tmp_path / "a.onnx")
-    assert info.operators["Resize"] == 1
+    assert "Resize" not in info.operators
     session = PROVIDERS[provider].open(tmp_path / "a.onnx", SessionOptions(threads=2, precision="fp32"))
     given = pixels(GLORIA)
     image_embeds, patches, norms = session.run(list(spec.outputs), {"pixel_values": given.numpy()})
