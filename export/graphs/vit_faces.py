@@ -26,7 +26,7 @@ from export.graphs.packing import keep_needed, two_transposes, write_face
 from export.graphs.vit import VitGraph, VitReference
 from runtime.bundle import PATCHES, Artifact
 
-__all__ = ["embedding_spec", "export_vit", "patches_artifact", "patches_spec", "write_vit_face"]
+__all__ = ["all_tokens_graph", "embedding_spec", "export_vit", "patches_artifact", "patches_spec", "write_vit_face"]
 
 _PIXELS, _POSITIONS, _TOKENS = "pixel_values", "token_positions", "token_embeds"
 _IMAGE, _PATCHES = "image_embeds", "patch_embeds"
@@ -109,6 +109,17 @@ def write_vit_face(source: Path, target: Path, spec: GraphSpec) -> GraphInfo:
             helper.make_node("Reshape", ["patch:tokens", "patch:grid"], [_PATCHES]),
         ]
     return write_face(model, [*two_transposes(graph), *heads], target, spec, TensorProto.UINT8)
+
+
+def all_tokens_graph(source: Path) -> onnx.ModelProto:
+    """A copy of a face, its weights not loaded, that computes the last layer for all tokens; its outputs are the same.
+
+    Raises:
+        GraphError: the source is no such graph.
+    """
+    model = onnx.load(str(source), load_external_data=False)
+    _take_tokens(model.graph, _ALL)
+    return model
 
 
 def patches_artifact(artifact: Artifact, bundle: Path, spec: GraphSpec) -> Artifact:

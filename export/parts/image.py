@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,13 +14,11 @@ from export.graphs.vit_faces import embedding_spec, export_vit
 from export.parts.image_faces import PatchFaces
 from export.precision import Lowering
 from export.precision.floats import float_artifacts
-from export.precision.int8_image import ImageQuantizer, image_layers
 from export.precision.lower import artifact, fp32_stays
-from export.precision.misses import Asked, Misses
-from export.precision.rivals import find_rivals
-from export.precision.search import Candidate, Deadline, Form, Setting, search
+from export.precision.misses import Misses
+from export.precision.recipes import IMAGE_RECIPES
 from export.progress import Steps
-from export.proof import Judge, check_gates, working_engines
+from export.proof import check_gates, working_engines
 from export.proof.fidelity import IMAGE_OUTPUTS, embed_images
 from export.proof.held_out import held_out_images
 from export.proof.image_parity import image_parity
@@ -30,7 +26,6 @@ from export.proof.judge import image_judge, reference_noise
 from export.proof.zero_shot import ZeroShot
 from export.reference import ImageReference
 from export.samples import ImageData
-from runtime.bundle import Artifact
 from runtime.bundle.parts import ImagePart
 from runtime.engines import PROVIDERS, Provider, SessionOptions
 from runtime.engines.providers import default_threads
@@ -40,9 +35,6 @@ __all__ = ["export_image"]
 _BATCH = 4
 # Calibration images with which fp16 looks for activations beyond its range.
 _OVERFLOW_IMAGES = 16
-# Convolutions left in floating point, in the order of the trials: (from the start, from the end). The last one always
-# is.
-_KEPT = ((0, 0), (1, 0), (1, 4), (1, 11), (11, 11), (20, 20))
 
 
 def export_image(
@@ -85,7 +77,7 @@ def export_image(
         check_gates("image fp32", [parity])
         del session
     fp32 = artifact("image/onnx/model.onnx", "fp32", info, tuple(PROVIDERS), parity=(parity,))
-    artifacts, judge = [fp32], None
+    artifacts, judge, noise = [fp32], None, None
     if data is not None:
         with steps.step("image: embedding the held-out images, some with PyTorch") as advance:
             session = engine.open(source, SessionOptions(threads=default_threads(), precision="fp32"))
@@ -116,11 +108,13 @@ def export_image(
             steps,
             bf16_graph=False,
         )
-        if "int8" in lowering.precisions:
-            artifacts += _int8_artifacts(artifacts, folder.parent, graph, judge, data, lowering, misses, steps)
+        if "int8" in lowering.precisions or "int8-dynamic" in lowering.precisions:
+            quantize = IMAGE_RECIPES[reference.architecture]
+            artifacts += quantize(artifacts, folder.parent, graph, judge, data, lowering, misses, steps)
     if "patch_embeds" not in outputs and reference.grid is not None:
         engines = judge.engines if judge else (engine,)
-        artifacts = PatchFaces(reference, folder.parent, engines, seed, misses, steps).of(artifacts)
+        faces = PatchFaces(reference, folder.parent, engines, seed, lowering, data, noise, misses, steps)
+        artifacts = faces.of(artifacts)
     if not fp32_stays([each for each in artifacts if each.precision != "fp32"], misses.of("image"), lowering):
         for name in {name for each in artifacts if each.precision == "fp32" for name in each.files}:
             (folder.parent / name).unlink()
@@ -155,58 +149,3 @@ def _export_graph(reference: ImageReference, source: Path) -> tuple[GraphSpec, G
         module = ImageEmbeddingGraph(reference.model, rule, patches=grid is not None)
     pixels = torch.randint(0, 256, (2, *rule.shape), dtype=torch.uint8)
     return graph, export_graph(module.eval().requires_grad_(False), (pixels,), graph, source)
-
-
-def _int8_artifacts(
-    floats: Sequence[Artifact],
-    bundle: Path,
-    graph: GraphSpec,
-    judge: Judge,
-    data: ImageData,
-    lowering: Lowering,
-    misses: Misses,
-    steps: Steps,
-) -> list[Artifact]:
-    """Quantize the fp32 graph, the first of `floats`, in the spellings asked for."""
-    source = bundle / floats[0].file
-    asked = [(Asked("image", "int8", "image/onnx/model_int8.onnx", ("cpu", "openvino", "cuda")), False)]
-    if lowering.tensorrt:
-        asked.append((Asked("image", "int8", "image/onnx/model_int8_tensorrt.onnx", ("tensorrt",)), True))
-    made: list[Artifact] = []
-    quantizer: ImageQuantizer | None = None
-    with (
-        steps.step("image: watching the calibration images") as advance,
-        misses.leaving_out(*(each for each, _ in asked)),
-    ):
-        quantizer = ImageQuantizer(source, graph, data.calibration, advance)
-    if quantizer is None:
-        return made
-    deadline = Deadline(lowering.search_minutes)
-    setting = Setting("image", judge, lowering, steps, find_rivals(floats, bundle), deadline)
-    for each, symmetric in asked:
-        what = f"image: int8 for {', '.join(each.providers)} at tier {lowering.tier}"
-        with steps.step(what, deadline), misses.leaving_out(each):
-            form = _recipes(quantizer, image_layers(source), symmetric, each.providers)
-            _, info, recipe, records = search([form], bundle / each.file, "int8", setting)
-            made.append(artifact(each.file, "int8", info, each.providers, fidelity=records, recipe=recipe))
-    return made
-
-
-def _recipes(quantizer: ImageQuantizer, layers: list[str], symmetric: bool, providers: tuple[str, ...]) -> Form:
-    """From cheap to dear: the first and last convolutions, where errors weigh most, stay in floating point."""
-    tried: dict[tuple[str, ...], None] = {}
-    for first, last in _KEPT:
-        keep = tuple(layers[:first] + layers[max(first, len(layers) - last) :])
-        if len(keep) < len(layers):
-            tried[keep] = None
-
-    def make(keep: tuple[str, ...]) -> Candidate:
-        described = f", {len(keep)} of {len(layers)} convolutions in floating point" if keep else ""
-
-        def write(target: Path) -> GraphInfo:
-            return quantizer.write(target, symmetric=symmetric, keep=keep)
-
-        settings = {"form": "symmetric" if symmetric else "asymmetric", "floating_point": ", ".join(keep)}
-        return Candidate(f"static int8{', symmetric' if symmetric else ''}{described}", settings, write, providers)
-
-    return [partial(make, keep) for keep in tried]

@@ -17,7 +17,7 @@ from export.precision import Lowering
 from export.precision.floats import float_artifacts
 from export.precision.lower import artifact, fp32_stays
 from export.precision.misses import Misses
-from export.precision.text_recipes import int8_artifacts, token_feeds
+from export.precision.recipes.text import int8_artifacts, token_feeds
 from export.progress import Steps
 from export.proof import check_gates, working_engines
 from export.proof.fidelity import embed_texts

@@ -60,6 +60,8 @@ def collect_statistics(
     feeds: Sequence[Mapping[str, NDArray[Any]]],
     engine: Provider,
     progress: Callable[[float], None] = lambda share: None,
+    *,
+    changed: onnx.ModelProto | None = None,
 ) -> dict[str, TensorStatistics]:
     """Run a graph on calibration data and gather statistics of inner tensors.
 
@@ -69,6 +71,7 @@ def collect_statistics(
         feeds: inputs of the graph, one mapping per batch.
         engine: what runs it.
         progress: called with the share done.
+        changed: what is run instead, with the weights of `model`, its own not loaded; None runs the model as it is.
 
     Returns:
         Name of the tensor → its statistics.
@@ -76,7 +79,7 @@ def collect_statistics(
     Raises:
         ProviderError: the engine cannot open the graph.
     """
-    graph = onnx.load(str(model), load_external_data=False)
+    graph = changed or onnx.load(str(model), load_external_data=False)
     known = {value.name for value in graph.graph.output}
     graph.graph.output.extend(
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in tensors if name not in known
@@ -86,11 +89,16 @@ def collect_statistics(
     tokens = 0
     with opened_beside(model, graph, engine) as session:
         for index, feed in enumerate(feeds):
-            mask = feed["attention_mask"].astype(bool)
+            mask = feed.get("attention_mask")
+            most = 0
             for name, value in zip(tensors, session.run(list(tensors), feed), strict=True):
-                rows = value[mask] if value.shape[:2] == mask.shape else value.reshape(-1, value.shape[-1])
+                if mask is not None and value.shape[:2] == mask.shape:
+                    rows = value[mask.astype(bool)]
+                else:
+                    rows = value.reshape(-1, value.shape[-1])
                 waiting[name].append(rows)
-            tokens += int(mask.sum())
+                most = max(most, len(rows))
+            tokens += most
             if tokens >= _TOKENS_AT_ONCE or index == len(feeds) - 1:
                 for name, parts in waiting.items():
                     _add(found, name, np.concatenate(parts))

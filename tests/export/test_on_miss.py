@@ -15,7 +15,8 @@ import runtime
 from export.build import CalibrationSources, export_bundle
 from export.checkpoints import RANDOM_MARKER
 from export.errors import GateError
-from export.precision import Lowering, floats, rivals, text_recipes
+from export.precision import Lowering, floats, rivals
+from export.precision.recipes import ladder, text
 from export.proof import fidelity, parity
 from export.proof.verify import verify_bundle
 from runtime.__main__ import main as runtime_main
@@ -183,7 +184,7 @@ def test_masks_that_miss_take_their_precision_with_them(
 def test_the_spelling_for_tensorrt_alone_may_be_left_out(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch, text_family
 ) -> None:
-    searched = text_recipes.search
+    searched = ladder.search
 
     def picky(forms, target, precision, setting):
         found = searched(forms, target, precision, setting)
@@ -191,7 +192,7 @@ def test_the_spelling_for_tensorrt_alone_may_be_left_out(
             raise GateError("No recipe", ["not symmetric enough"])
         return found
 
-    monkeypatch.setattr(text_recipes, "search", picky)
+    monkeypatch.setattr(ladder, "search", picky)
     out = tmp_path / "bundle"
     manifest = exported(text_family, tiny_checkpoint, out, "fp32", "int8", tensorrt=True)
     assert [(left.precision, left.providers, left.reason) for left in manifest.left_out] == [
@@ -259,7 +260,7 @@ def test_a_fault_of_the_program_is_none_of_the_models(
     def broken(*arguments):
         raise AttributeError("no such thing")
 
-    monkeypatch.setattr(text_recipes, "find_groups", broken)
+    monkeypatch.setattr(text, "find_groups", broken)
     with pytest.raises(AttributeError):
         exported(text_family, checkpoint, tmp_path / "bundle", "fp32", "int8")
     assert not any(tmp_path.iterdir())

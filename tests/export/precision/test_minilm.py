@@ -14,9 +14,10 @@ import runtime
 from export.build import CalibrationSources, export_bundle
 from export.families import FAMILIES
 from export.graphs.packing import plain_spec
-from export.precision import Lowering, int8, rounding, text_recipes
+from export.precision import Lowering, int8, rounding
 from export.precision.inputs import fixed_smoothing
 from export.precision.misses import Misses
+from export.precision.recipes.text import int8_artifacts
 from export.progress import Steps
 from export.proof import missed_gates, working_engines
 from export.proof.fidelity import TIERS, embed_texts
@@ -133,7 +134,7 @@ def test_recipes_that_damage_retrieval_miss_the_tier(bundle, monkeypatch, tmp_pa
     )
     size, longest = manifest.text.embedding_size, manifest.text.tokenization.max_length
     lowering, steps = Lowering(("int8",), enforced=False), Steps()
-    (damaged,) = text_recipes.int8_artifacts(
+    (damaged,) = int8_artifacts(
         [_artifact(manifest, "fp32")],
         tmp_path,
         plain_spec(size, longest),

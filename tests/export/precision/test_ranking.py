@@ -15,9 +15,9 @@ from rich.console import Console
 
 from export.graphs.packing import plain_spec
 from export.precision.int8 import Group, GroupPlan, TextQuantizer, find_groups
-from export.precision.ranking import ProductRanking, operations
+from export.precision.recipes.ranking import ProductRanking, operations
+from export.precision.recipes.text import ranking_feed, token_feeds
 from export.precision.statistics import TensorStatistics, collect_statistics
-from export.precision.text_recipes import token_feeds
 from export.progress import Steps
 from runtime.bundle import Manifest
 from runtime.engines import PROVIDERS, Provider, SessionOptions
@@ -50,7 +50,8 @@ class Encoder:
     ) -> list[Group]:
         quantizer = TextQuantizer(self.source, self.spec, statistics)
         steps = Steps(Console(quiet=True))
-        return ProductRanking(quantizer, self.source, self.rows, self.pad_token_id, engine, steps).order(plans)
+        feed = ranking_feed(self.rows, self.pad_token_id)
+        return ProductRanking(quantizer, self.source, feed, "text_embeds", engine, steps).order(plans)
 
 
 @pytest.fixture(scope="module")

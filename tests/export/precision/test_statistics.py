@@ -11,8 +11,8 @@ from onnx import helper
 
 from export.precision import statistics
 from export.precision.int8 import find_groups
+from export.precision.recipes.text import token_feeds
 from export.precision.statistics import collect_statistics
-from export.precision.text_recipes import token_feeds
 from runtime.bundle import Manifest
 from runtime.engines import PROVIDERS, SessionOptions
 from runtime.text import Tokenizer

@@ -1,4 +1,4 @@
-"""Which matrix products of a text encoder int8 damages most.
+"""Which matrix products of a transformer int8 damages most.
 
 What int8 adds to a product's output is computed for its inputs in the fp32 graph, and added there by the graph, one
 product after the other: how far the embeddings move is the damage. The graph is written and opened once.
@@ -28,15 +28,10 @@ from export.graphs.watch import opened_beside
 from export.precision.int8 import Group, GroupPlan, TextQuantizer
 from export.progress import Steps
 from runtime.engines import Provider
-from runtime.text import pad_batch
 
 __all__ = ["Plans", "ProductRanking", "operations"]
 
 Plans = Mapping[str, GroupPlan]
-
-# Calibration texts by which the damage is compared, and their length; the held-out ones only judge. More texts or whole
-# ones order the products no better.
-_TEXTS, _LONGEST = 16, 32
 
 
 def operations(group: Group) -> int:
@@ -45,14 +40,14 @@ def operations(group: Group) -> int:
 
 
 class ProductRanking:
-    """Orders the products of one text encoder; the order is made when it is first asked for, and kept."""
+    """Orders the products of one encoder; the order is made when it is first asked for, and kept."""
 
     def __init__(
         self,
         quantizer: TextQuantizer,
         source: Path,
-        rows: Sequence[list[int]],
-        pad_token_id: int,
+        feed: Mapping[str, NDArray[Any]],
+        output: str,
         engine: Provider,
         steps: Steps,
     ) -> None:
@@ -61,17 +56,15 @@ class ProductRanking:
         Args:
             quantizer: of the encoder.
             source: the fp32 graph.
-            rows: token ids of calibration texts.
-            pad_token_id: fills batches.
+            feed: its inputs, of a few calibration items; the held-out ones only judge.
+            output: name of the embeddings.
             engine: what runs the graph.
             steps: where the time taken is shown.
         """
         self._quantizer = quantizer
         self._source = source
-        # The end of a text that is cut is kept: it is the separator.
-        cut = [row if len(row) <= _LONGEST else [*row[: _LONGEST - 1], row[-1]] for row in rows[:_TEXTS]]
-        input_ids, attention_mask = pad_batch(cut, pad_token_id)
-        self._feed = {"input_ids": input_ids, "attention_mask": attention_mask}
+        self._feed = feed
+        self._output = output
         self._engine = engine
         self._steps = steps
         self._ranked: list[Group] | None = None
@@ -87,7 +80,7 @@ class ProductRanking:
         """
         if self._ranked is None:
             groups = self._quantizer.groups
-            with self._steps.substep(f"text: ranking {len(groups)} products by the damage that int8 does to each"):
+            with self._steps.substep(f"ranking {len(groups)} products by the damage that int8 does to each"):
                 damage = self._damage(plans)
             self._ranked = sorted(groups, key=lambda group: -damage[group.tensor] / operations(group))
         return self._ranked
@@ -98,13 +91,13 @@ class ProductRanking:
         graph, errors, none = _with_errors(onnx.load(str(self._source), load_external_data=False), groups)
         damage = {}
         with opened_beside(self._source, graph, self._engine) as session:
-            outputs = ["text_embeds", *(group.tensor for group in groups)]
+            outputs = [self._output, *(group.tensor for group in groups)]
             expected, *inputs = session.run(outputs, {**self._feed, **none})
             for group, found in zip(groups, inputs, strict=True):
                 added = self._quantizer.product_errors(group, plans[group.tensor], found)
                 feed: dict[str, NDArray[Any]] = {**self._feed, **none}
                 feed |= {errors[name]: error for name, error in added.items()}
-                damage[group.tensor] = float(np.square(session.run(["text_embeds"], feed)[0] - expected).sum())
+                damage[group.tensor] = float(np.square(session.run([self._output], feed)[0] - expected).sum())
         return damage
 
 

@@ -1,38 +1,26 @@
-"""The int8 recipes of the text encoder, cheapest first, and the search among them."""
+"""The int8 recipes of a transformer, cheapest first, and the search among them."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import onnx
-from numpy.typing import NDArray
-
-from export.graphs import GraphInfo, GraphSpec
-from export.precision.int8 import GroupPlan, TextQuantizer, find_groups
+from export.graphs import GraphInfo
+from export.precision.int8 import GroupPlan, TextQuantizer
 from export.precision.lower import Lowering, artifact
 from export.precision.misses import Asked, Misses
-from export.precision.ranking import Plans, ProductRanking, operations
+from export.precision.recipes.ranking import Plans, ProductRanking, operations
 from export.precision.rivals import find_rivals
 from export.precision.search import Candidate, Deadline, Form, Setting, search
-from export.precision.statistics import collect_statistics
 from export.progress import Steps
 from export.proof import Judge
-from export.samples import TextData
 from runtime.bundle import Artifact
-from runtime.text import Tokenizer, pad_batch, plan_batches
 
-__all__ = ["int8_artifacts", "token_feeds"]
+__all__ = ["Ladder", "transformer_artifacts"]
 
 # Shares of the operations left in floating point, one after the other, until the tier holds.
 _FLOAT_SHARES = (1 / 8, 1 / 4, 1 / 2, 3 / 4)
-_TOKEN_BUDGET = 512
-# Of the calibration texts of a model that fills masks one in so many is watched with words masked, too: embeddings of
-# [MASK] are none of theirs, and its values would be cut off.
-_MASKED, _MASKED_SHARE = 4, 0.15
 
 # Form of export.precision.int8 → in words, and the engines it is meant for.
 _FORMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -42,66 +30,52 @@ _FORMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
-def int8_artifacts(
+def transformer_artifacts(
+    part: str,
+    watch: Callable[[Callable[[float], None]], Ladder],
     floats: Sequence[Artifact],
     bundle: Path,
-    graph: GraphSpec,
     judge: Judge,
-    data: TextData,
-    tokenizer: Tokenizer,
     lowering: Lowering,
     misses: Misses,
     steps: Steps,
-    *,
-    masked: bool = False,
 ) -> list[Artifact]:
-    """Quantize the fp32 graph in the forms asked for.
+    """Quantize a part's fp32 graph in the forms asked for.
 
     Args:
+        part: "text" or "image".
+        watch: runs the fp32 graph on calibration data, telling the share done, and gives the recipes.
         floats: the part's artifacts in floating point, fp32 first: what is quantized, and must be slower.
         bundle: the folder that their files are named from.
-        graph: names and axes.
         judge: measures on held-out data.
-        data: token ids to calibrate with.
-        tokenizer: of the bundle.
         lowering: what was asked for.
         misses: leaves out what does not hold the tier.
         steps: where progress is shown.
-        masked: whether the model fills masks, and so meets them.
 
     Raises:
         GateError, GraphError, ProviderError: one does not, cannot be made or run, and nothing may be left out.
     """
-    source = bundle / floats[0].file
-    asked = list(_asked(lowering))
+    asked = list(_asked(part, lowering))
     made: list[Artifact] = []
-    ladder: _Ladder | None = None
+    ladder: Ladder | None = None
     with (
-        steps.step("text: watching the calibration texts") as advance,
+        steps.step(f"{part}: watching the calibration {part}s") as advance,
         misses.leaving_out(*(each for each, _ in asked)),
     ):
-        groups = find_groups(onnx.load(str(source), load_external_data=False))
-        rows = list(data.calibration)
-        (engine,) = judge.engines_for(("cpu",))
-        tensors = [group.tensor for group in groups]
-        watched = [*rows, *_with_masks(rows, tokenizer)] if masked else rows
-        statistics = collect_statistics(source, tensors, list(token_feeds(watched, tokenizer)), engine, advance)
-        quantizer = TextQuantizer(source, graph, statistics)
-        (engine,) = judge.engines_for(("openvino",))
-        ladder = _Ladder(quantizer, ProductRanking(quantizer, source, rows, tokenizer.pad_token_id, engine, steps))
+        ladder = watch(advance)
     if ladder is None:
         return made
     deadline = Deadline(lowering.search_minutes)
-    setting = Setting("text", judge, lowering, steps, find_rivals(floats, bundle), deadline)
+    setting = Setting(part, judge, lowering, steps, find_rivals(floats, bundle), deadline)
     for each, form in asked:
-        what = f"text: {each.precision} for {', '.join(each.providers)} at tier {lowering.tier}"
+        what = f"{part}: {each.precision} for {', '.join(each.providers)} at tier {lowering.tier}"
         with steps.step(what, deadline), misses.leaving_out(each):
             chosen, info, recipe, records = search(ladder.forms(form), bundle / each.file, each.precision, setting)
             made.append(artifact(each.file, each.precision, info, chosen.providers, fidelity=records, recipe=recipe))
     return made
 
 
-def _asked(lowering: Lowering) -> Iterator[tuple[Asked, str]]:
+def _asked(part: str, lowering: Lowering) -> Iterator[tuple[Asked, str]]:
     """What was asked for, each with the form that its recipes start from."""
     wanted = []
     if "int8" in lowering.precisions:
@@ -111,25 +85,10 @@ def _asked(lowering: Lowering) -> Iterator[tuple[Asked, str]]:
     if "int8-dynamic" in lowering.precisions:
         wanted.append(("int8-dynamic", "blocks", "model_int8_dynamic.onnx"))
     for precision, form, file in wanted:
-        yield Asked("text", precision, f"text/onnx/{file}", _FORMS[form][1]), form
+        yield Asked(part, precision, f"{part}/onnx/{file}", _FORMS[form][1]), form
 
 
-def token_feeds(rows: Sequence[list[int]], tokenizer: Tokenizer) -> Iterator[dict[str, NDArray[np.int64]]]:
-    """Inputs of the text graph, int64 (batch, sequence) each, in batches of like lengths."""
-    for batch in plan_batches([len(row) for row in rows], _TOKEN_BUDGET):
-        input_ids, attention_mask = pad_batch([rows[index] for index in batch], tokenizer.pad_token_id)
-        yield {"input_ids": input_ids, "attention_mask": attention_mask}
-
-
-def _with_masks(rows: Sequence[list[int]], tokenizer: Tokenizer) -> Iterator[list[int]]:
-    """Some of the texts again, with words masked."""
-    rng, mask = np.random.default_rng(0), tokenizer.required_mask()
-    for row in rows[::_MASKED]:
-        places = 1 + rng.permutation(max(len(row) - 2, 0))[: math.ceil(_MASKED_SHARE * len(row))]
-        yield [mask if place in places else token for place, token in enumerate(row)]
-
-
-class _Ladder:
+class Ladder:
     """Recipes from cheap to dear; the products are ranked when the first of the dear ones is asked for."""
 
     def __init__(self, quantizer: TextQuantizer, ranking: ProductRanking) -> None:
