@@ -95,17 +95,19 @@ def label_names(labels: Sequence[Any]) -> list[str]:
     Raises:
         InputError: one is no str, or came twice; all of them are listed.
     """
-    named = [label if isinstance(label, str) else repr(label) for label in labels]
-    faults = [
-        Fault(index, f"label {label!r}", f"a {type(label).__name__} came where a name (str) is expected")
-        if not isinstance(label, str)
-        else Fault(index, f"label {label!r}", "is given twice. Leave one out")
-        for index, label in enumerate(labels)
-        if not isinstance(label, str) or label in named[:index]
-    ]
+    named: dict[str, None] = {}
+    faults: list[Fault] = []
+    for index, label in enumerate(labels):
+        if not isinstance(label, str):
+            reason = f"a {type(label).__name__} came where a name (str) is expected"
+            faults.append(Fault(index, f"label {label!r}", reason))
+        elif label in named:
+            faults.append(Fault(index, f"label {label!r}", "is given twice. Leave one out"))
+        else:
+            named[label] = None
     if faults:
         raise InputError.from_faults("labels", faults, len(labels))
-    return named
+    return [*named]
 
 
 def _filled_in(prompts: Any, templates: Sequence[str]) -> Any:

@@ -23,6 +23,7 @@ from runtime.commands.prompting import AskedPrompts, add_prompts, as_mapping, as
 from runtime.engine import Engine
 from runtime.errors import Fault, InputError
 from runtime.process import print_json, print_note, print_result
+from runtime.process.progress import Progress
 from runtime.process.wording import counted
 from runtime.tasks.evaluation import evaluate
 from runtime.tasks.prompts import prompt_texts
@@ -101,7 +102,11 @@ def run(options: argparse.Namespace) -> None:
 def _embedded(engine: Engine, data: LabelledImages, skip_bad: bool) -> tuple[LabelledImages, NDArray[np.float32], int]:
     """The images that can be used, their embeddings, and how many cannot."""
     faults: list[Fault] = []
-    rows = list(engine.image.encode_iter(data.paths, on_fault=faults.append))
+    rows: list[NDArray[np.float32] | None] = []
+    with Progress("image", len(data.paths)) as progress:
+        for row in engine.image.encode_iter(data.paths, on_fault=faults.append):
+            rows.append(row)
+            progress.advance()
     kept = [index for index, row in enumerate(rows) if row is not None]
     if faults:
         error = InputError.from_faults("images", faults, len(data.paths))
