@@ -13,7 +13,7 @@ from export.proof.parity import GATES, Progress, max_abs, min_cosine, parity_rec
 from export.reference import ImageReference
 from export.samples import chest_phantom
 from runtime.bundle import ParityRecord
-from runtime.bundle.parts import RGB, Preprocessing
+from runtime.bundle.parts import Preprocessing
 from runtime.engines import Session
 
 __all__ = ["image_parity"]
@@ -76,6 +76,6 @@ def _pixels(rule: Preprocessing, seed: int) -> NDArray[np.uint8]:
         chest_phantom(crop, crop, seed + index, tuple(generator.uniform(0.25, 0.75, 2)) if index % 2 else None)
         for index in range(_PHANTOMS)
     ]
-    if rule.colours == RGB:
+    if len(rule.shape) > 2:
         phantoms = [np.stack([each, 255 - each, each[::-1]]) for each in phantoms]
     return np.stack([*phantoms, *noise, bright_corner, np.full(rule.shape, 255, dtype=np.uint8)])
