@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.quality.ms_cxr_scores import Maps
-from bench.quality.torch_image import load_image_network
+from bench.quality.torch_references import load_reference
 from bench.quality.torch_text import torch_texts
 from runtime.engine import Engine
+from runtime.tasks.joint import map_to_image
 
 __all__ = ["torch_maps"]
 
@@ -20,7 +21,8 @@ __all__ = ["torch_maps"]
 def torch_maps(engine: Engine, checkpoint: Path, phrases: Sequence[str], threads: int) -> Maps:
     """Maps by PyTorch in fp32, of the same pixels that the engine computes.
 
-    Smoothing and enlargement are the reference package's own (`ImageTextInferenceEngine`).
+    Smoothing is the reference package's own (`ImageTextInferenceEngine`), and enlargement too where images are resized
+    and cropped as it does.
 
     Args:
         engine: reads the images, so that both see the same.
@@ -38,26 +40,30 @@ def torch_maps(engine: Engine, checkpoint: Path, phrases: Sequence[str], threads
         warnings.simplefilter("ignore")
         from health_multimodal.vlp import ImageTextInferenceEngine as Reference
 
-    network = load_image_network(engine, checkpoint)
+    torch.set_num_threads(threads)
+    network = load_reference(engine, checkpoint, "image")
     texts = list(dict.fromkeys(phrases))
     text_embeds = dict(
         zip(texts, torch.from_numpy(torch_texts(engine, checkpoint, threads)(texts)).split(1), strict=True)
     )
-    encoder = engine.image
+    encoder, rule = engine.image, engine.image.preprocessing
+    # Upstream's enlargement knows hi-ml's way of resizing and cropping alone.
+    as_upstream = rule.resize == "shortest" and rule.crop_rounding == "even"
 
     def maps(file: Path, phrases: Sequence[str]) -> list[NDArray[np.float32]]:
         (pixels,), _ = encoder.load([file])
         width, height = pixels.size
         patches = torch.from_numpy(network.embed(pixels.pixels[None])[1][0])
-        return [
-            Reference.convert_similarity_to_image_size(
-                Reference._get_similarity_map_from_embeddings(patches, text_embeds[phrase]),
-                width=width,
-                height=height,
-                resize_size=encoder.resize,
-                crop_size=encoder.crop,
+        found = []
+        for phrase in phrases:
+            smoothed = Reference._get_similarity_map_from_embeddings(patches, text_embeds[phrase])
+            found.append(
+                Reference.convert_similarity_to_image_size(
+                    smoothed, width=width, height=height, resize_size=encoder.resize, crop_size=encoder.crop
+                )
+                if as_upstream
+                else map_to_image(smoothed.numpy(), pixels.size, encoder.seen_square(pixels.size))
             )
-            for phrase in phrases
-        ]
+        return found
 
     return maps

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.quality.torch_image import check_weights, family_of
+from bench.quality.torch_references import load_reference
 from runtime.engine import Engine
 from runtime.text.masked_accuracy import choose_masks
 
@@ -32,7 +31,8 @@ def torch_texts(
     from export.families import TextAxes
     from export.proof.upstream_tokens import upstream_tokenizers
 
-    network = _load(engine, checkpoint, threads)
+    torch.set_num_threads(threads)
+    network = load_reference(engine, checkpoint, "text")
     part = engine.manifest.text
     assert part is not None, "an engine with a text part"
     upstream, *_ = upstream_tokenizers(checkpoint, TextAxes(part.tokenization, part.pooling, part.projection))
@@ -71,7 +71,8 @@ def torch_masked_accuracy(
     """
     import torch
 
-    network = _load(engine, checkpoint, threads)
+    torch.set_num_threads(threads)
+    network = load_reference(engine, checkpoint, "text")
     tokenizer, mask = engine.text.tokenizer, engine.text.tokenizer.required_mask()
     rows, faults = tokenizer.try_encode(list(texts), clean=False)
     bad = {fault.index for fault in faults}
@@ -103,20 +104,3 @@ def _padded(rows: Sequence[Sequence[int]], padding: int) -> tuple[Any, Any]:
     texts = [torch.tensor(row) for row in rows]
     input_ids = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=padding)
     return input_ids, (torch.arange(input_ids.shape[1]) < torch.tensor([[len(row)] for row in rows])).long()
-
-
-def _load(engine: Engine, checkpoint: Path, threads: int) -> Any:
-    import torch
-    from transformers.utils import logging
-
-    from export.checkpoints import open_checkpoint
-    from export.checkpoints.models import load_models
-
-    check_weights(engine, checkpoint)
-    logging.disable_progress_bar()
-    torch.set_num_threads(threads)
-    # As the export reads it, training programs' files included.
-    family = replace(family_of(engine), image=None)
-    if family.text and family.text.modules and engine.manifest.text:
-        family = replace(family, text=replace(family.text, pooling=engine.manifest.text.pooling))
-    return load_models(family, open_checkpoint(str(checkpoint), family, checkpoint))["text"]
