@@ -1,13 +1,14 @@
 """Vision transformers with less work: what is exported.
 
-Exact rewrites (each is compared with the untouched model by tests and, at every export, by the parity gates):
+Exact rewrites (each is compared with the untouched model by tests and, at every export, by the parity gates), with what
+they bring ViT-B/16 in fp32, batch 8, processor time of one core, largest difference of embeddings 5e-7:
 
 * Pixels stay uint8: 1/255, mean and std are folded into the convolution that makes tokens of patches. It pads nothing,
-  so that the mean becomes a bias.
+  so that the mean becomes a bias. The attention scale is folded into the query, a layer scale into the maps before it.
+  Together 1,186 → 1,161 ms on OpenVINO, nothing on ONNX Runtime; and a quarter of the bytes to move.
 * Class token only in the last layer: the embedding reads that token, so the last layer computes keys and values for all
-  tokens, but query, attention output and feed-forward for the class token alone. The graph that embeds patches as well
-  computes all of them, see `export.graphs.vit_faces`.
-* The attention scale is folded into the query, a layer scale into the maps before it.
+  tokens, but query, attention output and feed-forward for the class token alone: 1,259 → 1,161 ms on OpenVINO, 1,483 →
+  1,411 on ONNX Runtime. The graph that embeds patches as well computes all of them, see `export.graphs.vit_faces`.
 
 Patch embeddings are this project's own: what the model makes of the class token, final norm and projection, made of
 each patch's token. Upstream trains and publishes none.

@@ -88,12 +88,13 @@ class TextPart:
     """The text tower.
 
     Attributes:
-        architecture: "bert": learned positions, normalization after each residual sum.
+        architecture: "bert": learned positions, normalization after each residual sum; "clip": learned positions,
+            normalization before each layer's halves and behind the last layer.
         attention: "bidirectional" or "causal".
         tokenization: of its texts.
-        pooling: which states of the last layer become the embedding: "cls", the first token's; "mean", of all tokens;
-            "max", the largest value of all tokens in each dimension; "layers", those of all tokens in the last four
-            layers added up, divided by the longest input's tokens.
+        pooling: which states of the last layer become the embedding: "cls", the first token's; "eos", the last one's;
+            "mean", of all tokens; "max", the largest value of all tokens in each dimension; "layers", those of all
+            tokens in the last four layers added up, divided by the longest input's tokens.
         projection: what follows the pooled state: "none", "cxr-bert" (two linear maps around GELU and a normalization),
             "linear" or "mlp" (two linear maps around an activation).
         masked_words: whether there is a head that scores the vocabulary at masks.
@@ -157,7 +158,8 @@ class ImagePart:
 
     Attributes:
         architecture: "resnet50": a bottleneck ResNet with a projector of 1×1 convolutions; "resnet50+transformer": the
-            same with a transformer before the projector, which compares two images (BioViL-T).
+            same with a transformer before the projector, which compares two images (BioViL-T); "vit": a vision
+            transformer with a class token.
         preprocessing: of its pictures.
         images: pictures that an embedding may be made of: 1, or 2 (a current one, and a previous one where there is).
         grid: patches per side; None where it embeds no patches.
