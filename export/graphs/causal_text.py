@@ -4,14 +4,14 @@ Exact rewrites (each is compared with the untouched model by tests and, at every
 they bring CLIP B/32's text transformer in fp32, processor time of one core, largest differences of embeddings 2e-7:
 
 * Last token only in the last layer: the embedding reads each text's end token, so the last layer computes keys and
-  values for all tokens, but query, attention output and feed-forward for that one alone: 8 × 64 tokens take 178 → 167 ms
-  on OpenVINO, 200 → 185 on ONNX Runtime.
+  values for all tokens, but query, attention output and feed-forward for that one alone: 8 × 64 tokens take 178 → 167
+  ms on OpenVINO, 200 → 185 on ONNX Runtime.
 * No padding to 77 tokens: a token sees those before it alone, so that nothing behind the end token matters. Sorted and
   padded to the longest of each batch: 35 → 56 reports cut at 77 tokens a second on OpenVINO, 36 → 173 prompts of 5 to
   24 tokens (ONNX Runtime: 35 → 57, 34 → 164).
 * Texts side by side: a row holds several texts, each attending to itself alone, its positions counted from 0, its
-  embedding read where it ends: 58 and 188 texts a second on OpenVINO (ONNX Runtime, whose attention is not fused: 54 and
-  169).
+  embedding read where it ends: 58 and 188 texts a second on OpenVINO (ONNX Runtime, whose attention is not fused: 54
+  and 169).
 * The attention scale is folded into the query.
 """
 
