@@ -93,13 +93,15 @@ class ImageModel:
         weights_name: file name in the repository; "" where the weights lie in one file with the text tower's.
         weights_md5: md5 of the published file.
         preprocessing: of its pictures.
-        architecture: "resnet50": a bottleneck ResNet with a projector of 1×1 convolutions; "vit": a vision transformer.
+        architecture: "resnet50": a bottleneck ResNet with a projector of 1×1 convolutions; "resnet50+transformer": the
+            same with a transformer that compares the image with a previous one; "vit": a vision transformer.
         blocks: bottleneck blocks in each of the four stages ((3, 4, 6, 3) is ResNet-50).
         patch: side of the square of pixels that a patch embedding stands for; None where there are no such embeddings.
-        images: pictures that an embedding is made of.
+        images: pictures that an embedding may be made of.
         embedding_size: size of the joint space.
         harmless: prefixes of tensors that checkpoints carry and no output reads.
         enlarged: side that the network enlarges pixels to; None where it takes them as they are.
+        hints: as of `TextModel`.
     """
 
     weights_name: str
@@ -112,6 +114,7 @@ class ImageModel:
     embedding_size: int = 128
     harmless: tuple[str, ...] = ("encoder.encoder.fc.",)
     enlarged: int | None = None
+    hints: tuple[tuple[str, str], ...] = ()
 
     @property
     def grid(self) -> int | None:
@@ -187,6 +190,22 @@ _BIOVIL_IMAGE = ImageModel(
     "02ce6ee460f72efd599295f440dbb453",
     Preprocessing("grey", "shortest", 512, "bilinear", 480, "even", mean=(0.0,), std=(1.0,)),
 )
+_BIOVIL_T = HubRepository("microsoft/BiomedVLP-BioViL-T", "v1.0")
+# config.json says "bert" at that revision, and nothing on the main branch since 2024.
+_BIOVIL_T_TEXT = replace(_CXR_BERT, model_types=("bert", "cxr-bert"), untyped=True)
+_BIOVIL_T_IMAGE = ImageModel(
+    "biovil_t_image_model_proj_size_128.pt",
+    "a83080e2f23aa584a4f2b24c39b1bb64",
+    replace(_BIOVIL_IMAGE.preprocessing, crop=448),
+    "resnet50+transformer",
+    images=2,
+    hints=(
+        (
+            "encoder.vit_pooler.",
+            "what compares images is missing, as in BioViL's image model: export that as biovil or biovil-image",
+        ),
+    ),
+)
 _BERT = TextModel()
 # Of the pictures that torchvision's ResNets are trained on first, as ConVIRT's was.
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -229,6 +248,16 @@ _TABLE = (
         replace(_GENERAL, pooling="mean"),
     ),
     Family("biovil-image", "the image encoder alone", _CXR_BERT_SPECIALIZED, None, _BIOVIL_IMAGE),
+    Family(
+        "biovil-t",
+        "CXR-BERT of its own and a ResNet-50 whose images may be compared with previous ones",
+        _BIOVIL_T,
+        _BIOVIL_T_TEXT,
+        _BIOVIL_T_IMAGE,
+        JointModel(),
+    ),
+    Family("cxr-bert-biovil-t", "the text encoder alone", _BIOVIL_T, _BIOVIL_T_TEXT),
+    Family("biovil-t-image", "the image encoder alone", _BIOVIL_T, None, _BIOVIL_T_IMAGE),
     Family("bert", "any BERT, or folder of sentence-transformers around one", None, _BERT),
     # Earlier commits of both fill masks with a damaged head.
     Family(

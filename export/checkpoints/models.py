@@ -51,7 +51,7 @@ def _load_hi_ml(family: Family, checkpoint: Checkpoint, note: Callable[[str], No
         unread = () if tied else (_MASKED_HEAD,)
         expected["text"] = ExpectedTensors(shapes["text"], (*text.harmless, *unread), tied, dict(text.hints))
     if family.image:
-        expected["image"] = ExpectedTensors(shapes["image"], family.image.harmless)
+        expected["image"] = ExpectedTensors(shapes["image"], family.image.harmless, hints=dict(family.image.hints))
     fitted = fit_tensors(checkpoint.tensors, expected, note)
     models: dict[str, Any] = _untrained(family, checkpoint)
     for part, tensors in fitted.items():

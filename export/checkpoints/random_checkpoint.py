@@ -27,6 +27,7 @@ from runtime.bundle.parts import Preprocessing
 
 __all__ = ["CXR_BERT_CONFIG", "RANDOM_MARKER", "random_vocabulary", "write_random_checkpoint"]
 
+_MODEL_CLASS = "modeling_cxrbert.CXRBertModel"
 # config.json of microsoft/BiomedVLP-CXR-BERT-specialized, less the path it was trained in.
 CXR_BERT_CONFIG: Mapping[str, Any] = {
     "_name_or_path": "microsoft/BiomedVLP-CXR-BERT-specialized",
@@ -34,7 +35,7 @@ CXR_BERT_CONFIG: Mapping[str, Any] = {
     "attention_probs_dropout_prob": 0.25,
     "auto_map": {
         "AutoConfig": "configuration_cxrbert.CXRBertConfig",
-        "AutoModel": "modeling_cxrbert.CXRBertModel",
+        "AutoModel": _MODEL_CLASS,
     },
     "classifier_dropout": None,
     "gradient_checkpointing": False,
@@ -115,6 +116,8 @@ def write_random_checkpoint(
         if own_head:
             write_json(folder / "tokenizer_config.json", _TOKENIZER_CONFIG)
             write_json(folder / "special_tokens_map.json", SPECIAL_TOKENS)
+            if family.text.model_types[0] == "bert":  # as BioViL-T's at its published revision
+                config = {**config, "model_type": "bert", "auto_map": {"AutoModel": _MODEL_CLASS}}
         else:  # a plain BERT in fewer files
             own = ("_name_or_path", "auto_map", "projection_size")
             config = {key: value for key, value in config.items() if key not in own}
@@ -125,11 +128,12 @@ def write_random_checkpoint(
         (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in vocabulary), encoding="utf-8")
         with torch.device("meta"):
             shapes = untrained_text(config, family.text.projection).state_dict()
+        hidden, unread = config["hidden_size"], dict[str, tuple[int, ...]]()
+        if config.get("model_type", "bert") == "bert":
+            unread |= {"bert.pooler.dense.weight": (hidden, hidden), "bert.pooler.dense.bias": (hidden,)}
         if not own_head:
-            hidden = config["hidden_size"]
-            unread = {"bert.pooler.dense.weight": (hidden, hidden), "bert.pooler.dense.bias": (hidden,)}
             unread |= {"cls.seq_relationship.weight": (2, hidden), "cls.seq_relationship.bias": (2,)}
-            shapes |= {name: torch.empty(shape, device="meta") for name, shape in unread.items()}
+        shapes |= {name: torch.empty(shape, device="meta") for name, shape in unread.items()}
         tensors = {name: _random_text_tensor(name, value, generator) for name, value in shapes.items()}
         tensors["cls.predictions.decoder.weight"] = tensors["bert.embeddings.word_embeddings.weight"]
         tensors["cls.predictions.decoder.bias"] = tensors["cls.predictions.bias"]

@@ -19,12 +19,11 @@ Processing" (CVPR 2023).
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import nn
 
 from export.errors import GraphError
+from export.graphs.attention import Attention
 from export.graphs.image_rewrites import ImageEmbeddingGraph, folded
 from runtime.bundle.parts import Preprocessing
 
@@ -94,12 +93,10 @@ class _Block(nn.Module):
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
-        attention = block.attn
-        self.heads = attention.num_heads
-        self.norm1, self.norm2, self.mlp = block.norm1, block.norm2, block.mlp
-        self.key, self.value, self.output = attention.proj_k, attention.proj_v, attention.proj
-        self.query = copy.deepcopy(attention.proj_q)
-        self.query.weight = nn.Parameter(attention.proj_q.weight.detach() * attention.scale)
+        attention, mlp = block.attn, block.mlp
+        self.norm1, self.norm2 = block.norm1, block.norm2
+        self.attention = Attention(attention.proj_q, attention.proj_k, attention.proj_v, attention.num_heads)
+        self.output, self.fc1, self.activation, self.fc2 = attention.proj, mlp.fc1, mlp.act, mlp.fc2
 
     def forward(self, states: torch.Tensor, positions: torch.Tensor, count: int | None = None) -> torch.Tensor:
         """float32 (batch, patches, width) → the same, or its first `count` patches alone."""
@@ -107,13 +104,8 @@ class _Block(nn.Module):
         asking = placed
         if count is not None:
             asking, states = placed[:, :count], states[:, :count]
-        query, key, value = (
-            layer(given).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for layer, given in ((self.query, asking), (self.key, placed), (self.value, placed))
-        )
-        weights = torch.softmax(query @ key.transpose(-1, -2), dim=-1)
-        states = states + self.output((weights @ value).transpose(1, 2).flatten(2))
-        return states + self.mlp(self.norm2(states))
+        states = states + self.output(self.attention(asking, placed))
+        return states + self.fc2(self.activation(self.fc1(self.norm2(states))))
 
 
 def _first_and_rest(model: nn.Module) -> tuple[nn.Conv2d, list[nn.Module]]:

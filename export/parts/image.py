@@ -8,10 +8,12 @@ from pathlib import Path
 import torch
 
 from export.graphs import GraphInfo, GraphSpec, export_graph
+from export.graphs.image_pairs import current_image_graph
 from export.graphs.image_rewrites import ImageEmbeddingGraph
 from export.graphs.resnet_heads import HEADS, ResNetHeadsGraph
 from export.graphs.vit_faces import embedding_spec, export_vit
 from export.parts.image_faces import PatchFaces
+from export.parts.pair_faces import PairFaces
 from export.precision import Lowering
 from export.precision.floats import float_artifacts
 from export.precision.lower import artifact, fp32_stays
@@ -115,10 +117,14 @@ def export_image(
         engines = judge.engines if judge else (engine,)
         faces = PatchFaces(reference, folder.parent, engines, seed, lowering, data, noise, misses, steps)
         artifacts = faces.of(artifacts)
-    if not fp32_stays([each for each in artifacts if each.precision != "fp32"], misses.of("image"), lowering):
-        for name in {name for each in artifacts if each.precision == "fp32" for name in each.files}:
+    if reference.images > 1:
+        artifacts = PairFaces(reference, folder.parent, graph, engine, data, seed, misses, steps).of(artifacts)
+    others = [each for each in artifacts if each.precision != "fp32"]
+    if not fp32_stays(others, misses.of("image"), lowering):
+        dropped = {name for each in artifacts if each.precision == "fp32" for name in each.files}
+        for name in dropped - {name for each in others for name in each.files}:
             (folder.parent / name).unlink()
-        artifacts = [each for each in artifacts if each.precision != "fp32"]
+        artifacts = others
     return ImagePart(
         architecture=reference.architecture,
         preprocessing=rule,
@@ -145,6 +151,8 @@ def _export_graph(reference: ImageReference, source: Path) -> tuple[GraphSpec, G
     module: torch.nn.Module
     if heads:
         module = ResNetHeadsGraph(reference.model, rule)
+    elif reference.images > 1:
+        module = current_image_graph(reference.model, rule)
     else:
         module = ImageEmbeddingGraph(reference.model, rule, patches=grid is not None)
     pixels = torch.randint(0, 256, (2, *rule.shape), dtype=torch.uint8)

@@ -21,7 +21,7 @@ from runtime.bundle import Artifact, FidelityRecord, ParityRecord
 from runtime.engines import PROVIDERS, Session, SessionOptions
 from runtime.engines.providers import default_threads
 
-__all__ = ["float_artifacts"]
+__all__ = ["float_artifacts", "refuse_missed"]
 
 _GPU = ("cuda", "tensorrt")
 
@@ -79,7 +79,7 @@ def float_artifacts(
             compared = parity(session, engine.name, "fp16")
             check_gates(f"{part} fp16", [compared])
             records = [judge.record(engine, target, "fp16", gates) for engine in judge.engines_for(_GPU)]
-            _refuse_missed(records, f"{part} fp16")
+            refuse_missed(records, f"{part} fp16")
             artifacts.append(artifact(file, "fp16", info, _GPU, parity=(compared,), fidelity=tuple(records)))
     if "bf16" in wanted and bf16_graph:
         target = source.with_name("model_bf16.onnx")
@@ -92,7 +92,7 @@ def float_artifacts(
                 for engine in judge.engines
                 if engine.name in (*_GPU, "openvino") and (engine.name not in _GPU or not engine.refuses("bf16"))
             ]
-            _refuse_missed(records, f"{part} bf16 graph")
+            refuse_missed(records, f"{part} bf16 graph")
             artifacts.append(artifact(file, "bf16", info, _GPU, fidelity=tuple(records)))
     return artifacts
 
@@ -117,12 +117,12 @@ def _computed_in_bf16(
         elif provider in judge.engines:
             with misses.leaving_out(Asked(part, "bf16", fp32.file, (name,))):
                 record = judge.record(provider, source, "bf16", gates)
-                _refuse_missed([record], f"{part} computed in bf16")
+                refuse_missed([record], f"{part} computed in bf16")
                 records.append(record)
     return records
 
 
-def _refuse_missed(records: Iterable[FidelityRecord], what: str) -> None:
+def refuse_missed(records: Iterable[FidelityRecord], what: str) -> None:
     """Raise GateError if any figure misses its gate; all misses are listed."""
     missed: list[str] = []
     worst: FidelityRecord | None = None

@@ -43,6 +43,7 @@ __all__ = [
     "TIERS",
     "embed_images",
     "embed_texts",
+    "image_feeds",
     "image_figures",
     "image_milliseconds",
     "median_milliseconds",
@@ -101,14 +102,26 @@ def embed_texts(session: Session, rows: Sequence[Sequence[int]], pad_token_id: i
 
 
 def embed_images(
-    session: Session, pixels: NDArray[np.uint8], outputs: Sequence[str] = IMAGE_OUTPUTS
+    session: Session,
+    pixels: NDArray[np.uint8],
+    outputs: Sequence[str] = IMAGE_OUTPUTS,
+    previous: NDArray[np.uint8] | None = None,
 ) -> tuple[Embeds, ...]:
-    """Embeddings of uint8 pixels, see `Preprocessing.shape`: float32 (N, D) and, of patches, (N, rows, columns, D)."""
+    """Embeddings of uint8 pixels, see `Preprocessing.shape`: float32 (N, D) and, of patches, (N, rows, columns, D).
+
+    `previous` are those of the previous images, for a graph of pairs.
+    """
+    feeds = image_feeds(pixels, previous)
     parts = [
-        session.run(list(outputs), {"pixel_values": pixels[start : start + _IMAGE_BATCH]})
+        session.run(list(outputs), {name: each[start : start + _IMAGE_BATCH] for name, each in feeds.items()})
         for start in range(0, len(pixels), _IMAGE_BATCH)
     ]
     return tuple(np.concatenate(each) for each in zip(*parts, strict=True))
+
+
+def image_feeds(pixels: NDArray[np.uint8], previous: NDArray[np.uint8] | None = None) -> dict[str, NDArray[np.uint8]]:
+    """What a graph of images reads, or one of pairs of images."""
+    return {"pixel_values": pixels} | ({} if previous is None else {"previous_pixel_values": previous})
 
 
 def text_figures(
@@ -203,9 +216,9 @@ def text_milliseconds(session: Session, vocab_size: int, longest: int) -> float:
     return median_milliseconds(lambda: session.run(["text_embeds"], feed))
 
 
-def image_milliseconds(session: Session, pixels: NDArray[np.uint8]) -> float:
-    """Median time of a batch of 4 images."""
-    feed = {"pixel_values": pixels[:_IMAGE_BATCH]}
+def image_milliseconds(session: Session, pixels: NDArray[np.uint8], previous: NDArray[np.uint8] | None = None) -> float:
+    """Median time of a batch of 4 images, or of 4 with previous ones."""
+    feed = {name: each[:_IMAGE_BATCH] for name, each in image_feeds(pixels, previous).items()}
     return median_milliseconds(lambda: session.run(["image_embeds"], feed))
 
 

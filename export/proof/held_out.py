@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.proof.fidelity import IMAGE_OUTPUTS
+from export.proof.fidelity import IMAGE_OUTPUTS, image_feeds
 from export.proof.parity import GATES, Progress, check_gates, max_abs, min_cosine, parity_record
 from export.reference import AnyText, ImageReference
 from runtime.bundle import ParityRecord
@@ -81,6 +81,7 @@ def held_out_images(
     pixels: NDArray[np.uint8],
     outputs: Sequence[str] = IMAGE_OUTPUTS,
     progress: Progress = lambda share: None,
+    previous: NDArray[np.uint8] | None = None,
 ) -> tuple[tuple[Embeds, ...], ParityRecord]:
     """Embed images with the fp32 graph, and a few of them with PyTorch as well.
 
@@ -91,6 +92,7 @@ def held_out_images(
         pixels: uint8 (N, …), see `Preprocessing.shape`.
         outputs: the graph's, of `IMAGE_OUTPUTS`.
         progress: called with the share done, 0 to 1.
+        previous: pixels of the previous images, for a graph of pairs.
 
     Returns:
         Global float32 (N, D) and, of patches, (N, rows, columns, D), unit norm; and the comparison.
@@ -99,18 +101,21 @@ def held_out_images(
         GateError: the graph differs from PyTorch by more than 1e-5.
     """
     parts = []
-    for index, image in enumerate(pixels):
-        parts.append(session.run(list(outputs), {"pixel_values": image[None]}))
+    feeds = image_feeds(pixels, previous)
+    for index in range(len(pixels)):
+        parts.append(session.run(list(outputs), {name: each[index : index + 1] for name, each in feeds.items()}))
         progress((index + 1) / len(pixels))
     found = tuple(np.concatenate(each) for each in zip(*parts, strict=True))
     compared = pixels[:_COMPARED_IMAGES]
-    expected = reference.embed(compared)[: len(outputs)]
+    before = None if previous is None else previous[:_COMPARED_IMAGES]
+    expected = reference.embed(compared, before)[: len(outputs)]
     figures = {}
     for ending, one, other in zip(("", "_patch"), found, expected, strict=False):
         assert other is not None, "patches are asked for where there is a grid"
         figures[f"max_abs{ending}"] = max_abs(one[: len(compared)], other)
         figures[f"min_cosine{ending}"] = min_cosine(one[: len(compared)], other)
     cases = f"{len(compared)} of the {len(pixels)} held-out images"
+    cases += "" if previous is None else ", each with another one as its previous image"
     return found, _checked("image", provider, reference.name, cases, figures)
 
 

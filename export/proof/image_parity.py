@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from export.proof.fidelity import IMAGE_OUTPUTS
+from export.proof.fidelity import IMAGE_OUTPUTS, image_feeds
 from export.proof.parity import GATES, Progress, max_abs, min_cosine, parity_record, worst
 from export.reference import ImageReference
 from export.samples import chest_phantom
@@ -31,6 +31,7 @@ def image_parity(
     progress: Progress = lambda share: None,
     *,
     outputs: Sequence[str] = IMAGE_OUTPUTS,
+    paired: bool = False,
 ) -> ParityRecord:
     """Compare an image graph with the reference on phantoms, noise and extreme pixels, in batches of 1, 2 and 7.
 
@@ -42,6 +43,7 @@ def image_parity(
         seed: of phantoms and noise.
         progress: called with the share done, 0 to 1.
         outputs: the graph's, of `IMAGE_OUTPUTS`; patches only where the reference embeds any.
+        paired: whether each has another of them as its previous image, for a graph of pairs.
 
     Returns:
         Figures: max_abs and min_cosine of the global embeddings; max_abs_patch and min_cosine_patch of the patches, if
@@ -50,19 +52,22 @@ def image_parity(
     rule = reference.rule
     pixels = _pixels(rule, seed)
     outputs = tuple(outputs) if reference.grid else IMAGE_OUTPUTS[:1]
+    others = np.roll(pixels, 1, axis=0) if paired else None
     figures: dict[str, list[float]] = defaultdict(list)
     start = 0
     for size in _BATCHES:
         batch = pixels[start : start + size]
+        previous = None if others is None else others[start : start + size]
         start += size
-        found = session.run(list(outputs), {"pixel_values": batch})
-        expected = reference.embed(batch)[: len(outputs)]
+        found = session.run(list(outputs), image_feeds(batch, previous))
+        expected = reference.embed(batch, previous)[: len(outputs)]
         for ending, one, other in zip(("", "_patch")[: len(outputs)], found, expected, strict=True):
             assert other is not None, "patches are asked for where there is a grid"
             figures[f"max_abs{ending}"].append(max_abs(one, other))
             figures[f"min_cosine{ending}"].append(min_cosine(one, other))
         progress(start / len(pixels))
     cases = f"batches of 1, 2 and 7: {_PHANTOMS} phantoms, noise and extreme pixels, {rule.crop} × {rule.crop}"
+    cases += ", each with another one as its previous image" if paired else ""
     return parity_record(provider, reference.name, cases, worst(figures), GATES.get(precision, {}))
 
 

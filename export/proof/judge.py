@@ -190,6 +190,7 @@ def image_judge(
     tolerance: float | None = None,
     embedded_by: str | None = None,
     extra: Callable[[Session], dict[str, float]] | None = None,
+    previous: NDArray[np.uint8] | None = None,
 ) -> Judge:
     """A judge by embeddings that are right.
 
@@ -201,14 +202,15 @@ def image_judge(
         tolerance: see `export.proof.fidelity.tie_tolerance`.
         embedded_by: the engine that gave the embeddings with the fp32 graph.
         extra: an opened graph → more figures, such as those of `export.proof.zero_shot`.
+        previous: pixels of the previous images, for graphs of pairs.
     """
 
     def figures(session: Session) -> dict[str, float]:
-        found = embed_images(session, pixels, IMAGE_OUTPUTS[: len(expected)])
+        found = embed_images(session, pixels, IMAGE_OUTPUTS[: len(expected)], previous)
         return image_figures(found, expected, tolerance=tolerance)
 
     def milliseconds(session: Session) -> float:
-        return image_milliseconds(session, pixels)
+        return image_milliseconds(session, pixels, previous)
 
     itself = image_figures(expected, expected, tolerance=tolerance) if embedded_by else {}
     known = {embedded_by: itself} if embedded_by else {}

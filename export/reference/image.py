@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -18,6 +19,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from export.families import ImageModel
 from export.reference.hi_ml import hi_ml
+from export.reference.image_pairs import ENCODERS, build_pair_model
 from runtime.bundle.parts import Preprocessing
 
 __all__ = ["ImageReference", "build_image_model", "hi_ml_image", "image_embeddings", "normalized"]
@@ -31,7 +33,8 @@ _BLOCKS: Mapping[str, type[BasicBlock | Bottleneck]] = MappingProxyType(
 def build_image_model(image: ImageModel) -> nn.Module:
     """An untrained `health_multimodal.image.model.ImageModel`, with a trunk as deep as the family says.
 
-    Its parameters have the names of the published checkpoints: `encoder.encoder.…` and `projector.model.…`.
+    Its parameters have the names of the published checkpoints: `encoder.encoder.…` and `projector.model.…`. Of systems
+    that compare images it is a `MultiImageModel`, see `build_pair_model`.
 
     Args:
         image: the image tower.
@@ -39,6 +42,8 @@ def build_image_model(image: ImageModel) -> nn.Module:
     Raises:
         MissingExtraError: hi-ml-multimodal is not installed.
     """
+    if image.architecture in ENCODERS:
+        return build_pair_model(image)
     upstream, resnet = hi_ml("image.model.model").ImageModel, hi_ml("image.model.resnet").ResNetHIML
     # It learns its trunk's width from a pass through it, which takes seconds with weights and none without.
     with torch.device("meta"):
@@ -51,18 +56,19 @@ def build_image_model(image: ImageModel) -> nn.Module:
     return model
 
 
-def image_embeddings(model: nn.Module, channels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def image_embeddings(model: nn.Module, *channels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Global and patch embeddings, as hi-ml's inference engine normalizes them.
 
     Args:
         model: of `build_image_model`.
-        channels: float32 (N, 3, crop, crop), see `normalized`.
+        channels: float32 (N, 3, crop, crop), see `normalized`; for models that compare images a second one, of the
+            previous images.
 
     Returns:
         float32 (N, D): spatial mean of the projected patches, then unit norm; and float32 (N, rows, columns, D): every
         patch with unit norm.
     """
-    found = model(channels)
+    found = model(*channels)
     image_embeds = F.normalize(found.projected_global_embedding, dim=-1)
     patch_embeds = F.normalize(found.projected_patch_embeddings, dim=1).permute(0, 2, 3, 1)
     return image_embeds, patch_embeds
@@ -97,6 +103,7 @@ class ImageReference:
         forward: float32 (N, 3, crop, crop), see `normalized` → (N, D) and, of patches, (N, rows, columns, D) or None:
             unit norm.
         images: pictures that an embedding may be made of.
+        compare: as forward, of current images and previous ones; None where one is all.
     """
 
     model: nn.Module
@@ -107,19 +114,30 @@ class ImageReference:
     name: str
     forward: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]]
     images: int = 1
+    compare: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]] | None = None
 
-    def embed(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    def embed(
+        self, pixels: NDArray[np.uint8], previous: NDArray[np.uint8] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Embed pixels that the runtime prepared.
 
         Args:
             pixels: uint8 (N, …), see `Preprocessing.shape`.
+            previous: of the previous images, alike; for models that compare images.
 
         Returns:
             Global float32 (N, D) and, where there is a grid, of patches (N, rows, columns, D); unit norm.
         """
         # Not no_grad: upstream's forward turns gradients on again where they were merely turned off.
         with torch.inference_mode():
-            image_embeds, patch_embeds = self.forward(normalized(torch.tensor(pixels), self.rule))
+            current, *before = (
+                normalized(torch.tensor(each), self.rule) for each in (pixels, previous) if each is not None
+            )
+            if before:
+                assert self.compare is not None, "only models that compare images get two"
+                image_embeds, patch_embeds = self.compare(current, *before)
+            else:
+                image_embeds, patch_embeds = self.forward(current)
         patches = None if patch_embeds is None or self.grid is None else patch_embeds.numpy()
         return image_embeds.numpy(), patches
 
@@ -134,4 +152,6 @@ def hi_ml_image(model: nn.Module, image: ImageModel) -> ImageReference:
         image.embedding_size,
         "PyTorch fp32 (hi-ml-multimodal)",
         lambda channels: image_embeddings(model, channels),
+        image.images,
+        partial(image_embeddings, model) if image.images > 1 else None,
     )

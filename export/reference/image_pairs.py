@@ -8,6 +8,9 @@ Source: hi-ml-multimodal, `image/model/model.py` and `image/model/encoder.py`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import torch
 from torch import nn
 from torchvision.models.resnet import Bottleneck
@@ -15,10 +18,10 @@ from torchvision.models.resnet import Bottleneck
 from export.families import ImageModel
 from export.reference.hi_ml import hi_ml
 
-__all__ = ["build_pair_model"]
+__all__ = ["ENCODERS", "build_pair_model"]
 
-# hi-ml's name of the encoder.
-_ENCODER = "resnet50_multi_image"
+# Architecture → hi-ml's name of the encoder.
+ENCODERS: Mapping[str, str] = MappingProxyType({"resnet50+transformer": "resnet50_multi_image"})
 
 
 def build_pair_model(image: ImageModel) -> nn.Module:
@@ -37,7 +40,9 @@ def build_pair_model(image: ImageModel) -> nn.Module:
     upstream, resnet = hi_ml("image.model.model").MultiImageModel, hi_ml("image.model.resnet").ResNetHIML
     # It learns its widths from passes through the ResNet, which take seconds with weights and none without.
     with torch.device("meta"):
-        model: nn.Module = upstream(img_encoder_type=_ENCODER, joint_feature_size=image.embedding_size)
+        model: nn.Module = upstream(
+            img_encoder_type=ENCODERS[image.architecture], joint_feature_size=image.embedding_size
+        )
     encoder = model.encoder
     encoder.encoder = resnet(block=Bottleneck, layers=list(image.blocks))
     width = encoder.backbone_to_vit.out_channels

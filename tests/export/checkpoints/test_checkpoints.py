@@ -257,17 +257,33 @@ def test_tokenizer_files_that_cannot_be_read(checkpoint: Path, tmp_path: Path) -
 def test_the_table_pins_the_published_weights() -> None:
     specialized = ("microsoft/BiomedVLP-CXR-BERT-specialized", "v1.1")
     general = ("microsoft/BiomedVLP-CXR-BERT-general", "93af83cefc6d3f7d0ef9a0b78b0d579452c6a546")
+    biovil_t = ("microsoft/BiomedVLP-BioViL-T", "v1.0")
     biomedbert = "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract"
+    biomedclip = "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
     assert {name: each.hub and (each.hub.repo, each.hub.revision) for name, each in FAMILIES.items()} == {
         "biovil": specialized,
         "cxr-bert-specialized": specialized,
         "cxr-bert-general": general,
         "cxr-bert-general-mean": general,
         "biovil-image": specialized,
+        "biovil-t": biovil_t,
+        "cxr-bert-biovil-t": biovil_t,
+        "biovil-t-image": biovil_t,
         "bert": None,
         "biomedbert-abstract": (biomedbert, "d673b8835373c6fa116d6d8006b33d48734e305d"),
         "biomedbert-fulltext": (f"{biomedbert}-fulltext", "e0f532731f2a0b77750ddfd2364988701675ae38"),
         "bio-clinicalbert": ("emilyalsentzer/Bio_ClinicalBERT", "d5892b39a4adaed74b92212a44081509db72f87b"),
+        "biomedclip": (biomedclip, "9f341de24bfb00180f1b847274256e9b65a3a32e"),
+        "clip-vit-base-patch32": ("openai/clip-vit-base-patch32", "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268"),
+        "clip-vit-base-patch16": ("openai/clip-vit-base-patch16", "57c216476eefef5ab752ec549e440a49ae4ae5f3"),
+        "clip-vit-large-patch14": ("openai/clip-vit-large-patch14", "32bd64288804d66eefd0ccbe215aa642df71cc41"),
+        "fashion-clip": ("patrickjohncyh/fashion-clip", "7e3ba62ce16b379a1ab479346b66f192e76f51b7"),
+        "clip": None,
+        "gloria": None,
+        "convirt": None,
     }
-    for family in FAMILIES.values():
-        assert family.image is None or family.image.weights_md5 == "02ce6ee460f72efd599295f440dbb453"
+    digests = {name: each.image.weights_md5 for name, each in FAMILIES.items() if each.image and each.image.weights_md5}
+    assert digests == {
+        **dict.fromkeys(("biovil", "biovil-image"), "02ce6ee460f72efd599295f440dbb453"),
+        **dict.fromkeys(("biovil-t", "biovil-t-image"), "a83080e2f23aa584a4f2b24c39b1bb64"),
+    }

@@ -27,8 +27,8 @@ from export.samples import chest_phantom
 from runtime.engines import PROVIDERS, SessionOptions
 
 CROP, GRID = 448, 14
-RULE = replace(FAMILIES["biovil"].image.preprocessing, crop=CROP)
-IMAGE = replace(FAMILIES["biovil"].image, blocks=(1, 1, 1, 1), preprocessing=RULE, images=2)
+IMAGE = replace(FAMILIES["biovil-t"].image, blocks=(1, 1, 1, 1))
+RULE = IMAGE.preprocessing
 SINGLE = GraphSpec(
     inputs={"pixel_values": ("batch", CROP, CROP)},
     outputs={"image_embeds": ("batch", 128), "patch_embeds": ("batch", GRID, GRID, 128)},
@@ -161,14 +161,14 @@ def test_negative_control_positions_count_for_values_too(exported: Exported) -> 
             query, key, value = (
                 layer(given).unflatten(-1, (8, -1)).transpose(1, 2)
                 for layer, given in (
-                    (block.query, normed + positions),
-                    (block.key, normed + positions),
-                    (block.value, normed),
+                    (block.attention.query, normed + positions),
+                    (block.attention.key, normed + positions),
+                    (block.attention.value, normed),
                 )
             )
             mixed = (torch.softmax(query @ key.mT, dim=-1) @ value).transpose(1, 2).flatten(2)
             states = states + block.output(mixed)
-            return (states + block.mlp(block.norm2(states)))[:, :count]
+            return (states + block.fc2(block.activation(block.fc1(block.norm2(states)))))[:, :count]
 
         return forward
 
