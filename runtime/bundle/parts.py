@@ -38,6 +38,7 @@ __all__ = [
     "Preprocessing",
     "TextPart",
     "Tokenization",
+    "WordAttention",
 ]
 
 # Of the fields of `Tokenization`.
@@ -176,6 +177,19 @@ class ImagePart:
 
 
 @dataclass(frozen=True)
+class WordAttention:
+    """How words attend to regions of an image; see `runtime.tasks.word_regions`.
+
+    Attributes:
+        temperature: what a word's shares of regions are multiplied by.
+        sharpness: what the cosine of a word with what it sees is multiplied by.
+    """
+
+    temperature: float
+    sharpness: float
+
+
+@dataclass(frozen=True)
 class Joint:
     """What joins the towers.
 
@@ -186,6 +200,7 @@ class Joint:
         score: how labels get probabilities where nothing else is asked for: "pairs", a softmax of the prompts that
             affirm a label and those that deny it; "softmax" over labels; "sigmoid", each on its own.
         templates: what a label alone becomes prompts by, "{}" standing for it; empty where it is the prompt itself.
+        attention: how words attend to regions; None where phrases and patches are compared by their cosine.
     """
 
     embedding_size: int
@@ -193,6 +208,7 @@ class Joint:
     logit_bias: float
     score: str
     templates: tuple[str, ...]
+    attention: WordAttention | None = None
 
 
 # Of a text tower alone: the size is not asked for.

@@ -1,0 +1,100 @@
+"""Words of a text and regions of an image: which words look where, and how well they agree.
+
+Source: GLoRIA, `gloria/loss/gloria_loss.py` (`attention_fn`, `cosine_similarity`) and `gloria/models/gloria_model.py`
+(`get_attn_maps`, `get_local_similarities`). Neither words nor regions are normalized there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.bundle.parts import WordAttention
+
+__all__ = ["TextWords", "attend", "local_similarity", "word_maps"]
+
+_EPSILON = 1e-8
+
+
+@dataclass(frozen=True)
+class TextWords:
+    """The words of a text as a model embeds them.
+
+    Attributes:
+        words: as the tokenizer writes them, pieces joined; without [CLS] and [SEP].
+        embeds: float32 (2 + words, D): [CLS], the words, [SEP]; not normalized.
+        characters: of the text, less its "[".
+    """
+
+    words: tuple[str, ...]
+    embeds: NDArray[np.float32]
+    characters: int
+
+
+def attend(
+    words: NDArray[np.float32], regions: NDArray[np.float32], temperature: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Let words attend to regions: each region is shared out among the words, then each word's shares among regions.
+
+    Args:
+        words: float (W, D).
+        regions: float (R, D).
+        temperature: what the shares of a word are multiplied by before they become attention.
+
+    Returns:
+        What each word sees, float64 (W, D); and its attention, float64 (W, R), which adds up to 1.
+    """
+    places = regions.astype(np.float64)
+    shares = _softmax(places @ words.astype(np.float64).T, axis=1).T
+    attention = _softmax(shares * temperature, axis=1)
+    return attention @ places, attention
+
+
+def word_maps(text: TextWords, regions: NDArray[np.float32], rule: WordAttention) -> NDArray[np.float32]:
+    """Where each word of a text looks (`get_attn_maps`): [CLS] takes part and is left out of the result.
+
+    Args:
+        text: of at least one word.
+        regions: float32 (rows, columns, D), not normalized.
+        rule: of the bundle.
+
+    Returns:
+        float32 (words, rows, columns), each of which adds up to 1.
+    """
+    rows, columns, size = regions.shape
+    _, attention = attend(text.embeds[:-1], regions.reshape(-1, size), rule.temperature)
+    return attention[1:].reshape(-1, rows, columns).astype(np.float32)
+
+
+def local_similarity(text: TextWords, regions: NDArray[np.float32], rule: WordAttention, longest: int) -> float:
+    """How well the best word agrees with what it looks at (`get_local_similarities`).
+
+    As there, as many words are looked at as the text has characters: [SEP] after the words, then words of zeros, whose
+    cosine is 0 and who take part in the sharing. Texts of `longest` characters or more, at which that fails there, have
+    `longest` - 1 words here.
+
+    Args:
+        text: with or without words.
+        regions: float32 (rows, columns, D), not normalized.
+        rule: of the bundle.
+        longest: most tokens of a text, [CLS] and [SEP] among them.
+
+    Returns:
+        The largest cosine times the rule's sharpness.
+    """
+    size = regions.shape[-1]
+    words = np.zeros((min(max(text.characters, 1), longest - 1), size), np.float32)
+    there = text.embeds[1 : 1 + len(words)]
+    words[: len(there)] = there
+    seen, _ = attend(words, regions.reshape(-1, size), rule.temperature)
+    products = (words * seen).sum(axis=1)
+    norms = np.linalg.norm(words, axis=1) * np.linalg.norm(seen, axis=1)
+    return float((products / np.maximum(norms, _EPSILON)).max() * rule.sharpness)
+
+
+def _softmax(scores: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    weights = np.exp(scores - scores.max(axis=axis, keepdims=True))
+    shares: NDArray[np.float64] = weights / weights.sum(axis=axis, keepdims=True)
+    return shares
