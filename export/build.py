@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import json
 import platform
@@ -211,7 +210,7 @@ def export_bundle(
 def _joint(image: ImageModel | None, joint: JointModel | None) -> Joint | None:
     if joint is None or image is None:
         return None
-    return Joint(image.embedding_size, **dataclasses.asdict(joint))
+    return Joint(image.embedding_size, **vars(joint))
 
 
 def _files_read(source: str, calibration: CalibrationSources) -> Iterator[Path]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from runtime.bundle.parts import PAIRS, SOFTMAX, Preprocessing, Tokenization
+from runtime.bundle.parts import PAIRS, SOFTMAX, Preprocessing, Tokenization, WordAttention
 from runtime.tasks.templates import TEMPLATE_SETS
 
 __all__ = ["FAMILIES", "Family", "HubRepository", "ImageModel", "JointModel", "TextAxes", "TextModel"]
@@ -130,6 +130,7 @@ class JointModel:
     logit_bias: float = 0.0
     score: str = PAIRS
     templates: tuple[str, ...] = ()
+    attention: WordAttention | None = None
 
 
 @dataclass(frozen=True)
@@ -336,7 +337,7 @@ _TABLE = (
             enlarged=299,
         ),
         # Its training divides cosines by 0.1.
-        JointModel(logit_scale=10.0, score="softmax"),
+        JointModel(logit_scale=10.0, score="softmax", attention=WordAttention(4.0, 5.0)),
         "gloria",
     ),
     Family(

@@ -15,6 +15,7 @@ from runtime.bundle.parts import COSINES
 from runtime.choice import Choice
 from runtime.engines.session import Reduced
 from runtime.errors import BundleError, InputError
+from runtime.process.checks import one_of, texts_of
 from runtime.text import TextEncoder
 
 # A first text is embedded sooner without Pillow and without the tasks; each is imported when it is asked for.
@@ -255,7 +256,8 @@ class Engine:
 
         The cosine of every patch with the text, smoothed with a Gaussian of σ = 1.5 patches and enlarged to the image
         by nearest neighbour. Of a ViT the patches are its patch tokens, projected as the class token is: ViTs were not
-        trained to align them with texts.
+        trained to align them with texts. Of GLoRIA it is the attention of the text's words, their mean, not smoothed:
+        from 0, adding up to 1 over the patches (`get_attn_maps`).
 
         Args:
             image: one image, see `ImageEncoder.encode`.
@@ -310,7 +312,32 @@ class Engine:
         from runtime.tasks.joint import ground_phrases
 
         before = None if previous is None else _single(previous)[0]
-        return ground_phrases(self.text, self.image, _single(image)[0], phrases, before)
+        attention = self.manifest.joint.attention if self.manifest.joint else None
+        return ground_phrases(self.text, self.image, _single(image)[0], phrases, before, attention)
+
+    def word_similarities(
+        self, image: ImageLike, texts: str | Sequence[str], kind: str = "both"
+    ) -> NDArray[np.float32]:
+        """How well an image agrees with texts whose words attend to its regions (GLoRIA: `get_similarities`).
+
+        Args:
+            image: one image, see `ImageEncoder.encode`.
+            texts: one or many, each on its own.
+            kind: "global", the cosine of the image and the whole text; "local", five times the cosine of the word that
+                agrees best with what it looks at; or "both", their mean, by which GLoRIA classifies.
+
+        Returns:
+            float32 (N,), one for each text.
+
+        Raises:
+            InputError: the image, a text or the kind cannot be used, or several images came.
+            BundleError: the bundle lacks a part, or words attend to nothing in its system.
+        """
+        from runtime.tasks.joint import word_similarities
+
+        kind = one_of("kind", kind, ("both", "local", "global"))
+        attention = self.manifest.joint.attention if self.manifest.joint else None
+        return word_similarities(self.text, self.image, _single(image)[0], texts_of(texts), attention, kind)
 
     def __repr__(self) -> str:
         parts = ", ".join(map(_shown, self.choices.values()))

@@ -27,6 +27,7 @@ __all__ = [
     "LAST_HIDDEN_STATE",
     "PACKED_INPUTS",
     "PLAIN_INPUTS",
+    "POOLED_STATES",
     "exported_spec",
     "keep_needed",
     "pack_artifact",
@@ -45,6 +46,8 @@ LAST_HIDDEN_STATE = "last_hidden_state"
 _OUTPUTS = ("text_embeds", "unnormalized_embeds")
 # Names of the packed graph's outputs while they are not outputs, and of what its heads read.
 _INNER = {name: f"packed_{name}" for name in (*_OUTPUTS, LAST_HIDDEN_STATE)}
+# Those states in plain graphs.
+POOLED_STATES = _INNER[LAST_HIDDEN_STATE]
 PACKED_INPUTS = ("input_ids", "position_ids", "segment_ids", "text_positions")
 PLAIN_INPUTS = ("input_ids", "attention_mask")
 _ZERO, _ONE = "plain:zero", "plain:one"

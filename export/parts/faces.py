@@ -1,4 +1,4 @@
-"""The other faces of text graphs, which read the same weights: several texts a row, and words for masks."""
+"""The other faces of text graphs, which read the same weights: several texts a row, words for masks, and words."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from export.graphs import GraphSpec
 from export.graphs.fill_mask import Head, export_head, fill_mask_artifact
 from export.graphs.other_tools import every_token_graph
 from export.graphs.packing import pack_artifact
+from export.graphs.words import words_artifact, words_spec
 from export.precision.misses import Asked, Misses
 from export.progress import Steps
 from export.proof import check_gates
 from export.proof.fill_mask_parity import MaskedCases, fill_mask_parity, masked_cases, pytorch_answers
 from export.proof.text_parity import packed_parity
+from export.proof.words_parity import words_parity
 from export.reference import AnyText, TextReference
-from runtime.bundle import EMBEDDING, FILL_MASK, PACKED, Artifact
+from runtime.bundle import EMBEDDING, FILL_MASK, PACKED, WORDS, Artifact
 from runtime.engines import PROVIDERS, Provider, SessionOptions
 from runtime.engines.providers import default_threads
 from runtime.text import Tokenizer
 
 __all__ = ["Faces", "compare_masks", "in_order"]
 
-_ROLES = (EMBEDDING, PACKED, FILL_MASK)
+_ROLES = (EMBEDDING, PACKED, FILL_MASK, WORDS)
 
 
 @dataclass
@@ -80,6 +82,10 @@ class Faces:
                 for index, made in enumerate(pairs):
                     add(made[0], partial(self._fill_masks, made[1]))
                     advance((index + 1) / len(pairs))
+        if self.reference.pooling == "layers" and kept:
+            with self.steps.step("text: embedding words, compared with PyTorch"):
+                for each in [made[0] for made in kept.values()]:
+                    add(each, partial(self._embed_words, each))
         return [face for made in kept.values() for face in made]
 
     def _pack(self, plain: Artifact) -> Artifact:
@@ -104,6 +110,23 @@ class Faces:
                 )
         check_gates(f"text {plain.precision}, packed", records)
         return replace(packed, parity=tuple(records))
+
+    def _embed_words(self, plain: Artifact) -> Artifact:
+        """The twin of an artifact that embeds every token, compared with PyTorch on every engine at hand."""
+        reference = self.reference
+        assert isinstance(reference, TextReference), "only BERTs pool layers"
+        spec = words_spec(reference.size, reference.hidden_size, reference.longest)
+        twin = words_artifact(plain, self.bundle, spec)
+        options = SessionOptions(threads=default_threads(), precision=plain.precision)
+        records = [
+            words_parity(
+                engine.open(self.bundle / twin.file, options), engine.name, plain.precision, reference, self.tokenizer
+            )
+            for engine in self.engines
+            if engine.name in twin.providers and engine.refuses(plain.precision) is None
+        ]
+        check_gates(f"text {plain.precision}, words", records)
+        return replace(twin, parity=tuple(records))
 
     def _read_head(self, plain: Sequence[Artifact]) -> None:
         if self._head is not None:

@@ -174,10 +174,18 @@ class TextReference(nn.Module):
             projected: torch.Tensor = self.projection(pool(hidden, attention_mask, self.pooling))
         return projected
 
+    def token_states(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """The last four layers' states, added up: float32 (batch, sequence, D)."""
+        with torch.no_grad():
+            return self._last_layers(input_ids, attention_mask).sum(dim=1)
+
+    def _last_layers(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        found = self.encoder(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
+        return torch.stack(found.hidden_states[-SUMMED_LAYERS:], dim=1)
+
     def _summed_layers(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """The mean over all positions a text could have, those beyond its end being 0, of each of the last layers."""
-        found = self.encoder(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
-        states = torch.stack(found.hidden_states[-SUMMED_LAYERS:], dim=1)
+        states = self._last_layers(input_ids, attention_mask)
         padding = self.longest - input_ids.shape[1]
         padded = F.pad(states * attention_mask[:, None, :, None], (0, 0, 0, padding))
         return padded.mean(dim=2).sum(dim=1)

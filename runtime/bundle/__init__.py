@@ -4,7 +4,7 @@ Imports `process`, `files` and `engines`.
 """
 
 from runtime.bundle.artifacts import Artifact, FidelityRecord, ParityRecord
-from runtime.bundle.folder import EMBEDDING, FILL_MASK, PACKED, PAIR, PATCHES, Bundle, open_bundle
+from runtime.bundle.folder import EMBEDDING, FILL_MASK, PACKED, PAIR, PATCHES, WORDS, Bundle, open_bundle
 from runtime.bundle.manifest import MANIFEST_NAME, Manifest
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "PACKED",
     "PAIR",
     "PATCHES",
+    "WORDS",
     "Artifact",
     "Bundle",
     "FidelityRecord",

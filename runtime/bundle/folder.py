@@ -23,9 +23,10 @@ PACKED = "packed_embedding"
 FILL_MASK = "fill_mask"
 PAIR = "pair"
 PATCHES = "patches"
+WORDS = "words"
 _MAKE_ONE = "Make one with: python -m export biovil --checkpoint SOURCE --out DIR"
 
-__all__ = ["EMBEDDING", "FILL_MASK", "PACKED", "PAIR", "PATCHES", "Bundle", "open_bundle"]
+__all__ = ["EMBEDDING", "FILL_MASK", "PACKED", "PAIR", "PATCHES", "WORDS", "Bundle", "open_bundle"]
 
 
 @dataclass(frozen=True)

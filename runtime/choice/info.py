@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from runtime.bundle import FILL_MASK, PACKED, PAIR, PATCHES, Bundle, open_bundle
+from runtime.bundle import FILL_MASK, PACKED, PAIR, PATCHES, WORDS, Bundle, open_bundle
 from runtime.choice.precision import MEAN_COSINE, MIN_FIDELITY, choose_precision, format_cosine
 from runtime.engines import PROVIDERS, Provider, unavailable_reason
 from runtime.errors import BundleError, ProviderError
@@ -26,8 +26,15 @@ _ROLES = {
     FILL_MASK: ", words for masks",
     PAIR: ", with a previous image",
     PATCHES: ", with patches",
+    WORDS: ", with words",
 }
-_POOLED = {"cls": "[CLS]", "mean": "mean of all tokens", "eos": "last token"}
+_POOLED = {
+    "cls": "[CLS]",
+    "mean": "mean of all tokens",
+    "eos": "last token",
+    "layers": "last four layers",
+    "max": "maxima",
+}
 # What patch embeddings are where nothing was trained to align them with texts.
 _PATCHES = {"vit": "patch tokens, projected"}
 # How a system's authors turn cosines into probabilities.

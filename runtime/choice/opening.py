@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 
-from runtime.bundle import FILL_MASK, PACKED, Artifact, Bundle
+from runtime.bundle import FILL_MASK, PACKED, WORDS, Artifact, Bundle
 from runtime.bundle.manifest import SCHEMA_VERSION
 from runtime.bundle.older import present_names
 from runtime.bundle.parts import REFUSED
@@ -18,6 +18,7 @@ from runtime.errors import BundleError
 from runtime.text import TextEncoder, Tokenizer
 from runtime.text.fill_mask import MaskFiller
 from runtime.text.tokenization import TOKENIZER_FILES
+from runtime.text.words import WordEncoder
 
 __all__ = ["default_streams", "open_face", "open_graph", "open_sessions", "open_text"]
 
@@ -116,7 +117,8 @@ def open_text(
         provider: the engine.
         sessions: of the graph that embeds.
         token_budget: tokens in one batch; None takes the engine's own.
-        masks: what the graph that fills masks is opened with when it is first needed; without them it fills none.
+        masks: what the graphs that fill masks and embed words are opened with when they are first needed; without
+            them it does neither.
         refuse_long: see `runtime.load`.
         reduced: how it is pickled.
 
@@ -138,7 +140,17 @@ def open_text(
             return _sessions(bundle, _fill_mask(bundle, choice, provider), provider, options, sessions.streams)
 
         filler = MaskFiller(tokenizer, open_masks, budget)
-    return TextEncoder(part, sessions, tokenizer, packed, masks=filler, token_budget=budget, reduced=reduced)
+    words = None
+    if masks is not None and bundle.artifacts("text", role=WORDS):
+
+        def open_words(options: SessionOptions = masks) -> Sessions:
+            artifact = bundle.artifact("text", choice.artifact.precision, WORDS, provider.name)
+            return _sessions(bundle, artifact, provider, options, 1)
+
+        words = WordEncoder(tokenizer, open_words, budget)
+    return TextEncoder(
+        part, sessions, tokenizer, packed, masks=filler, words=words, token_budget=budget, reduced=reduced
+    )
 
 
 def _fill_mask(bundle: Bundle, choice: Choice, provider: Provider) -> Artifact:

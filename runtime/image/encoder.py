@@ -255,6 +255,17 @@ class ImageEncoder:
         image_embeds, patch_embeds = self._graphs.run_prepared(pixels, previous, outputs)
         return image_embeds, patch_embeds
 
+    def encode_pixels_and_regions(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """As `encode_pixels_and_patches`, with patches as they were before they were normalized.
+
+        Raises:
+            InputError: as for `encode_pixels`.
+            BundleError: the graph gives patches of unit norm alone, as all do but GLoRIA's.
+        """
+        outputs = ["image_embeds", "patch_embeds", "patch_norms"]
+        image_embeds, patch_embeds, norms = self._graphs.run_prepared(pixels, None, outputs)
+        return image_embeds, patch_embeds * norms[..., None]
+
     def encode_pixels_in_bulk(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed prepared pixels in batches side by side, however few they are: what `runtime.choice.tune` measures.
 

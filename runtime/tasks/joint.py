@@ -12,14 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import BundleError, InputError
+from runtime.process import shown
 from runtime.tasks.grounding import Box, Grounding
+from runtime.tasks.word_regions import AttentionRule, local_similarity, word_maps
 
 if TYPE_CHECKING:  # Pillow is imported with the first image part
     from runtime.image.encoder import ImageEncoder
     from runtime.image.given_images import ImageLike
+    from runtime.image.images import Pixels
     from runtime.text import TextEncoder
 
-__all__ = ["average_prompts", "gaussian_smooth", "ground_phrases", "map_to_image", "patch_similarity"]
+__all__ = [
+    "average_prompts",
+    "gaussian_smooth",
+    "ground_phrases",
+    "map_to_image",
+    "patch_similarity",
+    "word_similarities",
+]
 
 _SIGMA = 1.5
 _TRUNCATE = 4.0
@@ -32,6 +42,7 @@ def ground_phrases(
     film: ImageLike,
     phrases: Sequence[str],
     previous: ImageLike | None = None,
+    attention: AttentionRule | None = None,
 ) -> list[Grounding]:
     """Score and map of each phrase in one image, from one run of the image network; see `Engine.ground_phrases`.
 
@@ -44,6 +55,8 @@ def ground_phrases(
             "This bundle embeds images as a whole, without patches on a grid, so that nothing says where in an image a "
             "phrase is. engine.similarity says how well the whole image and a phrase agree."
         )
+    if attention is not None:
+        return _ground_words(text, image, film, phrases, attention)
     text_embeds = text.encode(phrases)
     films = [film] if previous is None else [film, previous]
     loaded, faults = image.load(films)
@@ -61,6 +74,70 @@ def ground_phrases(
         score = float(np.clip(image_embeds[0] @ text_embed, -1.0, 1.0))
         found.append(Grounding(map_to_image(patches, size, square), score, Box(*square), patches))
     return found
+
+
+def _ground_words(
+    text: TextEncoder, image: ImageEncoder, film: ImageLike, phrases: Sequence[str], attention: AttentionRule
+) -> list[Grounding]:
+    """Maps are the attention of a phrase's words, their mean; GLoRIA shows one for each word."""
+    embedded = text.encode_words(phrases)
+    if empty := [phrase for phrase, each in zip(phrases, embedded, strict=True) if not each.words]:
+        raise InputError(f"Nothing of {shown(empty[0])} is read, so that no word attends to the image. Write more.")
+    loaded, square = _loaded(image, film)
+    image_embeds, regions = image.encode_pixels_and_regions(loaded.pixels[None])
+    found = []
+    for each in embedded:
+        patches = word_maps(each.embeds, regions[0], attention).mean(axis=0)
+        score = float(np.clip(image_embeds[0] @ each.text_embed, -1.0, 1.0))
+        found.append(Grounding(map_to_image(patches, loaded.size, square), score, Box(*square), patches))
+    return found
+
+
+def word_similarities(
+    text: TextEncoder,
+    image: ImageEncoder,
+    film: ImageLike,
+    texts: Sequence[str],
+    attention: AttentionRule | None,
+    kind: str,
+) -> NDArray[np.float32]:
+    """See `Engine.word_similarities`.
+
+    Raises:
+        BundleError: words do not attend to regions in this system.
+        InputError: the image or a text cannot be used.
+    """
+    if attention is None:
+        raise BundleError(
+            "In this system words do not attend to regions of an image: engine.similarity compares whole texts with "
+            "whole images. A system in which they do is gloria."
+        )
+    embedded = text.encode_words(texts)
+    loaded, _ = _loaded(image, film)
+    image_embeds, regions = image.encode_pixels_and_regions(loaded.pixels[None])
+    overall = np.clip(np.stack([each.text_embed for each in embedded]) @ image_embeds[0], -1.0, 1.0)
+    # GLoRIA counts the characters of a text, less "[", as its words.
+    counts = [len(each) - each.count("[") for each in texts]
+    local = np.array(
+        [
+            local_similarity(each.embeds, count, regions[0], attention, text.tokenizer.max_length)
+            for each, count in zip(embedded, counts, strict=True)
+        ],
+        dtype=np.float32,
+    )
+    return np.asarray({"global": overall, "local": local, "both": (local + overall) / 2}[kind], dtype=np.float32)
+
+
+def _loaded(image: ImageEncoder, film: ImageLike) -> tuple[Pixels, tuple[int, int, int, int]]:
+    """A prepared image, and the square of it that the model sees."""
+    loaded, faults = image.load([film])
+    if faults:
+        raise InputError.from_faults("images", faults, 1)
+    square = image.seen_square(loaded[0].size)
+    if min(square[2:]) < 1:
+        width, height = loaded[0].size
+        raise InputError(f"The image has {width} × {height} pixels: too few for a map.")
+    return loaded[0], square
 
 
 def average_prompts(projections: NDArray[np.float32]) -> NDArray[np.float32]:

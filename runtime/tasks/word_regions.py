@@ -6,31 +6,26 @@ Source: GLoRIA, `gloria/loss/gloria_loss.py` (`attention_fn`, `cosine_similarity
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.bundle.parts import WordAttention
-
-__all__ = ["TextWords", "attend", "local_similarity", "word_maps"]
+__all__ = ["AttentionRule", "attend", "local_similarity", "word_maps"]
 
 _EPSILON = 1e-8
 
 
-@dataclass(frozen=True)
-class TextWords:
-    """The words of a text as a model embeds them.
+class AttentionRule(Protocol):
+    """How words attend to regions: `runtime.bundle.parts.WordAttention`."""
 
-    Attributes:
-        words: as the tokenizer writes them, pieces joined; without [CLS] and [SEP].
-        embeds: float32 (2 + words, D): [CLS], the words, [SEP]; not normalized.
-        characters: of the text, less its "[".
-    """
+    @property
+    def temperature(self) -> float:
+        """What a word's shares of regions are multiplied by."""
 
-    words: tuple[str, ...]
-    embeds: NDArray[np.float32]
-    characters: int
+    @property
+    def sharpness(self) -> float:
+        """What the cosine of a word with what it sees is multiplied by."""
 
 
 def attend(
@@ -52,11 +47,11 @@ def attend(
     return attention @ places, attention
 
 
-def word_maps(text: TextWords, regions: NDArray[np.float32], rule: WordAttention) -> NDArray[np.float32]:
+def word_maps(embeds: NDArray[np.float32], regions: NDArray[np.float32], rule: AttentionRule) -> NDArray[np.float32]:
     """Where each word of a text looks (`get_attn_maps`): [CLS] takes part and is left out of the result.
 
     Args:
-        text: of at least one word.
+        embeds: float32 (2 + words, D): [CLS], the words, [SEP]; not normalized.
         regions: float32 (rows, columns, D), not normalized.
         rule: of the bundle.
 
@@ -64,11 +59,13 @@ def word_maps(text: TextWords, regions: NDArray[np.float32], rule: WordAttention
         float32 (words, rows, columns), each of which adds up to 1.
     """
     rows, columns, size = regions.shape
-    _, attention = attend(text.embeds[:-1], regions.reshape(-1, size), rule.temperature)
+    _, attention = attend(embeds[:-1], regions.reshape(-1, size), rule.temperature)
     return attention[1:].reshape(-1, rows, columns).astype(np.float32)
 
 
-def local_similarity(text: TextWords, regions: NDArray[np.float32], rule: WordAttention, longest: int) -> float:
+def local_similarity(
+    embeds: NDArray[np.float32], characters: int, regions: NDArray[np.float32], rule: AttentionRule, longest: int
+) -> float:
     """How well the best word agrees with what it looks at (`get_local_similarities`).
 
     As there, as many words are looked at as the text has characters: [SEP] after the words, then words of zeros, whose
@@ -76,7 +73,8 @@ def local_similarity(text: TextWords, regions: NDArray[np.float32], rule: WordAt
     `longest` - 1 words here.
 
     Args:
-        text: with or without words.
+        embeds: as for `word_maps`, with or without words.
+        characters: of the text, less its "[".
         regions: float32 (rows, columns, D), not normalized.
         rule: of the bundle.
         longest: most tokens of a text, [CLS] and [SEP] among them.
@@ -85,8 +83,8 @@ def local_similarity(text: TextWords, regions: NDArray[np.float32], rule: WordAt
         The largest cosine times the rule's sharpness.
     """
     size = regions.shape[-1]
-    words = np.zeros((min(max(text.characters, 1), longest - 1), size), np.float32)
-    there = text.embeds[1 : 1 + len(words)]
+    words = np.zeros((min(max(characters, 1), longest - 1), size), np.float32)
+    there = embeds[1 : 1 + len(words)]
     words[: len(there)] = there
     seen, _ = attend(words, regions.reshape(-1, size), rule.temperature)
     products = (words * seen).sum(axis=1)

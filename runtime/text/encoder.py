@@ -20,6 +20,7 @@ from runtime.text.masked_accuracy import MaskedAccuracy
 from runtime.text.similarity import text_similarity
 from runtime.text.tokenization import Tokenizer
 from runtime.text.windows import TextWindows
+from runtime.text.words import EmbeddedWords, WordEncoder
 
 __all__ = ["TextEncoder"]
 
@@ -40,6 +41,7 @@ class TextEncoder:
         packed: bool = False,
         *,
         masks: MaskFiller | None = None,
+        words: WordEncoder | None = None,
         token_budget: int,
         reduced: Reduced | None = None,
     ) -> None:
@@ -51,6 +53,7 @@ class TextEncoder:
             tokenizer: the bundle's.
             packed: whether the graph takes several texts a row.
             masks: what fills masks.
+            words: what embeds words; None where the system embeds whole texts alone.
             token_budget: tokens in one batch, padding counted, at least 1; a longer text has a batch of its own.
             reduced: how it is pickled.
         """
@@ -58,6 +61,7 @@ class TextEncoder:
         self.embedding_size = part.embedding_size
         self._windows = TextWindows(tokenizer, sessions, packed, token_budget, part.embedding_size, part.pooling)
         self._masks = masks
+        self._words = words
         self._reduced = reduced
 
     @property
@@ -159,6 +163,23 @@ class TextEncoder:
             for row in window.row_of:
                 # A view would keep the whole window alive.
                 yield window.embeddings[row].copy() if row >= 0 else None
+
+    def encode_words(self, texts: str | Iterable[str]) -> list[EmbeddedWords]:
+        """Embed texts and each of their words, for systems whose words attend to regions of images (GLoRIA).
+
+        Args:
+            texts: as for `encode`; few of them, since all of their words are kept.
+
+        Returns:
+            For each text its words, their embeddings, and its own.
+
+        Raises:
+            InputError: as for `encode`.
+            BundleError: the system embeds whole texts alone.
+        """
+        if self._words is None:
+            raise BundleError("This text encoder embeds whole texts, not their words; a system such as gloria does.")
+        return self._words.encode(texts_of(texts))
 
     def encode_tokens(self, rows: Sequence[list[int]]) -> NDArray[np.float32]:
         """Embed tokenized texts, as bulk work however few they are: what `runtime.choice.tune` measures.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import shutil
 from dataclasses import replace
@@ -30,7 +31,7 @@ from export.families import FAMILIES, Family
 from export.reference import bert_config
 from export.samples import chest_phantom
 from tests.conftest import System, tiny_config
-from tests.export.families.gloria_upstream import BertEncoder, ImageEncoder
+from tests.export.families.gloria_upstream import BertEncoder, ImageEncoder, attention_maps, get_local_similarities
 from tests.runtime.image import opencv
 from tests.runtime.text.test_cleaning import as_gloria
 
@@ -266,6 +267,8 @@ def test_from_reports_and_films_to_gloria_s_own_embeddings(gloria_folder: Path, 
     manifest = export_bundle(family, str(gloria_folder), tmp_path / "bundle")
     assert manifest.image.grid == 19
     assert manifest.text.pooling == "layers"
+    assert [each.role for each in manifest.text.artifacts] == ["embedding", "packed_embedding", "words"]
+    assert manifest.text.artifacts[2].external_data == manifest.text.artifacts[0].external_data
     read = read_inert(gloria_folder / GLORIA_FILE)
     state = {name.removeprefix("gloria."): each for name, each in read.tensors(read.content["state_dict"]).items()}
     tokenizer = BertTokenizer.from_pretrained(str(gloria_folder))
@@ -280,7 +283,7 @@ def test_from_reports_and_films_to_gloria_s_own_embeddings(gloria_folder: Path, 
     crops = np.stack([opencv.resize_as_gloria(film, 256)[16:240, 16:240] for film in films])
     channels = (torch.from_numpy(crops).float().div(255)[:, None].expand(-1, 3, -1, -1) - 0.5) / 0.5
     with torch.no_grad():
-        _, sent, _ = text(given["input_ids"], given["attention_mask"], given["token_type_ids"])
+        words, sent, names = text(given["input_ids"], given["attention_mask"], given["token_type_ids"])
         overall, local = image(channels)
     for provider in ("cpu", "openvino"):
         engine = runtime.load(tmp_path / "bundle", provider=provider)
@@ -298,6 +301,48 @@ def test_from_reports_and_films_to_gloria_s_own_embeddings(gloria_folder: Path, 
         )
         expected = torch.softmax(10 * cosines, 0).tolist()
         assert [probabilities["a"], probabilities["b"]] == pytest.approx(expected, abs=1e-5)
+        _compare_words(engine, films, words, names, sent, overall, local)
+
+
+def _compare_words(
+    engine: runtime.Engine,
+    films: list[np.ndarray],
+    words: torch.Tensor,
+    names: list[list[str]],
+    sent: torch.Tensor,
+    overall: torch.Tensor,
+    local: torch.Tensor,
+) -> None:
+    """Against `aggregate_tokens`, `get_attn_maps` and `get_similarities`."""
+    scale = float(words.abs().max())
+    for index, each in enumerate(engine.text.encode_words(REPORTS)):
+        assert ["[CLS]", *each.words, "[SEP]"] == [name for name in names[index] if name != "[PAD]"]
+        assert np.abs(each.embeds - words[index].T[: len(each.embeds)].numpy()).max() < 1e-5 * scale
+    read = [0, 1, 2, 3]
+    for film, region in zip(films, local, strict=True):
+        maps = attention_maps(region[None].repeat(4, 1, 1, 1), words[read], [names[index] for index in read])
+        grounded = engine.ground_phrases(film, [REPORTS[index] for index in read])
+        for found, expected in zip(grounded, maps, strict=True):
+            assert np.abs(found.patches - expected[1:].mean(0).numpy()).max() < 1e-5
+            assert found.similarity_map.shape == film.shape
+            assert found.patches.sum() == pytest.approx(1, abs=1e-4)
+    short = [0, 1, 2]  # GLoRIA fails where a text has more than 96 characters
+    counts = [len([each for each in REPORTS[index] if not each.startswith("[")]) for index in short]
+    assert max(counts) <= 96
+    terms = get_local_similarities(local, words[short], counts)
+    cosines = torch.nn.functional.cosine_similarity(overall[:, None], sent[None, short], dim=-1)
+    for row, film in enumerate(films):
+        given = [REPORTS[index] for index in short]
+        assert engine.word_similarities(film, given, "local") == pytest.approx(terms[row].numpy(), abs=2e-5)
+        assert engine.word_similarities(film, given, "global") == pytest.approx(cosines[row].numpy(), abs=1e-5)
+        expected = ((terms + cosines) / 2)[row].numpy()
+        assert engine.word_similarities(film, given) == pytest.approx(expected, abs=2e-5)
+    assert engine.ground(films[0], "severe edema").score == pytest.approx(
+        engine.similarity(films[0], "severe edema"), abs=1e-6
+    )
+    with pytest.raises(runtime.InputError, match="Nothing of 'Pneumonia' is read"):
+        engine.ground(films[0], "Pneumonia")
+    assert pickle.loads(pickle.dumps(engine)).text.encode_words(["no edema"])[0].words == ("no", "edema")
 
 
 def _encoded(tokenizer: BertTokenizer, texts: list[str]) -> tuple[torch.Tensor, ...]:
@@ -325,3 +370,7 @@ def test_convirt_exported_and_embedded(convirt_folder: Path, tmp_path: Path) -> 
     assert engine.image.encode([chest_phantom(300, 411, 1)]).shape == (1, SIZE)
     with pytest.raises(runtime.BundleError, match="embeds no patches"):
         engine.image.encode_patches([chest_phantom(300, 411, 1)])
+    with pytest.raises(runtime.BundleError, match="words do not attend to regions"):
+        engine.word_similarities(chest_phantom(300, 411, 1), "no edema")
+    with pytest.raises(runtime.BundleError, match="embeds whole texts, not their words"):
+        engine.text.encode_words(["no edema"])

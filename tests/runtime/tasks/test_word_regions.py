@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from runtime.bundle.parts import WordAttention
-from runtime.tasks.word_regions import TextWords, attend, local_similarity, word_maps
+from runtime.tasks.word_regions import attend, local_similarity, word_maps
 from tests.export.families.gloria_upstream import attention_fn, attention_maps, get_local_similarities
 
 RULE, LONGEST, D = WordAttention(temperature=4.0, sharpness=5.0), 97, 24
 TEXTS = ["no effusion", "small left effusion of 2 cm", "a", "x y", "[severe] edema", "no finding " * 8]
+
+
+class TextWords(NamedTuple):
+    words: tuple[str, ...]
+    embeds: NDArray[np.float32]
+    characters: int
 
 
 def embedded(seed: int, scale: float) -> tuple[torch.Tensor, torch.Tensor, list[TextWords], list[list[str]]]:
@@ -40,7 +49,7 @@ def test_attention_is_gloria_s(scale: float) -> None:
         assert np.abs(found - seen[0].T.numpy()).max() < 1e-5
         assert np.abs(shares - attention[0].reshape(-1, 25).numpy()).max() < 1e-6
         maps = attention_maps(regions[:1].repeat(len(texts), 1, 1, 1), padded, names)[index]
-        mine = word_maps(text, regions[0].permute(1, 2, 0).numpy(), RULE)
+        mine = word_maps(text.embeds, regions[0].permute(1, 2, 0).numpy(), RULE)
         assert mine.shape == (len(text.words), 5, 5)
         assert np.abs(mine - maps[1:].numpy()).max() < 1e-6
         assert np.allclose(mine.sum((1, 2)), 1, atol=1e-5)
@@ -53,7 +62,7 @@ def test_local_similarities_are_gloria_s(scale: float) -> None:
     assert max(text.characters for text in texts) < LONGEST
     for image in range(2):
         places = regions[image].permute(1, 2, 0).numpy()
-        found = [local_similarity(text, places, RULE, LONGEST) for text in texts]
+        found = [local_similarity(text.embeds, text.characters, places, RULE, LONGEST) for text in texts]
         assert found == pytest.approx(expected[image].tolist(), abs=2e-5)
 
 
@@ -70,9 +79,8 @@ def test_texts_of_more_characters_than_words_can_be() -> None:
     regions, padded, texts, _ = embedded(4, 0.4)
     with pytest.raises(RuntimeError):
         get_local_similarities(regions, padded, [LONGEST] * len(texts))
-    text = TextWords(texts[0].words, texts[0].embeds, 500)
-    most = TextWords(texts[0].words, texts[0].embeds, LONGEST - 1)
     places = regions[0].permute(1, 2, 0).numpy()
-    assert local_similarity(text, places, RULE, LONGEST) == local_similarity(most, places, RULE, LONGEST)
+    most = local_similarity(texts[0].embeds, LONGEST - 1, places, RULE, LONGEST)
+    assert local_similarity(texts[0].embeds, 500, places, RULE, LONGEST) == most
     expected = get_local_similarities(regions, padded[:1], [LONGEST - 1])[0, 0]
-    assert local_similarity(most, places, RULE, LONGEST) == pytest.approx(float(expected), abs=2e-5)
+    assert most == pytest.approx(float(expected), abs=2e-5)
