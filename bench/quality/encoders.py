@@ -36,7 +36,7 @@ def add_encoder_options(parser: argparse.ArgumentParser) -> None:
     add_bundle(parser)
     add_engine_options(parser)
     parser.add_argument(
-        "--checkpoint", type=Path, help="the checkpoint folder of the bundle's weights: PyTorch side by side"
+        "--checkpoint", type=Path, help="the checkpoint of the bundle's weights, folder or file: PyTorch side by side"
     )
     add_json(parser)
 

@@ -41,7 +41,7 @@ def torch_maps(engine: Engine, checkpoint: Path, phrases: Sequence[str], threads
         from health_multimodal.vlp import ImageTextInferenceEngine as Reference
 
     torch.set_num_threads(threads)
-    network = load_reference(engine, checkpoint, "image")
+    network = load_reference(engine, checkpoint, "image").model
     texts = list(dict.fromkeys(phrases))
     text_embeds = dict(
         zip(texts, torch.from_numpy(torch_texts(engine, checkpoint, threads)(texts)).split(1), strict=True)

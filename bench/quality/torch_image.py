@@ -24,7 +24,7 @@ def torch_images(engine: Engine, checkpoint: Path, threads: int) -> Callable[[Se
     import torch
 
     torch.set_num_threads(threads)
-    network = load_reference(engine, checkpoint, "image")
+    network = load_reference(engine, checkpoint, "image").model
 
     def encode(paths: Sequence[str]) -> NDArray[np.float32]:
         found = []

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from export.families import FAMILIES, Family
 from runtime.engine import Engine
 from runtime.errors import InputError
 from runtime.files import sha256_file
 
-__all__ = ["check_weights", "load_reference"]
+__all__ = ["Reference", "check_weights", "load_reference"]
 
 _STAGES = (1, 2, 3, 4)
 # Architecture of a tower → the row of `FAMILIES` whose shape a bundle of an unlisted system has.
@@ -20,12 +20,24 @@ _LIKE = {"vit": "clip", "clip": "clip"}
 _HI_ML = "hi-ml"
 
 
-def load_reference(engine: Engine, checkpoint: Path, part: str) -> Any:
-    """The reference of a part: an `export.reference.TextReference` or `ImageReference`.
+class Reference(NamedTuple):
+    """A part in PyTorch.
+
+    Attributes:
+        model: an `export.reference.TextReference` or `ImageReference`.
+        folder: with the checkpoint's other files, its tokenizer's among them.
+    """
+
+    model: Any
+    folder: Path
+
+
+def load_reference(engine: Engine, checkpoint: Path, part: str) -> Reference:
+    """The reference of a part.
 
     Args:
         engine: of the bundle.
-        checkpoint: the folder of its weights.
+        checkpoint: the folder of its weights, or the one file that a system has.
         part: "text" or "image".
 
     Raises:
@@ -34,18 +46,20 @@ def load_reference(engine: Engine, checkpoint: Path, part: str) -> Any:
     """
     check_weights(engine, checkpoint)
     digests = tuple(sorted(engine.manifest.source.weights.items()))
-    return _loaded(_family(engine, checkpoint, part), checkpoint.resolve(), digests)[part]
+    models, folder = _loaded(_family(engine, checkpoint, part), checkpoint.resolve(), digests)
+    return Reference(models[part], folder)
 
 
 def check_weights(engine: Engine, checkpoint: Path) -> None:
     """Make sure that a checkpoint is the one that a bundle was made of, or at least one of its parts.
 
     Raises:
-        InputError: no such folder, none of the files of weights, or other ones; all of them are named.
+        InputError: no such folder or file, none of the files of weights, or other ones; all of them are named.
     """
     weights = engine.manifest.source.weights
-    there = [name for name in weights if (checkpoint / name).is_file()]
-    other = [name for name in there if sha256_file(checkpoint / name) != weights[name]] if there else [*weights]
+    folder = checkpoint.parent if checkpoint.is_file() else checkpoint
+    there = [name for name in weights if (folder / name).is_file() and checkpoint in (folder, folder / name)]
+    other = [name for name in there if sha256_file(folder / name) != weights[name]] if there else [*weights]
     if other:
         raise InputError(
             f"{checkpoint} does not hold the weights that the bundle was made of ({', '.join(other)}); with others "
@@ -55,7 +69,7 @@ def check_weights(engine: Engine, checkpoint: Path) -> None:
 
 # Both towers of a CLIP come of one file; the digests tell whether it is still the same.
 @lru_cache(maxsize=1)
-def _loaded(family: Family, checkpoint: Path, digests: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+def _loaded(family: Family, checkpoint: Path, digests: tuple[tuple[str, str], ...]) -> tuple[dict[str, Any], Path]:
     from transformers.utils import logging
 
     from export.checkpoints import open_checkpoint
@@ -63,7 +77,8 @@ def _loaded(family: Family, checkpoint: Path, digests: tuple[tuple[str, str], ..
 
     logging.disable_progress_bar()
     # As the export reads it, training programs' files included.
-    return load_models(family, open_checkpoint(str(checkpoint), family, checkpoint))
+    opened = open_checkpoint(str(checkpoint), family, checkpoint)
+    return load_models(family, opened), opened.folder
 
 
 def _family(engine: Engine, checkpoint: Path, part: str) -> Family:

@@ -32,10 +32,10 @@ def torch_texts(
     from export.proof.upstream_tokens import upstream_tokenizers
 
     torch.set_num_threads(threads)
-    network = load_reference(engine, checkpoint, "text")
+    network, folder = load_reference(engine, checkpoint, "text")
     part = engine.manifest.text
     assert part is not None, "an engine with a text part"
-    upstream, *_ = upstream_tokenizers(checkpoint, TextAxes(part.tokenization, part.pooling, part.projection))
+    upstream, *_ = upstream_tokenizers(folder, TextAxes(part.tokenization, part.pooling, part.projection))
     prompt, padding = engine.text.tokenizer.prompt(None), engine.text.tokenizer.pad_token_id
 
     def encode(texts: Sequence[str]) -> NDArray[np.float32]:
@@ -72,7 +72,7 @@ def torch_masked_accuracy(
     import torch
 
     torch.set_num_threads(threads)
-    network = load_reference(engine, checkpoint, "text")
+    network = load_reference(engine, checkpoint, "text").model
     tokenizer, mask = engine.text.tokenizer, engine.text.tokenizer.required_mask()
     rows, faults = tokenizer.try_encode(list(texts), clean=False)
     bad = {fault.index for fault in faults}
