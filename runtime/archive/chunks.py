@@ -145,13 +145,17 @@ def _embed_good(
 ) -> Embedded:
     kind = stream.part
     encoder = _encoder(engine, kind)
-    named = {"prompt_name": stream.prompt_name} if kind == "text" else {}
     reasons = dict(known)
     positions = [index for index in range(len(items)) if index not in reasons]
+    named: dict[str, Any] = {"prompt_name": stream.prompt_name} if kind == "text" else {}
+    if any(item.previous is not None for item in items):
+        named["previous"] = [items[index].previous for index in positions]
     rows: list[NDArray[np.float32]] = []
 
     def on_fault(fault: Fault) -> None:
-        reasons[positions[fault.index]] = fault.reason
+        place = positions[fault.index]
+        own = items[place].previous is None or fault.name == items[place].value
+        reasons[place] = fault.reason if own else f"{fault.name}: {fault.reason}"
 
     for _ in known:
         advance()
@@ -177,13 +181,15 @@ def _check(engine: Engine, kind: str, items: Sequence[Item]) -> dict[int, str]:
         _, faults = engine.text.tokenizer.try_encode([items[index].value for index in positions])
         return {**reasons, **{positions[fault.index]: fault.reason for fault in faults}}
     for index in positions:
+        item = items[index]
         try:
-            _, faults = engine.image.load([items[index].value])
+            _, faults = engine.image.load([each for each in (item.value, item.previous) if each is not None])
         except MissingExtraError as error:
             reasons[index] = str(error)
         else:
             if faults:
-                reasons[index] = faults[0].reason
+                of_previous = f"{faults[0].name} (the previous image): " if faults[0].index else ""
+                reasons[index] = f"{of_previous}{faults[0].reason}"
     return reasons
 
 

@@ -54,8 +54,12 @@ def _digest(manifest: Manifest, part: str, artifact: Artifact) -> str:
 
 
 def image_stamps(kind: str, items: Sequence[Item]) -> list[str]:
-    """Size and time of change of each image, "" where there is none; texts need none."""
-    return [_stamp(item.value) if kind == "image" else "" for item in items]
+    """Size and time of change of each image, and of its previous one, "" where there is none; texts need none."""
+    return [_stamps(item) if kind == "image" else "" for item in items]
+
+
+def _stamps(item: Item) -> str:
+    return _stamp(item.value) + (f" {_stamp(item.previous)}" if item.previous is not None else "")
 
 
 def _stamp(path: Any) -> str:
@@ -80,7 +84,8 @@ def items_digest(items: Sequence[Item], stamps: Sequence[str], rejected: Contain
     digest = hashlib.sha256()
     for index, (item, stamp) in enumerate(zip(items, stamps, strict=True)):
         value = item.value if isinstance(item.value, str) else repr(item.value)
-        for field in (item.id, value, "" if index in rejected else stamp):
+        previous = () if item.previous is None else (item.previous,)
+        for field in (item.id, value, *previous, "" if index in rejected else stamp):
             content = field.encode("utf-8", "surrogatepass")
             digest.update(len(content).to_bytes(8, "big") + content)
     return digest.hexdigest()

@@ -86,7 +86,8 @@ class Stream:
         for source in self.sources:
             yield source.name
             if self.part == "image":
-                yield from (item.value for item in source.read() if isinstance(item.value, str))
+                for item in source.read():
+                    yield from (each for each in (item.value, item.previous) if isinstance(each, str))
 
     @property
     def total(self) -> int | None:

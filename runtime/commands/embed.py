@@ -15,9 +15,11 @@ from runtime.commands.arguments import add_bundle, add_engine_options, add_force
 from runtime.commands.inputs import (
     add_columns,
     add_inputs,
+    add_previous_column,
     add_prompt_name,
     add_rejects,
     add_skip_bad,
+    check_previous,
     check_prompt,
     check_rejects,
     columns,
@@ -31,7 +33,7 @@ from runtime.process import print_note
 NAME = "embed"
 SUMMARY = "Embed images or texts into one file or a folder of Parquet parts."
 
-_OPTION_OF = {"text": "column", "image": "image_column", "id": "id_column"}
+_OPTION_OF = {"text": "column", "image": "image_column", "id": "id_column", "previous": "previous_column"}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="a folder, for any number of items; or NAME.npy (ids in NAME.ids.txt) or NAME.parquet, held in memory",
     )
     add_columns(parser)
+    add_previous_column(parser)
     add_prompt_name(parser)
     add_skip_bad(parser, "; a folder always does, but for formats that lack a package")
     add_rejects(parser)
@@ -85,9 +88,10 @@ def run(options: argparse.Namespace) -> None:
     engine = load_engine(options, [stream.part])
     note_choices(engine)
     check_prompt(engine, stream)
+    check_previous(engine, named)
     if to_folder:
         settings = {
-            **asdict(named),
+            **{name: value for name, value in asdict(named).items() if name != "previous"},
             "keep_monochrome1": options.keep_monochrome1,
             "frame": options.frame,
             "voi_lut": options.voi_lut,
@@ -99,6 +103,8 @@ def run(options: argparse.Namespace) -> None:
             settings["prompt_name"] = options.prompt_name
         if options.refuse_long:
             settings["refuse_long"] = True
+        if named.previous is not None:
+            settings["previous"] = named.previous
         settings = {_OPTION_OF.get(name, name): value for name, value in settings.items()}
         embed_to_folder(
             engine,

@@ -17,10 +17,12 @@ __all__ = [
     "add_image_columns",
     "add_images",
     "add_inputs",
+    "add_previous_column",
     "add_prompt_name",
     "add_rejects",
     "add_skip_bad",
     "add_text_column",
+    "check_previous",
     "check_prompt",
     "check_rejects",
     "columns",
@@ -84,6 +86,24 @@ def add_columns(parser: argparse.ArgumentParser) -> None:
     _add_id_column(parser, "file:row; for images the path")
 
 
+def add_previous_column(parser: argparse.ArgumentParser) -> None:
+    """Add --previous-column; see `columns` and `check_previous`."""
+    parser.add_argument(
+        "--previous-column",
+        metavar="COLUMN",
+        help="column of previous images, empty where there is none; for systems that compare images (biovil-t)",
+    )
+
+
+def check_previous(engine: Engine, named: Columns) -> None:
+    """Refuse previous images for a system of single ones, before anything is written; raises InputError."""
+    if named.previous is not None and engine.image.images == 1:
+        raise InputError(
+            f"--previous-column is for systems that compare images, such as biovil-t; '{engine.manifest.family}' "
+            "embeds one image at a time."
+        )
+
+
 def add_text_column(place: argparse._ActionsContainer) -> None:
     """Add --column, the column of texts, to a parser or a group of one."""
     place.add_argument("--column", default=Columns.text, help=f"text column of {_TABLES} files ({Columns.text})")
@@ -96,8 +116,15 @@ def add_image_columns(parser: argparse.ArgumentParser) -> None:
 
 
 def columns(options: argparse.Namespace) -> Columns:
-    """The columns that the options of `add_columns` or `add_image_columns` name."""
-    return Columns(getattr(options, "column", Columns.text), options.image_column, options.id_column)
+    """The columns that the options of `add_columns`, `add_image_columns` and `add_previous_column` name.
+
+    Raises:
+        InputError: previous images without current ones.
+    """
+    previous = getattr(options, "previous_column", None)
+    if previous is not None and options.image_column is None:
+        raise InputError("--previous-column goes with --image-column, the column of current images.")
+    return Columns(getattr(options, "column", Columns.text), options.image_column, options.id_column, previous)
 
 
 def add_skip_bad(parser: argparse.ArgumentParser, more: str = "") -> None:

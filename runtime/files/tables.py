@@ -49,10 +49,12 @@ class Item(NamedTuple):
             record (.csv without its header, .parquet), from 1.
         value: a text, or the path of an image, or `Unusable`; what a row holds instead of a text is kept for the
             encoder to refuse.
+        previous: path of the previous image, where there is one.
     """
 
     id: str
     value: Any
+    previous: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,16 +65,19 @@ class Columns:
         text: column of texts; ignored if `image` is given.
         image: column of paths of images, relative to the table's folder.
         id: column of ids; None takes the path of an image as the table has it, and numbers the rows of texts.
+        previous: column of paths of previous images, empty where there is none.
     """
 
     text: str = "text"
     image: str | None = None
     id: str | None = None
+    previous: str | None = None
 
     @property
     def wanted(self) -> list[str]:
         """The columns to read, each once."""
-        return list(dict.fromkeys(name for name in (self.image or self.text, self.id) if name is not None))
+        columns = (self.image or self.text, self.id, self.previous)
+        return list(dict.fromkeys(name for name in columns if name is not None))
 
 
 def check_columns(path: Path, wanted: Iterable[str], suffix: str | None = None) -> None:
@@ -132,7 +137,7 @@ def read_table(path: Path, columns: Columns) -> Iterator[Item]:
             reason = f"row {number} has no column '{missing[0]}'; it has: {', '.join(row)}"
             yield Item(identity, Unusable(reason))
             continue
-        value = row[column]
+        value, previous = row[column], None
         if columns.image is not None:
             value = _image_path(path, number, column, value)
             if columns.id is None and not isinstance(value, Unusable):
@@ -143,7 +148,11 @@ def read_table(path: Path, columns: Columns) -> Iterator[Item]:
                 identity = found
             else:
                 value = found
-        yield Item(identity, value)
+        if columns.previous is not None and row[columns.previous] not in (None, ""):
+            previous = _image_path(path, number, columns.previous, row[columns.previous])
+            if isinstance(previous, Unusable):
+                value, previous = previous, None
+        yield Item(identity, value, previous)
 
 
 def read_lines(path: Path) -> Iterator[Item]:
