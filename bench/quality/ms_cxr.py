@@ -121,6 +121,7 @@ def _report(
     return {
         "annotations": options.annotations.name,
         "split": options.split,
+        "maps": "attention of words" if engine.manifest.joint and engine.manifest.joint.attention else "cosines",
         "images": len(images) - len(evaluation.unusable),
         "phrases": len(evaluation.phrases),
         "phrases_outside_the_crop": len(evaluation.phrases) - results[systems[0]][_PHRASES]["phrases"],

@@ -13,6 +13,7 @@ from bench.quality.ms_cxr_scores import Maps
 from bench.quality.torch_references import load_reference
 from bench.quality.torch_text import torch_texts
 from runtime.engine import Engine
+from runtime.errors import InputError
 from runtime.tasks.joint import map_to_image
 
 __all__ = ["torch_maps"]
@@ -31,11 +32,17 @@ def torch_maps(engine: Engine, checkpoint: Path, phrases: Sequence[str], threads
         threads: of PyTorch.
 
     Raises:
-        InputError: the checkpoint has other weights than the bundle was made of.
+        InputError: the checkpoint has other weights than the bundle was made of; or words attend to regions in the
+            system, whose maps are no cosines.
         CheckpointError: weights are missing or cannot be read.
     """
     import torch
 
+    if engine.manifest.joint is not None and engine.manifest.joint.attention is not None:
+        raise InputError(
+            "This system's maps are the attention of a phrase's words, which is not drawn with PyTorch. Leave "
+            "--checkpoint out."
+        )
     with warnings.catch_warnings():  # of a package that the reference package imports
         warnings.simplefilter("ignore")
         from health_multimodal.vlp import ImageTextInferenceEngine as Reference

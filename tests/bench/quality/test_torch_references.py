@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from bench.quality.ms_cxr_torch import torch_maps
 from bench.quality.torch_references import check_weights
+from runtime.bundle.parts import Joint, WordAttention
 from runtime.errors import InputError
 
 
@@ -40,3 +42,10 @@ def test_a_checkpoint_may_be_one_file(tmp_path: Path) -> None:
     (tmp_path / "gloria.pt").write_bytes(b"two")
     with pytest.raises(InputError, match=r"gloria\.pt does not hold the weights"):
         check_weights(engine, tmp_path / "gloria.pt")
+
+
+def test_maps_of_attention_are_not_compared_with_cosines(tmp_path: Path) -> None:
+    joint = Joint(16, 10.0, 0.0, "softmax", (), WordAttention(temperature=4.0, sharpness=5.0))
+    engine: Any = SimpleNamespace(manifest=SimpleNamespace(joint=joint))
+    with pytest.raises(InputError, match=r"the attention of a phrase's words, .* Leave --checkpoint out"):
+        torch_maps(engine, tmp_path, ["edema"], 1)
