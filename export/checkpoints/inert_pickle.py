@@ -31,7 +31,8 @@ class Named:
     name: str
 
 
-@dataclass(eq=False)  # as keys they are told apart by what they are, not by what is in them
+# As keys they are told apart by what they are, not by what is in them; written out, records of records never end.
+@dataclass(eq=False, repr=False)
 class Record:
     """An object of a class that was not imported.
 
@@ -48,6 +49,9 @@ class Record:
     state: Any = None
     items: dict[Any, Any] = field(default_factory=dict)
     elements: list[Any] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return f"Record({self.made_by.name if isinstance(self.made_by, Named) else type(self.made_by).__name__})"
 
 
 def read_pickle(
