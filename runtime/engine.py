@@ -212,13 +212,14 @@ class Engine:
             BundleError: the bundle lacks the text part.
         """
         from runtime.tasks.given_prompts import resolve
-        from runtime.tasks.zero_shot import build_classifier, rule_of
+        from runtime.tasks.zero_shot import build_classifier, refuse_wordless, rule_of
 
         if self._classifier is None:
             self._classifier = lru_cache(_CLASSIFIERS)(build_classifier)
         joint = self.manifest.joint or COSINES
         rule = rule_of(joint.score) if rule is None else rule
         resolved = resolve(prompts, rule, joint.score if score is None else score, joint.templates, templates)
+        refuse_wordless(resolved[0], resolved[2], self.text.tokenizer)
         return self._classifier(self.text, *resolved, joint.logit_scale, joint.logit_bias)
 
     def progression(

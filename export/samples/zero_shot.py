@@ -26,7 +26,7 @@ from runtime.tasks.given_prompts import given_prompts
 from runtime.tasks.prompt_sets import PROMPT_SETS
 from runtime.tasks.prompts import LabelPrompts, by_label, prompt_texts
 from runtime.tasks.truth import Matches, TruthTable, match_images, read_truth
-from runtime.tasks.zero_shot import SCORES, rule_of
+from runtime.tasks.zero_shot import SCORES, refuse_wordless, rule_of
 from runtime.text import Tokenizer
 
 __all__ = ["ZeroShotData", "ZeroShotSources", "joint_of", "zero_shot_data"]
@@ -122,6 +122,7 @@ def zero_shot_data(
         MissingExtraError: a file needs an optional package.
     """
     prompts = given_prompts(sources.prompts, rule_of(joint.score), joint.score, joint.templates)
+    refuse_wordless(prompts, joint.score, tokenizer)
     try:
         texts = [tokenizer.prompt(None) + text for text in prompt_texts(prompts, SCORES[joint.score].sides)]
         rows = tokenizer.encode(texts)

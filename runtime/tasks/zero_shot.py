@@ -9,7 +9,7 @@ Sources: hi-ml-multimodal, `test_zero_shot_classification.py` and `ImageTextInfe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.errors import InputError
+from runtime.errors import Fault, InputError
 from runtime.process import array_of
 from runtime.tasks.joint import average_prompts
 from runtime.tasks.prompts import SIDES, LabelPrompts, by_label, prompt_texts
-from runtime.text import TextEncoder
+from runtime.text import TextEncoder, Tokenizer
 
 if TYPE_CHECKING:  # Pillow is imported with the first image part
     from runtime.image.encoder import ImageEncoder
@@ -36,6 +36,7 @@ __all__ = [
     "build_classifier",
     "classify",
     "merge_prompts",
+    "refuse_wordless",
     "rule_of",
 ]
 
@@ -228,6 +229,27 @@ def build_classifier(
     except InputError as error:
         raise by_label(prompts, error) from None
     return merge_prompts(projections, prompts, rule, score, logit_scale, logit_bias)
+
+
+def refuse_wordless(prompts: Sequence[LabelPrompts], score: str, tokenizer: Tokenizer) -> None:
+    """Refuse prompts of which a system reads no word: all of them would be embedded alike.
+
+    Args:
+        prompts: as for `build_classifier`.
+        score: one of `SCORES`.
+        tokenizer: that of the system.
+
+    Raises:
+        InputError: there are such prompts; each is named with its label.
+    """
+    texts = prompt_texts(prompts, SCORES[score].sides)
+    reason = (
+        "nothing of it is read: this system drops sentences of one word. Write more, or for labels alone choose "
+        "templates that make sentences of them, such as hi-ml"
+    )
+    faults = [Fault(index, repr(texts[index]), reason) for index in tokenizer.emptied(texts)]
+    if faults:
+        raise by_label(prompts, InputError.from_faults("texts", faults, len(texts)))
 
 
 def merge_prompts(

@@ -153,6 +153,11 @@ class Tokenizer:
             raise InputError.from_faults("texts", faults, len(texts))
         return encoded
 
+    def emptied(self, texts: Sequence[str]) -> list[int]:
+        """Positions of the texts that have words, but of which the system's cleaning leaves nothing."""
+        clean = CLEANERS[self._rules.cleaning]
+        return [index for index, text in enumerate(texts) if any(map(str.isalnum, text)) and not clean(text)]
+
     def try_encode(
         self,
         texts: Sequence[str],

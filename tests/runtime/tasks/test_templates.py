@@ -13,10 +13,12 @@ from open_clip import build_zero_shot_classifier, zero_shot_metadata
 import runtime
 from export.samples import chest_phantom
 from runtime.__main__ import main
+from runtime.bundle.parts import SENTENCES
 from runtime.errors import InputError
 from runtime.tasks.given_prompts import given_templates, resolve
 from runtime.tasks.prompts import LabelPrompts
 from runtime.tasks.templates import TEMPLATE_SETS, Templates, check_templates, read_templates
+from tests.conftest import edit_json
 from tests.runtime.handmade import fp32, write_bundle, write_clip
 
 LABELS = ["edema", "opacity", "left effusion", "clear lungs"]
@@ -236,3 +238,22 @@ def test_mistakes_of_the_command(bundles: dict[str, Path], tmp_path: Path, capsy
     command[1] = str(tmp_path / "nothing")
     assert main([*command, "--class", "edema"]) == 1
     assert "nothing" in capsys.readouterr().err
+
+
+def test_prompts_of_which_nothing_is_read_are_refused(tmp_path: Path, films: list[np.ndarray]) -> None:
+    """GLoRIA drops sentences of one word, so that all labels of one word would be embedded alike."""
+    bundle = write_clip(tmp_path / "bundle")
+    edit_json(bundle / "manifest.json", lambda data: data["text"]["tokenization"].update(cleaning=SENTENCES))
+    engine = runtime.load(bundle, provider="cpu")
+    with pytest.raises(InputError, match=r"2 of 3 prompts cannot be used") as raised:
+        engine.classify(films, ["Edema", "left effusion", "Opacity."])
+    assert [fault.index for fault in raised.value.faults] == [0, 2]
+    assert "label 'Edema', positive prompt 1 ('Edema'): nothing of it is read: this system drops" in str(raised.value)
+    found = engine.classify(films, ["Edema", "Opacity"], templates="hi-ml")
+    assert found == engine.classify(
+        films,
+        {
+            label: [each.format(label) for each in TEMPLATE_SETS["hi-ml"].templates.positive]
+            for label in ("Edema", "Opacity")
+        },
+    )
