@@ -256,7 +256,7 @@ def _identify_zip(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (OSError, ValueError, zipfile.BadZipFile):
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
         raise _refused(path, "a PyTorch or zip file that is damaged or cut short", _WHOLE) from None
     inner = {name.partition("/")[2] for name in names}
     if "constants.pkl" in inner:
