@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from bench import compare, manners
+from bench import compare, headlines, manners
 from bench import run as bench_run
 from bench.errors import PeerError
 from bench.loadgen import command as loadgen
@@ -16,7 +16,7 @@ from runtime.commands import Command
 from runtime.commands.command_line import add_commands, run_commands
 from runtime.commands.parsing import CommandParser
 
-_COMMANDS: tuple[Command, ...] = (bench_run, compare, report, loadgen, manners)
+_COMMANDS: tuple[Command, ...] = (bench_run, compare, headlines, report, loadgen, manners)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -63,6 +63,7 @@ ORDER = {
         "pages",
         "manners",
         "compare",
+        "headlines",
         "session",
         "run",
         "micro",

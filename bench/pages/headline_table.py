@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from bench.pages.formats import NOTHING, interval_text, percent_text, plain, ratio_text, seconds_interval, seconds_text
 from bench.pages.table import Cell, Column, Line, Table
 from bench.record import Report
@@ -10,30 +12,15 @@ from bench.record.headlines import Headline, headlines
 __all__ = ["headline_table"]
 
 
-def headline_table(report: Report) -> Table:
-    """A line for each question and contestant of ours: how many times as fast as others."""
-    known = {each.name: each.label for each in report.contestants}
-    grouped: dict[tuple[str, str], list[Headline]] = {}
-    for each in headlines(report):
-        grouped.setdefault((each.question, each.ours), []).append(each)
-    lines = []
-    for (question, ours), found in grouped.items():
-        time = found[0].our_seconds
-        against = {each.against: each for each in found}
-        lines.append(
-            Line(
-                (
-                    Cell(question),
-                    Cell(plain(known.get(ours, ours)), tone="good", strong=True),
-                    Cell(seconds_text(time.value), time.value, seconds_interval(time)),
-                    _against(against.get("the reference"), known, ""),
-                    _against(against.get("the fastest other"), known, "the reference is the fastest other"),
-                    _share(next((each.memory for each in found if each.memory is not None), None)),
-                ),
-                "engine",
-            )
-        )
+def headline_table(*reports: Report) -> Table:
+    """A line for each question and contestant of ours: how many times as fast as others.
+
+    Args:
+        reports: of more than one, each line names the family that its report is of first.
+    """
+    lines = [line for report in reports for line in _lines(report, len(reports) > 1)]
     columns = (
+        *((Column("Family"),) if len(reports) > 1 else ()),
         Column("Question"),
         Column("This engine"),
         Column("Its time", True, "median over the rounds, with 95 % interval"),
@@ -49,6 +36,29 @@ def headline_table(report: Report) -> Table:
         "4× is a quarter of the time. In parentheses the 95 % interval."
     )
     return Table("headlines", "How many times as fast", columns, tuple(lines), note)
+
+
+def _lines(report: Report, named: bool) -> Iterator[Line]:
+    known = {each.name: each.label for each in report.contestants}
+    family = [Cell(plain(str(report.model.get("family", ""))))] if named else []
+    grouped: dict[tuple[str, str], list[Headline]] = {}
+    for each in headlines(report):
+        grouped.setdefault((each.question, each.ours), []).append(each)
+    for (question, ours), found in grouped.items():
+        time = found[0].our_seconds
+        against = {each.against: each for each in found}
+        yield Line(
+            (
+                *family,
+                Cell(question),
+                Cell(plain(known.get(ours, ours)), tone="good", strong=True),
+                Cell(seconds_text(time.value), time.value, seconds_interval(time)),
+                _against(against.get("the reference"), known, ""),
+                _against(against.get("the fastest other"), known, "the reference is the fastest other"),
+                _share(next((each.memory for each in found if each.memory is not None), None)),
+            ),
+            "engine",
+        )
 
 
 def _against(headline: Headline | None, known: dict[str, str], why: str) -> Cell:

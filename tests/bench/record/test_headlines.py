@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bench.pages.headline_table import headline_table
 from bench.record import FAILED, MEASURED, SKIPPED, WRONG, Case, Report, Row
 from bench.record.headlines import QUESTIONS, fastest, headlines
 from bench.record.report import Contestant
@@ -114,3 +115,13 @@ def test_memory_is_unknown_where_either_is() -> None:
 
 def test_every_question_is_asked_of_a_whole_report_in_order() -> None:
     assert list(dict.fromkeys(each.case for each in headlines(a_report()))) == [each.case for each in QUESTIONS]
+
+
+def test_several_reports_are_one_table_by_family() -> None:
+    first, second = report(), report("pixels-4")
+    first.model["family"], second.model["family"] = "biovil", "biomedclip"
+    table = headline_table(first, second)
+    assert [column.title for column in table.columns[:2]] == ["Family", "Question"]
+    alone = [line.cells for each in (first, second) for line in headline_table(each).lines]
+    assert [line.cells[0].text for line in table.lines] == ["biovil"] * 2 + ["biomedclip"] * 2
+    assert [line.cells[1:] for line in table.lines] == alone
