@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.peers.references import load_reference
 from bench.quality.ms_cxr_scores import Maps
-from bench.quality.torch_references import load_reference
 from bench.quality.torch_text import torch_texts
 from runtime.engine import Engine
 from runtime.errors import InputError
@@ -48,7 +48,7 @@ def torch_maps(engine: Engine, checkpoint: Path, phrases: Sequence[str], threads
         from health_multimodal.vlp import ImageTextInferenceEngine as Reference
 
     torch.set_num_threads(threads)
-    network = load_reference(engine, checkpoint, "image").model
+    network = load_reference(engine.manifest, checkpoint, "image").model
     texts = list(dict.fromkeys(phrases))
     text_embeds = dict(
         zip(texts, torch.from_numpy(torch_texts(engine, checkpoint, threads)(texts)).split(1), strict=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.quality.torch_references import load_reference
+from bench.peers.references import load_reference
 from runtime.engine import Engine
 
 __all__ = ["torch_images"]
@@ -24,7 +24,7 @@ def torch_images(engine: Engine, checkpoint: Path, threads: int) -> Callable[[Se
     import torch
 
     torch.set_num_threads(threads)
-    network = load_reference(engine, checkpoint, "image").model
+    network = load_reference(engine.manifest, checkpoint, "image").model
 
     def encode(paths: Sequence[str]) -> NDArray[np.float32]:
         found = []

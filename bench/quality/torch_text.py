@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.quality.torch_references import load_reference
+from bench.peers.references import load_reference
 from runtime.engine import Engine
 from runtime.text.masked_accuracy import choose_masks
 
@@ -32,7 +32,7 @@ def torch_texts(
     from export.proof.upstream_tokens import upstream_tokenizers
 
     torch.set_num_threads(threads)
-    network, folder = load_reference(engine, checkpoint, "text")
+    network, folder = load_reference(engine.manifest, checkpoint, "text")
     part = engine.manifest.text
     assert part is not None, "an engine with a text part"
     upstream, *_ = upstream_tokenizers(folder, TextAxes(part.tokenization, part.pooling, part.projection))
@@ -72,7 +72,7 @@ def torch_masked_accuracy(
     import torch
 
     torch.set_num_threads(threads)
-    network = load_reference(engine, checkpoint, "text").model
+    network = load_reference(engine.manifest, checkpoint, "text").model
     tokenizer, mask = engine.text.tokenizer, engine.text.tokenizer.required_mask()
     rows, faults = tokenizer.try_encode(list(texts), clean=False)
     bad = {fault.index for fault in faults}

@@ -9,39 +9,39 @@ from typing import Any
 
 import pytest
 
+from bench.peers.references import check_weights
 from bench.quality.ms_cxr_torch import torch_maps
-from bench.quality.torch_references import check_weights
 from runtime.bundle.parts import Joint, WordAttention
 from runtime.errors import InputError
 
 
-def bundle_of(**weights: bytes) -> Any:
+def manifest_of(**weights: bytes) -> Any:
     digests = {f"{name}.pt": hashlib.sha256(content).hexdigest() for name, content in weights.items()}
-    return SimpleNamespace(manifest=SimpleNamespace(source=SimpleNamespace(weights=digests)))
+    return SimpleNamespace(source=SimpleNamespace(weights=digests))
 
 
 def test_the_weights_decide(tmp_path: Path) -> None:
-    engine = bundle_of(text=b"one", image=b"two")
+    manifest = manifest_of(text=b"one", image=b"two")
     (tmp_path / "text.pt").write_bytes(b"one")
-    check_weights(engine, tmp_path)  # the other part is not needed
+    check_weights(manifest, tmp_path)  # the other part is not needed
     (tmp_path / "image.pt").write_bytes(b"three")
     with pytest.raises(InputError, match=r"does not hold the weights .* \(image\.pt\); with others nothing"):
-        check_weights(engine, tmp_path)
+        check_weights(manifest, tmp_path)
     with pytest.raises(InputError, match=r"\(text\.pt, image\.pt\)"):
-        check_weights(engine, tmp_path / "nowhere")
+        check_weights(manifest, tmp_path / "nowhere")
 
 
 def test_a_checkpoint_may_be_one_file(tmp_path: Path) -> None:
-    engine = bundle_of(gloria=b"one")
+    manifest = manifest_of(gloria=b"one")
     for name, content in (("gloria.pt", b"one"), ("other.pt", b"one")):
         (tmp_path / name).write_bytes(content)
-    check_weights(engine, tmp_path / "gloria.pt")
-    check_weights(engine, tmp_path)
+    check_weights(manifest, tmp_path / "gloria.pt")
+    check_weights(manifest, tmp_path)
     with pytest.raises(InputError, match=r"other\.pt does not hold the weights"):
-        check_weights(engine, tmp_path / "other.pt")
+        check_weights(manifest, tmp_path / "other.pt")
     (tmp_path / "gloria.pt").write_bytes(b"two")
     with pytest.raises(InputError, match=r"gloria\.pt does not hold the weights"):
-        check_weights(engine, tmp_path / "gloria.pt")
+        check_weights(manifest, tmp_path / "gloria.pt")
 
 
 def test_maps_of_attention_are_not_compared_with_cosines(tmp_path: Path) -> None:

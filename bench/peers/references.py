@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from export.families import FAMILIES, Family
-from runtime.engine import Engine
+from runtime.bundle import Manifest
 from runtime.errors import InputError
 from runtime.files import sha256_file
 
@@ -32,11 +32,11 @@ class Reference(NamedTuple):
     folder: Path
 
 
-def load_reference(engine: Engine, checkpoint: Path, part: str) -> Reference:
+def load_reference(manifest: Manifest, checkpoint: Path, part: str) -> Reference:
     """The reference of a part.
 
     Args:
-        engine: of the bundle.
+        manifest: of the bundle.
         checkpoint: the folder of its weights, or the one file that a system has.
         part: "text" or "image".
 
@@ -44,19 +44,19 @@ def load_reference(engine: Engine, checkpoint: Path, part: str) -> Reference:
         InputError: see `check_weights`.
         CheckpointError: weights are missing or cannot be read.
     """
-    check_weights(engine, checkpoint)
-    digests = tuple(sorted(engine.manifest.source.weights.items()))
-    models, folder = _loaded(_family(engine, checkpoint, part), checkpoint.resolve(), digests)
+    check_weights(manifest, checkpoint)
+    digests = tuple(sorted(manifest.source.weights.items()))
+    models, folder = _loaded(_family(manifest, checkpoint, part), checkpoint.resolve(), digests)
     return Reference(models[part], folder)
 
 
-def check_weights(engine: Engine, checkpoint: Path) -> None:
+def check_weights(manifest: Manifest, checkpoint: Path) -> None:
     """Make sure that a checkpoint is the one that a bundle was made of, or at least one of its parts.
 
     Raises:
         InputError: no such folder or file, none of the files of weights, or other ones; all of them are named.
     """
-    weights = engine.manifest.source.weights
+    weights = manifest.source.weights
     folder = checkpoint.parent if checkpoint.is_file() else checkpoint
     there = [name for name in weights if (folder / name).is_file() and checkpoint in (folder, folder / name)]
     other = [name for name in there if sha256_file(folder / name) != weights[name]] if there else [*weights]
@@ -81,19 +81,19 @@ def _loaded(family: Family, checkpoint: Path, digests: tuple[tuple[str, str], ..
     return load_models(family, opened), opened.folder
 
 
-def _family(engine: Engine, checkpoint: Path, part: str) -> Family:
+def _family(manifest: Manifest, checkpoint: Path, part: str) -> Family:
     """The row of a bundle's system, with what was chosen when it was exported; of hi-ml's layout the part alone."""
-    manifest = engine.manifest
     owner = manifest.text if part == "text" else manifest.image
-    assert owner is not None, f"an engine with its {part} part"
+    assert owner is not None, f"a bundle with its {part} part"
     family = FAMILIES.get(manifest.family) or FAMILIES[_LIKE.get(owner.architecture, "biovil")]
     if family.layout != _HI_ML:
         return family
     if part == "image":
         image = family.image
         assert image is not None, "a system with an image part"
+        assert manifest.image is not None, "a bundle with its image part"
         blocks = _blocks(checkpoint / image.weights_name) or image.blocks
-        image = replace(image, blocks=blocks, preprocessing=engine.image.preprocessing)
+        image = replace(image, blocks=blocks, preprocessing=manifest.image.preprocessing)
         return replace(family, text=None, image=image, joint=None)
     text = family.text
     if text is not None and text.modules and manifest.text is not None:
