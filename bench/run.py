@@ -13,7 +13,7 @@ from bench.pages import page_files, write_pages
 from bench.record import MEASURED, Report
 from bench.record.headlines import headlines
 from bench.session import Request, measure
-from bench.workloads.contestants import peers
+from bench.workloads.field import FIELDS
 from bench.workloads.table import WORKLOADS
 from runtime.commands.argument_types import count, names, positive, seed
 from runtime.commands.arguments import add_force
@@ -36,8 +36,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "workloads:\n" + "\n".join(f"  {each.name:11} {each.summary}" for each in WORKLOADS.values())
-    parser.epilog += "\n\npeers:\n" + "\n".join(f"  {entry.name:19} {entry.contestant.label}" for entry in peers())
-    parser.epilog += "\n  engine-PROVIDER-PRECISION, or engine for all of the bundle"
+    for of, entries in FIELDS.items():
+        parser.epilog += f"\n\npeers of {of}:\n"
+        parser.epilog += "\n".join(f"  {entry.name:27} {entry.contestant.label}" for entry in entries)
+    parser.epilog += "\n\nand engine-PROVIDER-PRECISION, or engine for all of the bundle"
     parser.add_argument("--checkpoint", type=Path, help="checkpoint folder (default: random weights of the real size)")
     parser.add_argument("--bundle", type=Path, help="the bundle of that checkpoint (default: it is exported)")
     parser.add_argument("--family", default="biovil", help="of python -m export --list, for what is exported (biovil)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -22,12 +23,12 @@ from bench.processes.machine import describe_machine, load_average, versions, ve
 from bench.record import MEASURED, SKIPPED, LoadGenRun, Manner, Report, write_json
 from bench.record.headlines import fastest, headlines
 from bench.workloads.cold_start import cold_start_case, measure_cold_starts
-from bench.workloads.contestants import PARTS, choose, engines, peers
+from bench.workloads.contestants import PARTS, choose, engines
+from bench.workloads.field import known_peers, peers_of
 from bench.workloads.inputs import read_texts, sample
 from bench.workloads.memory import measure_memory, memory_case
 from bench.workloads.model import Model, prepare
 from bench.workloads.table import QUICK, WHOLE, WORKLOADS, Setting
-from runtime.bundle import Bundle
 from runtime.errors import CxrEngineError
 from runtime.process.termination import Terminated, terminable
 
@@ -40,6 +41,8 @@ _RATES = ("fp32", "bf16", "int8")
 _LOADGEN_SECONDS = (2.0, 30.0)
 # With more of a corpus's texts than any case uses, none of them has to be read again.
 _MOST_TEXTS = 4096
+# Of a digest, in the name of a folder.
+_DIGITS = 16
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def measure(request: Request, work: Path, out: Path, progress: Progress, replace
     began = time.monotonic()
     _check_workloads(request.workloads)
     texts = _texts(request)
-    choose(peers(), [name for name in request.peers if not name.startswith(("engine", "every-token"))], True)
+    choose(known_peers(), [name for name in request.peers if not name.startswith(("engine", "every-token"))], True)
     report = Report(datetime.now(timezone.utc).isoformat(timespec="seconds"), request.command)
     with terminable():
         try:
@@ -108,7 +111,7 @@ def measure(request: Request, work: Path, out: Path, progress: Progress, replace
                 work,
                 progress,
             )
-            setting = _setting(request, model.bundle, texts, work)
+            setting = _setting(request, model, texts, work)
             _describe(report, request, model, setting)
             clock = Clock(began, request.minutes)
             # Closed at once, so that no process outlives the run.
@@ -151,8 +154,7 @@ def _steps(
     wanted = [
         workload
         for workload in WORKLOADS.values()
-        if (not request.workloads or workload.name in request.workloads)
-        and set(workload.parts) <= set(model.bundle.parts())
+        if (not request.workloads or workload.name in request.workloads) and workload.fits(model.bundle)
     ]
     limits = Limits(rounds=request.rounds)
     plans = [(plan, workload.weight) for workload in wanted if workload.plans for plan in workload.plans(setting)]
@@ -166,6 +168,8 @@ def _steps(
             "bundle": str(model.bundle.root),
             "checkpoint": str(model.checkpoint.resolve()),
             "threads": threads,
+            "made": str(setting.folder / f"made-{model.digest[:_DIGITS]}"),
+            "python": sys.executable,
         }
         rates = _rates(setting) if threads == setting.threads else ()
         with Turns(system, setting.entries, spec, rates=rates, limits=limits, progress=progress) as turns:
@@ -242,12 +246,12 @@ def _quickest(setting: Setting) -> list[Entry]:
     )
 
 
-def _setting(request: Request, bundle: Bundle, texts: tuple[str, ...], work: Path) -> Setting:
-    entries = [*peers(), *engines(bundle, _SYSTEMS)]
+def _setting(request: Request, model: Model, texts: tuple[str, ...], work: Path) -> Setting:
+    entries = [*peers_of(model.bundle, model.checkpoint), *engines(model.bundle, _SYSTEMS)]
     folder = work / "drawn"
     folder.mkdir(parents=True, exist_ok=True)
     return Setting(
-        bundle,
+        model.bundle,
         choose(entries, request.peers, request.full),
         WHOLE if request.full else QUICK,
         request.threads,

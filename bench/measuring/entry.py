@@ -69,7 +69,7 @@ class Entry:
         missing = [module for module in self.modules if importlib.util.find_spec(module) is None]
         if missing:
             return f"not installed: {', '.join(missing)}; pip install 'cxr-engine[bench]'"
-        if self.name.startswith("torch-compile") and not any(shutil.which(name) for name in ("g++", "clang++")):
+        if "compile" in self.name and not any(shutil.which(name) for name in ("g++", "clang++")):
             return "torch.compile needs a C++ compiler, and there is none"
         provider = PROVIDERS.get(self.contestant.provider)
         if provider is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from bench.peers.clip import CLIP
 from bench.peers.contract import Open
 from bench.peers.engine import ENGINE
 from bench.peers.foreign import FOREIGN
@@ -17,13 +18,14 @@ from bench.peers.plain import PLAIN
 from bench.peers.rates import open_rate
 from bench.peers.torch_images import TORCH_IMAGES
 from bench.peers.torch_texts import TORCH_TEXTS
+from bench.peers.upstream import UPSTREAM
 
 __all__ = ["PEERS"]
 
 
 def _peers() -> dict[str, dict[str, Open]]:
     found: dict[str, dict[str, Open]] = {}
-    for table in (TORCH_TEXTS, TORCH_IMAGES, PLAIN, FOREIGN):
+    for table in (TORCH_TEXTS, TORCH_IMAGES, PLAIN, FOREIGN, CLIP, UPSTREAM):
         for name, systems in table.items():
             found.setdefault(name, {}).update(systems)
     for systems in found.values():

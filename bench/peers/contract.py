@@ -5,10 +5,16 @@ folder with the same weights; peers on a GPU "device", PyTorch's name of it, and
 "texts" and "images".
 
 What a case gives: for texts and masks "texts", strings (with one [MASK] each); for images "images", paths, or "pixels",
-a .npy file of uint8 (N, side, side); for joint "image", a path, and "prompts", a list of label, positive, negative.
+a .npy file of uint8 (N, side, side), or (N, 3, side, side) of those that read colours; for joint "image", a path, and
+"prompts", a list of label, positive, negative; or of those that compare labels with each other a list of label and
+prompt, and "scale", what cosines are multiplied by.
 
 What a run answers: texts and images float32 (N, D), unit norm, in the order given; masks float64 (texts, 2 × `TOP`),
-the ids of the best tokens and then their scores; joint float64 (1, labels), the probability of each.
+the ids of the best tokens and then their scores; joint float64 (1, labels), the probability of each, or where labels
+are compared with each other the cosines that probabilities stand for, less their mean (`relative_cosines`): a scale of
+100 would make any bound on a difference of probabilities meaningless.
+
+Peers of CLIP-likes are told "made" and "python" as well, see `bench.peers.clip.making`.
 
 Each peer imports what it needs itself, so that one that is not installed does not stop the others.
 """
@@ -22,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "AS_THEY_COME",
     "BATCH",
     "PROCESSOR",
     "STRIPPED",
@@ -33,6 +40,7 @@ __all__ = [
     "Spec",
     "in_batches",
     "masks_answer",
+    "relative_cosines",
     "sorted_batches",
 ]
 
@@ -47,7 +55,7 @@ Embed = Callable[[list[int]], NDArray[Any]]
 
 # What the reference's users do, who take texts as they come; and those who sort them by length: than 32 quicker in
 # PyTorch, by a third, while OpenVINO and ONNX Runtime do not mind.
-_AS_THEY_COME, BATCH = 32, 8
+AS_THEY_COME, BATCH = 32, 8
 # What PyTorch computes on where nothing is said.
 PROCESSOR = "cpu"
 TOP = 5
@@ -60,7 +68,19 @@ def masks_answer(filled: Sequence[Sequence[Mapping[str, Any]]]) -> NDArray[np.fl
     return np.array([[*(each["token"] for each in one), *(each["score"] for each in one)] for one in filled])
 
 
-def in_batches(count: int, embed: Embed, size: int = _AS_THEY_COME) -> NDArray[Any]:
+def relative_cosines(probabilities: NDArray[Any], scale: float) -> NDArray[np.float64]:
+    """The cosines of which a softmax makes these probabilities, less their mean.
+
+    Args:
+        probabilities: (N, labels).
+        scale: what the cosines were multiplied by.
+    """
+    logits = np.log(np.asarray(probabilities, np.float64))
+    found: NDArray[np.float64] = (logits - logits.mean(axis=1, keepdims=True)) / scale
+    return found
+
+
+def in_batches(count: int, embed: Embed, size: int = AS_THEY_COME) -> NDArray[Any]:
     """Embed in the order given."""
     return np.concatenate([embed(list(range(start, min(count, start + size)))) for start in range(0, count, size)])
 

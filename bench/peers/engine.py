@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.peers.contract import TOP, Case, Prepare, Spec, masks_answer
+from bench.peers.contract import TOP, Case, Prepare, Spec, masks_answer, relative_cosines
 from bench.peers.settled import settled
 
 __all__ = ["ENGINE"]
@@ -54,12 +54,16 @@ def _joint(spec: Spec) -> Prepare:
     rng = np.random.default_rng(0)
 
     def prepare(case: Case) -> Any:
-        prompts = {label: ([positive], [negative]) for label, positive, negative in case["prompts"]}
+        compared = "scale" in case
+        prompts: dict[str, Any] = {
+            label: sides if compared else tuple([side] for side in sides) for label, *sides in case["prompts"]
+        }
 
         def run() -> Any:
             labels = rng.permutation(list(prompts)).tolist()
             found = engine.classify(case["image"], {label: prompts[label] for label in labels})
-            return np.array([[found[label] for label in prompts]])
+            answer = np.array([[found[label] for label in prompts]])
+            return relative_cosines(answer, case["scale"]) if compared else answer
 
         return settled(run)
 

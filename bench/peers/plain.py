@@ -16,7 +16,7 @@ from bench.peers.torch_images import in_files_or_pixels
 from runtime.engines.gpu import load_libraries
 from runtime.text import pad_batch
 
-__all__ = ["PLAIN", "open_plain_text"]
+__all__ = ["PLAIN", "Engine", "onnxruntime_engine", "open_plain_text", "openvino_engine"]
 
 Compute = Callable[[dict[str, NDArray[Any]], str], NDArray[Any]]
 _CUDA, _FATAL = "CUDAExecutionProvider", 4
@@ -25,7 +25,8 @@ _CUDA, _FATAL = "CUDAExecutionProvider", 4
 Engine = Callable[[str, int], Compute]
 
 
-def _onnxruntime(path: str, threads: int) -> Compute:
+def onnxruntime_engine(path: str, threads: int) -> Compute:
+    """ONNX Runtime on the processor."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -48,7 +49,13 @@ def _cuda(path: str, threads: int) -> Compute:
     return lambda inputs, output: session.run([output], inputs)[0]
 
 
-def _openvino(hint: str | None = None) -> Engine:
+def openvino_engine(hint: str | None = None) -> Engine:
+    """OpenVINO on the processor.
+
+    Args:
+        hint: INFERENCE_PRECISION_HINT; None computes in what OpenVINO chooses.
+    """
+
     def start(path: str, threads: int) -> Compute:
         import openvino
 
@@ -117,11 +124,11 @@ def _both(engine: Engine, precision: str, provider: str) -> Mapping[str, Open]:
 
 
 PLAIN: Mapping[str, Mapping[str, Open]] = {
-    "onnxruntime": _both(_onnxruntime, "fp32", "cpu"),
-    "onnxruntime-int8": _both(_onnxruntime, "int8", "cpu"),
+    "onnxruntime": _both(onnxruntime_engine, "fp32", "cpu"),
+    "onnxruntime-int8": _both(onnxruntime_engine, "int8", "cpu"),
     "onnxruntime-gpu": _both(_cuda, "fp32", "cuda"),
     "onnxruntime-fp16-gpu": _both(_cuda, "fp16", "cuda"),
-    "openvino": _both(_openvino(), "fp32", "openvino"),
-    "openvino-fp32": _both(_openvino("f32"), "fp32", "openvino"),
-    "openvino-int8": _both(_openvino(), "int8", "openvino"),
+    "openvino": _both(openvino_engine(), "fp32", "openvino"),
+    "openvino-fp32": _both(openvino_engine("f32"), "fp32", "openvino"),
+    "openvino-int8": _both(openvino_engine(), "int8", "openvino"),
 }

@@ -27,6 +27,9 @@ _DISTRIBUTIONS = (
     "torchvision",
     "transformers",
     "hi-ml-multimodal",
+    "open-clip-torch",
+    "timm",
+    "sentence-transformers",
     "onnx",
     "mlcommons-loadgen",
 )

@@ -32,6 +32,7 @@ QUESTIONS: tuple[Question, ...] = (
     Question("files", "JPEG files of 2,500 × 2,048 → embeddings"),
     Question("pixels-4", "Four prepared images"),
     Question("joint", "One image against 14 pairs of prompts"),
+    Question("labels", "One image against 14 labels"),
     Question("fill-mask", "Words for a mask in 64 tokens, eight texts"),
     Question("cold-start", "Process start → first text embedding"),
 )

@@ -54,8 +54,19 @@ session = onnxruntime.InferenceSession(sys.argv[1] + "/text/onnx/model.onnx", pr
 ids = numpy.array([tokenizer.encode(sys.argv[3].rstrip("!?.")).ids])
 report(session.run(["text_embeds"], {"input_ids": ids, "attention_mask": numpy.ones_like(ids)})[0][0])
 """
+# As the model cards of CLIP-likes do it: model and tokenizer by the package whose layout it is, then the embedding.
+_CLIP = """
+import torch
+from bench.peers.clip.loading import load
+loaded = load(sys.argv[2])
+loaded.model.to(sys.argv[6])
+inputs = {name: value.to(sys.argv[6]) for name, value in loaded.inputs([sys.argv[3]]).items()}
+with torch.inference_mode():
+    embeds = loaded.embed_texts(**inputs)
+report(torch.nn.functional.normalize(embeds, dim=-1)[0].tolist())
+"""
 _SCRIPTS: Mapping[str, str] = MappingProxyType(
-    {"reference": _TRANSFORMERS, "onnxruntime": _ONNXRUNTIME, "engine": _ENGINE}
+    {"reference": _TRANSFORMERS, "clip-reference": _CLIP, "onnxruntime": _ONNXRUNTIME, "engine": _ENGINE}
 )
 
 

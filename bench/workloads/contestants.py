@@ -16,7 +16,7 @@ from runtime.choice import choose_precision
 from runtime.engines import PROVIDERS, first_gpu, unavailable_reason
 from runtime.errors import CxrEngineError
 
-__all__ = ["PARTS", "REFERENCE", "choose", "engines", "peers"]
+__all__ = ["GPU_STEPS", "PARTS", "REFERENCE", "choose", "engines", "on_gpu", "openvino_default", "peers"]
 
 # systems of the workloads → parts of a bundle that they need
 PARTS: Mapping[str, tuple[str, ...]] = {
@@ -40,7 +40,7 @@ def _plain(name: str, label: str, how: str, precision: str, module: str, **more:
     return Entry(contestant, name, ("texts", "images", "joint"), (module, "health_multimodal"), **more)
 
 
-def _on_gpu(entry: Entry, label: str, note: str, **more: Any) -> Entry:
+def on_gpu(entry: Entry, label: str, note: str, **more: Any) -> Entry:
     """The same on the first GPU, but for masks, which this engine does not fill there."""
     contestant = replace(
         entry.contestant, name=on_device(entry.name, True), label=label, note=note, device=GPU, kind="peer"
@@ -55,7 +55,7 @@ def _foreign(name: str, label: str, precision: str, *systems: str, full: bool = 
     return Entry(contestant, name, systems, foreign=True, full=full)
 
 
-def _openvino_default() -> str:
+def openvino_default() -> str:
     """What OpenVINO computes fp32 graphs in where nothing is said."""
     openvino = PROVIDERS["openvino"]
     return "fp32" if openvino.missing() or openvino.bf16_missing() else "bf16"
@@ -63,8 +63,8 @@ def _openvino_default() -> str:
 
 # What the tuned take at a time on a GPU: of 8, 32 and 128 texts and of 1, 4, 16 and 64 images the most were quickest in
 # PyTorch on an H100, in fp16 by 2.0 and 1.4 times those before them.
-_GPU_STEPS = {"texts": 128, "images": 64}
-_SORTED = f"texts sorted, in batches of {_GPU_STEPS['texts']}; images in batches of {_GPU_STEPS['images']}, decoded "
+GPU_STEPS = {"texts": 128, "images": 64}
+_SORTED = f"texts sorted, in batches of {GPU_STEPS['texts']}; images in batches of {GPU_STEPS['images']}, decoded "
 _SORTED += "on all threads; without TF32"
 _GRAPH = f"the bundle's graph; texts sorted, in batches of {BATCH}; images one by one, by the reference's functions"
 
@@ -92,7 +92,7 @@ REFERENCE = Entry(
 
 def peers() -> tuple[Entry, ...]:
     """Everything that a user would pick instead, the reference first, those on a GPU last."""
-    plain = _openvino_default()
+    plain = openvino_default()
     return (
         REFERENCE,
         _torch(
@@ -146,16 +146,16 @@ def _gpu_peers() -> tuple[Entry, ...]:
     )
     alike = f"the embedding alone, scaled-dot-product attention, channels last; {_SORTED}"
     return (
-        _on_gpu(REFERENCE, "hi-ml-multimodal on the GPU (PyTorch fp32)", "as on the processor; without TF32"),
-        _on_gpu(torch_fp32, "PyTorch eager on the GPU, fp32", alike, **_GPU_STEPS),
-        _on_gpu(torch_bf16, "PyTorch eager on the GPU, bf16", "the same in bfloat16", **_GPU_STEPS),
-        _on_gpu(torch_fp16, "PyTorch eager on the GPU, fp16", "the same in half precision", **_GPU_STEPS),
+        on_gpu(REFERENCE, "hi-ml-multimodal on the GPU (PyTorch fp32)", "as on the processor; without TF32"),
+        on_gpu(torch_fp32, "PyTorch eager on the GPU, fp32", alike, **GPU_STEPS),
+        on_gpu(torch_bf16, "PyTorch eager on the GPU, bf16", "the same in bfloat16", **GPU_STEPS),
+        on_gpu(torch_fp16, "PyTorch eager on the GPU, fp16", "the same in half precision", **GPU_STEPS),
         # Convolutions gain little, and each number of images is compiled anew.
-        _on_gpu(
-            replace(compiled, systems=("texts",)), "torch.compile on the GPU, fp16", "the same, compiled", **_GPU_STEPS
+        on_gpu(
+            replace(compiled, systems=("texts",)), "torch.compile on the GPU, fp16", "the same, compiled", **GPU_STEPS
         ),
-        _on_gpu(plain, "ONNX Runtime on the GPU, fp32", f"the bundle's graph; {_SORTED}", **_GPU_STEPS),
-        _on_gpu(plain_fp16, "ONNX Runtime on the GPU, fp16", f"the bundle's graph; {_SORTED}", **_GPU_STEPS),
+        on_gpu(plain, "ONNX Runtime on the GPU, fp32", f"the bundle's graph; {_SORTED}", **GPU_STEPS),
+        on_gpu(plain_fp16, "ONNX Runtime on the GPU, fp16", f"the bundle's graph; {_SORTED}", **GPU_STEPS),
     )
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from runtime.bundle import Bundle
 
-__all__ = ["image_operations", "resnet_operations", "token_operations"]
+__all__ = ["image_operations", "resnet_operations", "token_operations", "vit_operations"]
 
 _CROP = 480
 
@@ -24,9 +27,44 @@ def token_operations(bundle: Bundle) -> float:
 
 
 def image_operations(bundle: Bundle) -> float:
-    """Operations per image of BioViL's model; 0 for a bundle without images or of another size."""
+    """Operations per image of the image tower; 0 for a bundle without images, or of an architecture or size whose
+    operations are not known.
+    """
     image = bundle.manifest.image
-    return resnet_operations() if image is not None and image.preprocessing.crop == _CROP else 0.0
+    return _ARCHITECTURES.get(image.architecture, _unknown)(bundle) if image is not None else 0.0
+
+
+def _unknown(bundle: Bundle) -> float:
+    return 0.0
+
+
+def _of_biovil(bundle: Bundle) -> float:
+    return resnet_operations() if bundle.image_part().preprocessing.crop == _CROP else 0.0
+
+
+def vit_operations(bundle: Bundle) -> float:
+    """Operations per image of a vision transformer: 2 × the weights, by the tokens that they are multiplied with.
+
+    As for texts, the products of attention are not counted. The weights are counted in the fp32 graph, whose last layer
+    has all of them though it computes the class token alone.
+    """
+    import onnx
+
+    image = bundle.image_part()
+    assert image.grid is not None, "vision transformers have patches"
+    graph = onnx.load(bundle.path(bundle.artifact("image", "fp32").file), load_external_data=False).graph
+    shapes = {each.name: tuple(each.dims) for each in graph.initializer}
+    patches, weights, last = image.grid**2, 0, 0
+    products = 0.0
+    for node in graph.node:
+        for name in node.input[1:2]:
+            size = math.prod(shapes.get(name, ()))
+            if node.op_type == "Conv":
+                products += patches * size
+            elif node.op_type in ("MatMul", "Gemm") and len(shapes.get(name, ())) == 2:
+                weights, last = weights + last, size
+    # The last one is the projection, of the class token.
+    return 2.0 * (products + (patches + 1) * weights + last)
 
 
 def resnet_operations() -> float:
@@ -44,3 +82,8 @@ def resnet_operations() -> float:
             inputs = 4 * width
     products += side * side * (2048 * 128 + 128 * 128)
     return 2.0 * products
+
+
+_ARCHITECTURES: Mapping[str, Callable[[Bundle], float]] = MappingProxyType(
+    {"resnet50": _of_biovil, "vit": vit_operations}
+)

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
-from bench.measuring import Entry, Plan
+from bench.measuring import Plan
 from bench.record import Case
 from bench.workloads.contestants import REFERENCE
 from bench.workloads.corpus import masked_texts, report_texts, texts_of_length
-from bench.workloads.inputs import cut, write_jpegs
-from bench.workloads.operations import image_operations, token_operations
-from export.samples import chest_phantom
+from bench.workloads.inputs import cut
+from bench.workloads.setting import QUICK, WHOLE, Setting, Size
 from runtime.bundle import Bundle
+from runtime.bundle.parts import SOFTMAX
 from runtime.process.wording import counted
 from runtime.tasks.prompt_sets import prompt_set
-from runtime.text import Tokenizer
 
 __all__ = ["QUICK", "WHOLE", "WORKLOADS", "Setting", "Size", "Workload"]
 
@@ -36,121 +34,6 @@ _CHIEF_BATCH = 4
 
 
 @dataclass(frozen=True)
-class Size:
-    """How much is measured.
-
-    Attributes:
-        texts: of the corpus.
-        shapes: batch and tokens.
-        files: JPEG files.
-        pixels: batches of prepared images.
-        corpus: numbers of texts, for how rates grow with them.
-        starts: cold starts of each.
-        requests: of the long run that memory is watched in, and images there.
-        images: see `requests`.
-    """
-
-    texts: int
-    shapes: tuple[tuple[int, int], ...]
-    files: int
-    pixels: tuple[int, ...]
-    corpus: tuple[int, ...]
-    starts: int
-    requests: int
-    images: int
-
-
-QUICK = Size(
-    texts=32,
-    shapes=((1, 64), (1, 128), (8, 16), (8, 64)),
-    files=4,
-    pixels=(1, 4),
-    corpus=(1, 8, 32),
-    starts=5,
-    requests=100,
-    images=16,
-)
-WHOLE = Size(
-    texts=256,
-    shapes=tuple((batch, tokens) for batch in (1, 8, 32) for tokens in (16, 64, 128, 512)),
-    files=24,
-    pixels=(1, 4, 16),
-    corpus=(1, 4, 16, 64, 256, 1024, 4096),
-    starts=9,
-    requests=10_000,
-    images=2_000,
-)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What cases are made of.
-
-    Attributes:
-        bundle: the opened bundle.
-        entries: contestants.
-        size: how much.
-        threads: of each contestant.
-        seed: of what is drawn at random.
-        folder: for files that are made.
-        texts: the user's; empty takes synthetic reports.
-        source: where the texts come from.
-    """
-
-    bundle: Bundle
-    entries: Sequence[Entry]
-    size: Size
-    threads: int
-    seed: int
-    folder: Path
-    texts: tuple[str, ...] = ()
-    source: str = "synthetic reports"
-
-    @cached_property
-    def tokenizer(self) -> Tokenizer:
-        """Of the bundle."""
-        return Tokenizer(self.bundle.path("text"), self.bundle.text_part().tokenization)
-
-    @cached_property
-    def token(self) -> float:
-        """Operations for a token."""
-        return token_operations(self.bundle)
-
-    @cached_property
-    def image(self) -> float:
-        """Operations for an image; 0 where the network is not BioViL's."""
-        return image_operations(self.bundle)
-
-    def write_pixels(self, count: int) -> str:
-        """A file of phantoms in the shape of prepared images."""
-        shape = self.bundle.image_part().preprocessing.shape
-        file = self.folder / f"phantoms-{count}-{self.seed}.npy"
-        if not file.exists():
-            height, width = shape[-2:]
-            phantoms = [chest_phantom(height, width, self.seed + index) for index in range(count)]
-            np.save(file, np.stack([np.broadcast_to(phantom, shape) for phantom in phantoms]))
-        return str(file)
-
-    @cached_property
-    def files(self) -> list[str]:
-        """Paths of JPEG files."""
-        return write_jpegs(self.folder, self.size.files, self.seed)
-
-    @property
-    def own(self) -> frozenset[str]:
-        """Names of this engine's contestants."""
-        return frozenset(entry.name for entry in self.entries if entry.opener == "engine")
-
-    @property
-    def own_fp32(self) -> str:
-        """This engine in fp32, which is the reference's equal and faster to compare with; "" where it is not there."""
-        found = (
-            entry.name for entry in self.entries if entry.opener == "engine" and entry.contestant.precision == "fp32"
-        )
-        return next(found, "")
-
-
-@dataclass(frozen=True)
 class Workload:
     """A line of the table.
 
@@ -158,6 +41,7 @@ class Workload:
         name: what users ask for.
         summary: for listings.
         parts: of the bundle that it needs.
+        masks: whether it needs a text tower that fills masks.
         plans: its cases; None where it is measured in a way of its own (`cold_start`, `memory`).
         weight: of each case, when time is bound and shared out; 1 is what the least takes.
     """
@@ -167,6 +51,12 @@ class Workload:
     parts: tuple[str, ...]
     plans: Callable[[Setting], Iterator[Plan]] | None = None
     weight: float = 1
+    masks: bool = False
+
+    def fits(self, bundle: Bundle) -> bool:
+        """Whether a bundle has what it needs."""
+        text = bundle.manifest.text
+        return set(self.parts) <= set(bundle.parts()) and not (self.masks and (text is None or not text.masked_words))
 
 
 def _plan(setting: Setting, case: Case, system: str, **given: object) -> Plan:
@@ -203,7 +93,10 @@ def _query(setting: Setting) -> Iterator[Plan]:
 
 
 def _shapes(setting: Setting) -> Iterator[Plan]:
+    longest = setting.bundle.text_part().tokenization.max_length
     for batch, tokens in setting.size.shapes:
+        if tokens > longest:
+            continue
         texts = texts_of_length(tokens, batch, setting.tokenizer)
         title = f"{counted(batch, 'text')} of {tokens} tokens: strings → embeddings"
         yield _text_case(
@@ -252,12 +145,22 @@ def _pixels(setting: Setting) -> Iterator[Plan]:
 
 
 def _joint(setting: Setting) -> Iterator[Plan]:
-    prompts = [[each.label, each.positive[0], each.negative[0]] for each in prompt_set("chexpert").prompts]
-    tokens = sum(map(len, setting.tokenizer.encode([prompt for _, *pair in prompts for prompt in pair])))
-    title = f"one JPEG file against {len(prompts)} × 2 prompts: file and strings → probabilities"
+    """Labels against their opposites, or against each other, as the system was trained."""
+    joint = setting.bundle.manifest.joint
+    prompts = prompt_set("chexpert").prompts
+    given: dict[str, Any] = {"image": setting.files[0]}
+    if joint is not None and joint.score == SOFTMAX:
+        name, what = "labels", f"{len(prompts)} labels"
+        given |= {"prompts": [[each.label, each.positive[0]] for each in prompts], "scale": joint.logit_scale}
+    else:
+        name, what = "joint", f"{len(prompts)} × 2 prompts"
+        given["prompts"] = [[each.label, each.positive[0], each.negative[0]] for each in prompts]
+    texts = [text for _, *sides in given["prompts"] for text in sides]
+    tokens = sum(map(len, setting.tokenizer.encode(texts)))
+    title = f"one JPEG file against {what}: file and strings → probabilities"
     operations = setting.image and setting.image + tokens * setting.token
-    case = Case("joint", "joint", title, "images", 1, operations, REFERENCE.name, {"prompts": 2 * len(prompts)})
-    yield _plan(setting, case, "joint", image=setting.files[0], prompts=prompts)
+    case = Case("joint", name, title, "images", 1, operations, REFERENCE.name, {"prompts": len(texts)})
+    yield _plan(setting, case, "joint", **given)
 
 
 def _fill_mask(setting: Setting) -> Iterator[Plan]:
@@ -275,13 +178,13 @@ _TABLE = (
     Workload("shapes", "fixed batches and lengths", ("text",), _shapes),
     Workload("corpus", "this engine: the rate against the number of texts", ("text",), _corpus),
     Workload("threads", "this engine: the rate against the number of threads", ("text",), _threads, 2),
-    Workload("fill-mask", "words for a mask", ("text",), _fill_mask, 4),
+    Workload("fill-mask", "words for a mask", ("text",), _fill_mask, 4, masks=True),
     Workload("pixels", "prepared images, batches of 1 and 4, in full 16 as well", ("image",), _pixels, 4),
     Workload("files", "JPEG files end to end", ("image",), _files, 6),
-    Workload("joint", "an image against pairs of prompts", ("text", "image"), _joint, 7),
+    Workload("joint", "an image against prompts", ("text", "image"), _joint, 7),
     Workload("cold-start", "process start → first text embedding, and peak memory", ("text",), weight=5),
     Workload("memory", "this engine: resident memory while much is embedded", ("text",), weight=3),
-    Workload("manners", "whether other tools open the bundle's text folder", ("text",), weight=3),
+    Workload("manners", "whether other tools open the bundle's text folder", ("text",), weight=3, masks=True),
     Workload("loadgen", "MLPerf LoadGen's scenarios, this engine", ("text",), weight=5),
 )
 WORKLOADS: Mapping[str, Workload] = MappingProxyType({workload.name: workload for workload in _TABLE})

@@ -80,6 +80,7 @@ def a_report(
             for batch in (1, 4, 16)
         ),
         maker.case("joint", "joint", "One image and 14 pairs of prompts → 14 probabilities", "images", 1, 1.7, passes=3),
+        maker.case("joint", "labels", "One image and 14 labels → 14 probabilities", "images", 1, 1.6, passes=3),
         maker.case("fill-mask", "fill-mask", "Eight texts of 64 tokens with a mask → words", "texts", 8, 1.1, passes=3),
         maker.cold_start(),
         maker.memory(),

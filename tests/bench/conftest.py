@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
 import pytest
 
 from tests.bench.a_report import a_report
+from tests.conftest import System
 
 # Every plot, of few cases.
 _CASES = (
@@ -23,3 +27,19 @@ def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     report = a_report(cases=_CASES, partial="interrupted")
     return report, folder, write_pages(report, folder)
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, System]:
+    """Small CLIP-likes in the layouts of transformers ("clip") and open_clip ("biomedclip"), with their bundles."""
+    from export.build import export_bundle
+    from export.families import FAMILIES
+    from tests.export.families.clips import write_biomedclip, write_clip
+
+    writers: Mapping[str, Callable[[Path], Path]] = {"clip": write_clip, "biomedclip": write_biomedclip}
+    found = {}
+    for name, write in writers.items():
+        folder = tmp_path_factory.mktemp(name)
+        found[name] = System(write(folder / "checkpoint"), folder / "bundle")
+        export_bundle(FAMILIES[name], str(found[name].checkpoint), found[name].bundle)
+    return found

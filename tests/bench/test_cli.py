@@ -7,14 +7,16 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from bench import session
 from bench.__main__ import main
-from bench.record import FAILED, MEASURED, SKIPPED, Report, read_report
+from bench.record import FAILED, MEASURED, SKIPPED, Report, read_report, write_json
 from bench.workloads.table import WORKLOADS, Size
+from tests.bench.a_report import a_report
 from tests.conftest import ROOT, System
 
 SMALL = Size(texts=4, shapes=((1, 16),), files=1, pixels=(1,), corpus=(1, 3), starts=1, requests=10, images=1)
@@ -190,3 +192,32 @@ def test_rows_whose_turn_had_not_come_have_no_status_of_measured(tiny: System) -
     session._drop_unmeasured(Report("now", "x", cases=[case]))
     assert [row.status for row in case.rows] == [MEASURED, SKIPPED, FAILED]
     assert set(case.rates) == {"fp32"}
+
+
+@pytest.mark.slow
+def test_a_run_of_a_clip_like(clips: Mapping[str, System], tmp_path: Path) -> None:
+    more = ("--workloads", "texts,joint,pixels,cold-start,fill-mask", "--peers", "exported-onnxruntime,engine-cpu-fp32")
+    assert main(of(clips["clip"], tmp_path, *more)) == 0
+    report = read_report(tmp_path / "report.json")
+    assert report.contestant("reference").label == "transformers (PyTorch fp32)"
+    ran = {"reference": MEASURED, "exported-onnxruntime": MEASURED, "engine-cpu-fp32": MEASURED}
+    assert {case.name: statuses(report, case.name) for case in report.cases} == {
+        "texts": ran,
+        "pixels-1": ran,
+        "labels": ran,
+        "cold-start": {"reference": MEASURED, "engine-cpu-fp32": MEASURED},
+    }
+
+
+def test_headlines_of_several_reports_are_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = []
+    for family in ("biovil", "biomedclip"):
+        report = a_report(cases=("texts",))
+        report.model["family"] = family
+        files.append(tmp_path / f"{family}.json")
+        write_json(report, files[-1])
+    assert not main(["headlines", *map(str, files)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("| Family | Question |")
+    assert [line.split(" | ")[0] for line in lines if "archive" in line] == ["| biovil"] * 2 + ["| biomedclip"] * 2
+    assert main(["headlines", str(tmp_path / "absent.json")]) == 1
