@@ -18,9 +18,9 @@ from export.proof.judge import Judge
 from export.proof.parity import exceeded
 from export.proof.shown import cells, columns, headings
 from export.proof.text_parity import packed_parity
-from export.proof.verify_judge import HeldOutSources, judge_of, processor, zero_shot_of
+from export.proof.verify_judge import HeldOutSources, judges_of, processor, zero_shot_of
 from export.samples.zero_shot import ZeroShotSources
-from runtime.bundle import FILL_MASK, PACKED, Artifact, Bundle, FidelityRecord, ParityRecord, open_bundle
+from runtime.bundle import FILL_MASK, PACKED, PATCHES, Artifact, Bundle, FidelityRecord, ParityRecord, open_bundle
 from runtime.commands.arguments import add_bundle, add_json
 from runtime.commands.parsing import CommandParser
 from runtime.engines import PROVIDERS, Provider, SessionOptions, choose_provider
@@ -41,6 +41,7 @@ class Verified:
         found: what is measured here.
         packed: its twin that takes several texts a row, compared with it here; None where the engine runs none.
         masks: its twin that fills masks, compared with the fp32 one; None where there is none.
+        patches: its twin that embeds patches as well, measured as `found` is; None where there is none.
     """
 
     part: str
@@ -49,12 +50,15 @@ class Verified:
     found: FidelityRecord
     packed: ParityRecord | None = None
     masks: ParityRecord | None = None
+    patches: FidelityRecord | None = None
 
     @property
     def missed(self) -> list[str]:
         """Lines for the figures below the gates that held at the export."""
         twins = {"packed": self.packed, "masks": self.masks}
         missed = [f"{name}: {line}" for name, twin in twins.items() if twin for line in exceeded(twin)]
+        if self.patches:
+            missed += [f"patches: {line}" for line in missed_gates(self.patches.figures, self.patches.gates)]
         return missed_gates(self.found.figures, self.found.gates) + missed
 
 
@@ -72,7 +76,8 @@ def verify_bundle(
     """Compare every artifact with the bundle's fp32 graph, which the export proved equal to PyTorch.
 
     Those that have a twin for several texts a row, which is what the runtime runs, are compared with it as well; those
-    that have one that fills masks have its words compared with those of the fp32 graph.
+    that have one that fills masks have its words compared with those of the fp32 graph, and of those that have one that
+    embeds patches both are compared with their fp32 graph.
 
     Args:
         path: the bundle.
@@ -104,7 +109,7 @@ def verify_bundle(
     verified: list[Verified] = []
     for part in bundle.parts():
         with steps.step(f"{part}: embedding held-out data with the fp32 artifact"):
-            judge = judge_of(bundle, part, sources, chosen, classified, steps)
+            judge, patches_judge = judges_of(bundle, part, sources, chosen, classified, steps)
             cases = _masked_cases(bundle) if part == "text" else None
         with steps.step(f"{part}: measuring every artifact"):
             for artifact in bundle.artifacts(part):
@@ -115,7 +120,8 @@ def verify_bundle(
                         found = judge.record(engine, bundle.path(artifact.file), precision, gates, computed)
                         packed = _packed(bundle, part, artifact, engine, computed or precision)
                         masks = _masks(bundle, artifact, engine, computed or precision, cases)
-                        verified.append(Verified(part, artifact.file, recorded, found, packed, masks))
+                        patches = _patches(bundle, artifact, engine, precision, computed, patches_judge)
+                        verified.append(Verified(part, artifact.file, recorded, found, packed, masks, patches))
     return verified
 
 
@@ -165,6 +171,22 @@ def _masks(
         return None
     options = SessionOptions(threads=default_threads(), precision=computed)
     return fill_mask_parity(engine.open(bundle.path(twins[0].file), options), engine.name, computed, cases)
+
+
+def _patches(
+    bundle: Bundle, plain: Artifact, engine: Provider, precision: str, computed: str | None, judge: Judge | None
+) -> FidelityRecord | None:
+    """The graph that embeds patches, by the gates that held at the export."""
+    if judge is None:
+        return None
+    # Both spellings of int8 have one: that of the same engines.
+    of = (plain.precision, plain.providers)
+    twins = [each for each in bundle.artifacts("image", role=PATCHES) if (each.precision, each.providers) == of]
+    if not twins:
+        return None
+    recorded = _recorded(twins[0], engine.name, precision)
+    gates = recorded.gates if recorded else {}
+    return judge.record(engine, bundle.path(twins[0].file), precision, gates, computed)
 
 
 def _vocab_size(bundle: Bundle) -> int:
@@ -221,7 +243,7 @@ def _parser() -> argparse.ArgumentParser:
 def _table(verified: list[Verified]) -> Table:
     table = Table(title="Against the bundle's fp32 graph (in brackets: at the export)", title_justify="left")
     shown_figures = columns(each.found.figures for each in verified)
-    for heading in ("file", "computed in", "on", *headings(shown_figures), "ms a batch", "packed", "words"):
+    for heading in ("file", "computed in", "on", *headings(shown_figures), "ms a batch", "packed", "words", "patches"):
         justify = "left" if heading in ("file", "computed in", "on") else "right"
         table.add_column(heading, justify=justify, overflow="fold")
     for each in verified:
@@ -233,5 +255,7 @@ def _table(verified: list[Verified]) -> Table:
         packed = f"{figures[name]:{'.1e' if name == 'max_abs' else '.5f'}}" if figures else ""
         # Masks at which the best word is that of fp32.
         words = f"{each.masks.figures['top_word_agreement']:.1%}" if each.masks else ""
-        table.add_row(each.file, found.precision, found.provider, *shown, f"{found.milliseconds:.1f}", packed, words)
+        patches = f"{each.patches.figures['mean_patch_cosine']:.5f}" if each.patches else ""
+        milliseconds = f"{found.milliseconds:.1f}"
+        table.add_row(each.file, found.precision, found.provider, *shown, milliseconds, packed, words, patches)
     return table

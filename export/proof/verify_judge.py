@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -10,16 +11,16 @@ from export.progress import Steps
 from export.proof.fidelity import IMAGE_OUTPUTS, embed_images, embed_texts
 from export.proof.judge import Judge, image_judge, reference_noise, text_cases, text_judge, working_engines
 from export.proof.zero_shot import ZeroShot, zero_shot_by_graphs
-from export.samples import image_data, text_data
+from export.samples import ImageData, image_data, text_data
 from export.samples.zero_shot import ZeroShotSources, joint_of, zero_shot_data
-from runtime.bundle import Bundle
+from runtime.bundle import EMBEDDING, PATCHES, Bundle
 from runtime.bundle.older import present_names
 from runtime.engines import PROVIDERS, Provider, Session, SessionOptions, choose_provider
 from runtime.engines.providers import default_threads
 from runtime.errors import BundleError
 from runtime.text import Tokenizer
 
-__all__ = ["HeldOutSources", "judge_of", "processor", "zero_shot_of"]
+__all__ = ["HeldOutSources", "judges_of", "processor", "zero_shot_of"]
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,10 @@ def zero_shot_of(bundle: Bundle, sources: ZeroShotSources, chosen: list[str], st
     return zero_shot_by_graphs(data, _todays(bundle, text), image)
 
 
-def judge_of(
+def judges_of(
     bundle: Bundle, part: str, sources: HeldOutSources, chosen: list[str], zero_shot: ZeroShot | None, steps: Steps
-) -> Judge:
-    """A judge of one part's artifacts.
+) -> tuple[Judge, Judge | None]:
+    """A judge of one part's artifacts, and one of their twins that embed patches; None where there are none.
 
     Args:
         bundle: that they are in.
@@ -81,19 +82,13 @@ def judge_of(
     # Same counts, same seed: of the file that the bundle was calibrated with, the held-out part is the same.
     known = bundle.manifest.calibration.get(part)
     counts: _Counts = {"count": known.items, "held_out": known.held_out, "seed": known.seed} if known else {}
-    session, able, model = _opened(bundle, part, chosen)
     if part == "image":
-        image = bundle.image_part()
-        there = {each.name for each in bundle.artifact(part, "fp32", provider=processor().name).outputs}
-        outputs = [name for name in IMAGE_OUTPUTS if name in there]
-        images = image_data(sources.images, image.preprocessing, note=steps.note, **counts)
-        pixels, digest = images.held_out, images.record.held_out_sha256
-        expected = embed_images(session, pixels, outputs)
-        noise = reference_noise(
-            model, able, processor().name, lambda session: embed_images(session, pixels, outputs[:1])[0], expected[0]
-        )
+        rule = bundle.image_part().preprocessing
+        images = image_data(sources.images, rule, note=steps.note, **counts)
         extra = zero_shot.image_figures if zero_shot else None
-        return image_judge(expected, pixels, digest, able, noise, extra=extra)
+        judge = _image_judge(bundle, EMBEDDING, images, chosen, extra)
+        return judge, _image_judge(bundle, PATCHES, images, chosen) if bundle.artifacts(part, role=PATCHES) else None
+    session, able, model = _opened(bundle, part, chosen)
     tokenizer = Tokenizer(bundle.path("text"), bundle.text_part().tokenization)
     texts = text_data(sources.text, tokenizer, column=sources.column, paired=sources.paired, note=steps.note, **counts)
     cases, digest = text_cases(texts, tokenizer), texts.record.held_out_sha256
@@ -107,14 +102,35 @@ def judge_of(
     )
     vocab_size = 1 + max(max(row) for row in texts.held_out)
     more = (lambda session: zero_shot.text_figures(_todays(bundle, session))) if zero_shot else None
-    return text_judge(embeds, cases, tokenizer, vocab_size, digest, able, noise, extra=more)
+    return text_judge(embeds, cases, tokenizer, vocab_size, digest, able, noise, extra=more), None
 
 
-def _opened(bundle: Bundle, part: str, chosen: list[str]) -> tuple[Session, tuple[Provider, ...], Path]:
+def _image_judge(
+    bundle: Bundle,
+    role: str,
+    images: ImageData,
+    chosen: list[str],
+    extra: Callable[[Session], dict[str, float]] | None = None,
+) -> Judge:
+    """By what the fp32 graph of a role embeds: pictures, and patches where it embeds any."""
+    session, able, model = _opened(bundle, "image", chosen, role)
+    there = {each.name for each in bundle.artifact("image", "fp32", role, processor().name).outputs}
+    outputs = [name for name in IMAGE_OUTPUTS if name in there]
+    pixels, digest = images.held_out, images.record.held_out_sha256
+    expected = embed_images(session, pixels, outputs)
+    noise = reference_noise(
+        model, able, processor().name, lambda session: embed_images(session, pixels, outputs[:1])[0], expected[0]
+    )
+    return image_judge(expected, pixels, digest, able, noise, extra=extra)
+
+
+def _opened(
+    bundle: Bundle, part: str, chosen: list[str], role: str = EMBEDDING
+) -> tuple[Session, tuple[Provider, ...], Path]:
     """The fp32 graph on a processor, the chosen engines that run it, and its file."""
     reference = processor()
     try:
-        model = bundle.path(bundle.artifact(part, "fp32", provider=reference.name).file)
+        model = bundle.path(bundle.artifact(part, "fp32", role, reference.name).file)
     except BundleError:
         raise BundleError(
             f"{bundle.root} has no {part} artifact in fp32 to compare with. Export it with --precision fp32,…"
