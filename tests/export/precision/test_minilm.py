@@ -14,8 +14,7 @@ import runtime
 from export.build import CalibrationSources, export_bundle
 from export.families import FAMILIES
 from export.graphs.packing import plain_spec
-from export.precision import Lowering, int8, rounding
-from export.precision.inputs import fixed_smoothing
+from export.precision import Lowering, int8
 from export.precision.misses import Misses
 from export.precision.recipes.text import int8_artifacts
 from export.progress import Steps
@@ -27,6 +26,7 @@ from runtime.engines import PROVIDERS, SessionOptions
 from runtime.engines.providers import default_threads
 from runtime.text import Tokenizer
 from tests.conftest import ROOT
+from tests.export.precision.naive import quantize_naively
 from tests.minilm import minilm_folder
 
 pytestmark = pytest.mark.slow
@@ -77,26 +77,6 @@ def test_trained_weights_keep_their_meaning(bundle, precision, least):
         assert record.figures["neighbours_kept"] >= record.figures["neighbour_agreement"]
 
 
-def _min_max(weight, statistics, copies):
-    """Static int8 as `quantize_static` has it: one range from the smallest to the largest value, and nothing else."""
-    plain = np.ones(len(weight), np.float32)
-    return replace(
-        fixed_smoothing(weight, statistics, 0.0),
-        multiplier=plain,
-        factors=plain,
-        step=float(np.abs([statistics.highest, statistics.lowest]).max()) / 127,
-        means=statistics.means,
-        covariance=statistics.covariance,
-    )
-
-
-def _naive(monkeypatch) -> None:
-    monkeypatch.setattr(
-        int8, "round_weights", lambda weight, scales, moments: rounding.round_to_nearest(weight, scales)
-    )
-    monkeypatch.setattr(int8, "smoothed_inputs", _min_max)
-
-
 def _clipped(monkeypatch) -> None:
     """The first of 24 products has a quarter of its range; what lies beyond is cut off."""
     smoothed, seen = int8.smoothed_inputs, []
@@ -109,7 +89,7 @@ def _clipped(monkeypatch) -> None:
     monkeypatch.setattr(int8, "smoothed_inputs", clipped)
 
 
-@pytest.mark.parametrize("damage", [_naive, _clipped])
+@pytest.mark.parametrize("damage", [quantize_naively, _clipped])
 def test_recipes_that_damage_retrieval_miss_the_tier(bundle, monkeypatch, tmp_path, damage):
     """The negative controls: what makes the recipe good is in the recipe, and the gates see what is not."""
     damage(monkeypatch)
