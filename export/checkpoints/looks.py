@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from export.checkpoints.layouts import open_clip, transformers_clip
+from export.checkpoints.layouts import TEXT_WEIGHTS, open_clip, transformers_clip
 from export.checkpoints.signatures import read_json
 from export.errors import CheckpointError
 from export.families import FAMILIES, Family
@@ -31,10 +31,12 @@ def looks_like(folder: Path, names: set[str]) -> tuple[str, ...]:
     found += [each.name for each in FAMILIES.values() if each.image and each.image.weights_name in names]
     if open_clip.CONFIG in names:
         found += _of_open_clip(_config(folder / open_clip.CONFIG))
+    lightning = ["gloria"] if any(_LIGHTNING.fullmatch(name) for name in names) else []
+    # Beside it a BERT's files may be those of its tokenizer alone.
+    found += [] if names & {*TEXT_WEIGHTS} else lightning
     if _CONFIG in names:
         found += _of_transformers(_config(folder / _CONFIG))
-    if any(_LIGHTNING.fullmatch(name) for name in names):
-        found += [name for name in ("gloria",) if name in FAMILIES]
+    found += lightning
     return tuple(dict.fromkeys(found))
 
 

@@ -220,6 +220,16 @@ def test_other_files_are_refused_in_words(folder: Path, tiny: System) -> None:
         opened(folder)
 
 
+def test_what_is_expected_is_said(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"expected GLoRIA's file \(chexpert_resnet50\.ckpt\), the folder"):
+        open_checkpoint(str(tmp_path / "nothing.ckpt"), small("gloria"), tmp_path)
+    with pytest.raises(CheckpointError, match=r"expected a folder with model\.safetensors, config\.json and"):
+        open_checkpoint(str(tmp_path / "nothing"), small("convirt"), tmp_path)
+    for name in ("convirt", "clip", "biovil"):
+        with pytest.raises(CheckpointError, match=r"looks like (a checkpoint of )?'gloria'"):
+            open_checkpoint(str(folder), FAMILIES[name], tmp_path)
+
+
 def test_damaged_weights_are_named(folder: Path) -> None:
     read = read_inert(folder / GLORIA_FILE)
     tensors = read.tensors(read.content["state_dict"])
