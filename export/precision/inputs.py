@@ -78,7 +78,7 @@ def smoothed_inputs(weight: NDArray[np.float32], statistics: TensorStatistics, c
     norms = (weight**2).sum(axis=1)
     counts = _copies(half**2 * norms, copies)
     half = (half / counts).astype(np.float32)
-    squares = (np.diag(statistics.covariance) / counts).astype(np.float32)
+    squares = (statistics.variances / counts).astype(np.float32)
 
     def error(alpha: float) -> float:
         """Expected of one row of the output: rounding of the inputs, and of the weights."""
@@ -122,7 +122,7 @@ def fixed_smoothing(weight: NDArray[np.float32], statistics: TensorStatistics, a
 
 def _half_ranges(statistics: TensorStatistics) -> NDArray[np.float32]:
     """float32 (channels,), positive."""
-    reach = _LEAST_REACH * np.sqrt(np.maximum(np.diag(statistics.covariance), 0))
+    reach = _LEAST_REACH * np.sqrt(statistics.variances)
     half = np.maximum((statistics.highest - statistics.lowest) / 2, reach)
     return np.maximum(half, _LEAST_RANGE).astype(np.float32)
 

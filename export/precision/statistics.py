@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,9 +46,15 @@ class TensorStatistics:
         """Mean of each channel: float64 (channels,)."""
         return self.origin + self.sums / self.rows
 
-    @functools.cached_property
+    @property
+    def variances(self) -> NDArray[np.float64]:
+        """Of each channel: float64 (channels,), not negative."""
+        variances: NDArray[np.float64] = np.diag(self.moments).astype(np.float64) / self.rows - (self.sums / self.rows) ** 2
+        return np.maximum(variances, 0)
+
+    @property
     def covariance(self) -> NDArray[np.float64]:
-        """float64 (channels, channels)."""
+        """float64 (channels, channels); computed each time, since those of all products together fill gigabytes."""
         offset = self.sums / self.rows
         return self.moments.astype(np.float64) / self.rows - np.outer(offset, offset)
 

@@ -50,3 +50,4 @@ def test_all_rows_count_once(
         np.testing.assert_allclose(found[name].means, expected.mean(axis=0), atol=1e-4)
         covariance = np.cov(expected, rowvar=False, bias=True)
         np.testing.assert_allclose(found[name].covariance, covariance, atol=1e-4 * np.abs(covariance).max())
+        np.testing.assert_allclose(found[name].variances, np.diag(covariance), atol=1e-4 * np.abs(covariance).max())
