@@ -262,7 +262,7 @@ def _print_families() -> None:
     rows = [("NAME", "PARTS", "SIZE", "LICENCE", "WHAT", "CHECKPOINT")]
     for family in FAMILIES.values():
         parts = " + ".join(name for name, part in (("text", family.text), ("image", family.image)) if part)
-        checkpoint = f"{family.hub.repo}@{family.hub.revision}" if family.hub else "any"
+        checkpoint = f"{family.hub.repo}@{family.hub.revision}" if family.hub else family.given or "any"
         card = CARDS[family.name]
         size = f"{card.parameters} M" if card.parameters else ""
         rows.append((family.name, parts, size, card.licence, family.summary, checkpoint))

@@ -26,12 +26,6 @@ _ADDRESS = re.compile(
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\|[^/]*\\")
 _WEIGHTS = re.compile(r".*\.(bin|pt|pth|ckpt|safetensors|tar)", re.IGNORECASE)
 
-# What is given of layouts that are on no hub.
-_GIVEN = {
-    "gloria": "GLoRIA's file (chexpert_resnet50.ckpt), the folder that it is in",
-    "convirt": "a folder with model.safetensors, config.json and vocab.txt",
-}
-
 
 def example_repository(family: Family) -> str:
     """A hub id that could be given for a family."""
@@ -45,8 +39,8 @@ def refuse_source(source: str, family: Family) -> CheckpointError:
         source: what came.
         family: what was to be exported.
     """
-    given = f"a folder in the hub's layout, a hub id such as {example_repository(family)}"
-    expected = f"expected {_GIVEN.get(family.layout, given)}, or 'random'."
+    given = family.given or f"a folder in the hub's layout, a hub id such as {example_repository(family)}"
+    expected = f"expected {given}, or 'random'."
     return CheckpointError(f"{source!r} is no checkpoint: {expected}{_hint(source, family)}")
 
 

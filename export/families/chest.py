@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from export.families.rows import Family, HubRepository, ImageModel, JointModel, TextModel
 from runtime.bundle.parts import Preprocessing, WordAttention
+from runtime.tasks.templates import TEMPLATE_SETS
 
 __all__ = ["CHEST"]
 
@@ -111,9 +112,15 @@ CHEST = (
             harmless=("model.fc.",),
             enlarged=299,
         ),
-        # Its training divides cosines by 0.1.
-        JointModel(logit_scale=10.0, score="softmax", attention=WordAttention(4.0, 5.0)),
+        # Its training multiplies cosines by 10. Of a label of one word its cleaning leaves nothing: hi-ml's templates.
+        JointModel(
+            logit_scale=10.0,
+            score="softmax",
+            templates=TEMPLATE_SETS["hi-ml"].templates.positive,
+            attention=WordAttention(4.0, 5.0),
+        ),
         "gloria",
+        "GLoRIA's file (chexpert_resnet50.ckpt) or the folder that it is in",
     ),
     Family(
         "convirt",
@@ -131,5 +138,6 @@ CHEST = (
         ),
         JointModel(logit_scale=10.0, score="softmax"),
         "convirt",
+        "a folder with model.safetensors, config.json and vocab.txt",
     ),
 )

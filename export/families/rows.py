@@ -138,6 +138,7 @@ class Family:
         hub: its repository; None where any checkpoint of the kind will do.
         layout: how its files lie: "hi-ml", a BERT and an image model beside it; "clip", both towers in one file;
             "gloria", a file of Lightning; "convirt", a file of safetensors; see `export.checkpoints.layouts`.
+        given: what is given as a checkpoint where there is no repository; "" for any of the kind.
     """
 
     name: str
@@ -147,3 +148,4 @@ class Family:
     image: ImageModel | None = None
     joint: JointModel | None = None
     layout: str = "hi-ml"
+    given: str = ""

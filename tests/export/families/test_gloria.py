@@ -221,7 +221,7 @@ def test_other_files_are_refused_in_words(folder: Path, tiny: System) -> None:
 
 
 def test_what_is_expected_is_said(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"expected GLoRIA's file \(chexpert_resnet50\.ckpt\), the folder"):
+    with pytest.raises(CheckpointError, match=r"expected GLoRIA's file \(chexpert_resnet50\.ckpt\) or the folder"):
         open_checkpoint(str(tmp_path / "nothing.ckpt"), small("gloria"), tmp_path)
     with pytest.raises(CheckpointError, match=r"expected a folder with model\.safetensors, config\.json and"):
         open_checkpoint(str(tmp_path / "nothing"), small("convirt"), tmp_path)
@@ -305,6 +305,8 @@ def test_from_reports_and_films_to_gloria_s_own_embeddings(gloria_folder: Path, 
         patches = torch.nn.functional.normalize(local, dim=1).permute(0, 2, 3, 1).numpy()
         assert np.abs(engine.image.encode_patches(films) - patches).max() < 1e-5
         assert (images @ images.T).min() < 0.9
+        by_labels = engine.classify(films[0], ["Pneumonia", "Edema"])
+        assert by_labels["Pneumonia"] != pytest.approx(by_labels["Edema"], abs=1e-6), "each is said in several words"
         probabilities = engine.classify(films[0], {"a": ["no effusion"], "b": ["severe edema"]})
         cosines = torch.nn.functional.cosine_similarity(
             overall[:1], text(*(_encoded(tokenizer, ["no effusion", "severe edema"])))[1]
