@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from export.errors import GraphError
+from export.graphs.activations import fusible
 from export.graphs.attention import Attention
 from export.graphs.image_rewrites import ImageEmbeddingGraph, folded
 from runtime.bundle.parts import Preprocessing
@@ -96,7 +97,7 @@ class _Block(nn.Module):
         attention, mlp = block.attn, block.mlp
         self.norm1, self.norm2 = block.norm1, block.norm2
         self.attention = Attention(attention.proj_q, attention.proj_k, attention.proj_v, attention.num_heads)
-        self.output, self.fc1, self.activation, self.fc2 = attention.proj, mlp.fc1, mlp.act, mlp.fc2
+        self.output, self.fc1, self.activation, self.fc2 = attention.proj, mlp.fc1, fusible(mlp.act), mlp.fc2
 
     def forward(self, states: torch.Tensor, positions: torch.Tensor, count: int | None = None) -> torch.Tensor:
         """float32 (batch, patches, width) → the same, or its first `count` patches alone."""

@@ -22,7 +22,7 @@ from torch import nn
 from export.errors import GraphError
 from export.graphs.graph import GraphInfo, GraphSpec, check_graph, export_graph, save_weights_apart
 from export.graphs.image_pairs import PreviousImageGraph
-from export.graphs.packing import rename, write_face
+from export.graphs.packing import rename, two_transposes, write_face
 from export.graphs.sharing import data_files, share_weights
 from runtime.bundle import PAIR, Artifact
 
@@ -91,10 +91,15 @@ def export_comparison(model: nn.Module, grid: int, folder: Path) -> Comparison:
     export_graph(module, (torch.rand(2, 3, width, grid, grid),), spec, path)
     graph = onnx.load(str(path), load_external_data=False).graph
     path.unlink()
+    turned = list(two_transposes(graph))
+    del graph.node[:]
+    graph.node.extend(turned)
     outer = {name: _PREFIX + name for node in graph.node for name in (*node.input, *node.output) if name}
     rename(graph, outer)
-    for each in (*graph.initializer, *graph.node):
-        each.name = _PREFIX + each.name
+    for tensor in graph.initializer:
+        tensor.name = _PREFIX + tensor.name
+    for node in graph.node:
+        node.name = f"{node.output[0]}:{node.op_type}"
     return Comparison(graph, (width, grid, grid))
 
 
