@@ -25,7 +25,7 @@ from export.precision.half import HALF_PRECISIONS, convert_half, find_overflowin
 from export.precision.misses import Asked, Misses
 from export.progress import Steps
 from export.proof import Judge, check_gates, working_engines
-from export.proof.fidelity import embed_images
+from export.proof.fidelity import embed_images, other_images
 from export.proof.held_out import held_out_images
 from export.proof.image_parity import image_parity
 from export.proof.judge import image_judge, reference_noise
@@ -119,7 +119,7 @@ class PairFaces:
     def _feeds(self) -> list[dict[str, NDArray[np.uint8]]]:
         assert self.data is not None, "there is data for every precision but fp32"
         pixels = self.data.calibration[:_OVERFLOW_PAIRS]
-        before = _others(pixels)
+        before = other_images(pixels)
         return [
             dict(zip(PAIR_INPUTS, (each[start : start + _BATCH] for each in (pixels, before)), strict=True))
             for start in range(0, len(pixels), _BATCH)
@@ -127,7 +127,7 @@ class PairFaces:
 
     def _judge(self, pair: Artifact, data: ImageData) -> tuple[Judge, ParityRecord]:
         """A judge by held-out images, each with another one of them as its previous image."""
-        pixels, previous, source = data.held_out, _others(data.held_out), self.bundle / pair.file
+        pixels, previous, source = data.held_out, other_images(data.held_out), self.bundle / pair.file
         session = self.engine.open(source, SessionOptions(threads=default_threads(), precision="fp32"))
         outputs = tuple(self.single.outputs)
         expected, compared = held_out_images(
@@ -167,8 +167,3 @@ class PairFaces:
         record = judge.record(engine, self.bundle / pair.file, single.precision, single.gates)
         refuse_missed([record], f"image {single.precision}, pairs")
         return record
-
-
-def _others(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """For each image another one."""
-    return np.roll(pixels, 1, axis=0)

@@ -48,6 +48,7 @@ __all__ = [
     "image_milliseconds",
     "median_milliseconds",
     "missed_gates",
+    "other_images",
     "text_figures",
     "text_milliseconds",
     "tie_tolerance",
@@ -122,6 +123,11 @@ def embed_images(
 def image_feeds(pixels: NDArray[np.uint8], previous: NDArray[np.uint8] | None = None) -> dict[str, NDArray[np.uint8]]:
     """What a graph of images reads, or one of pairs of images."""
     return {"pixel_values": pixels} | ({} if previous is None else {"previous_pixel_values": previous})
+
+
+def other_images(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """For each image another one, to be its previous image: uint8 (N, …) → the same, moved by one."""
+    return np.roll(pixels, 1, axis=0)
 
 
 def text_figures(

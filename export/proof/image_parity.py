@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from export.proof.fidelity import IMAGE_OUTPUTS, image_feeds
+from export.proof.fidelity import IMAGE_OUTPUTS, image_feeds, other_images
 from export.proof.parity import GATES, Progress, max_abs, min_cosine, parity_record, worst
 from export.reference import ImageReference
 from export.samples import chest_phantom
@@ -52,7 +52,7 @@ def image_parity(
     rule = reference.rule
     pixels = _pixels(rule, seed)
     outputs = tuple(outputs) if reference.grid else IMAGE_OUTPUTS[:1]
-    others = np.roll(pixels, 1, axis=0) if paired else None
+    others = other_images(pixels) if paired else None
     figures: dict[str, list[float]] = defaultdict(list)
     start = 0
     for size in _BATCHES:

@@ -18,9 +18,9 @@ from export.proof.judge import Judge
 from export.proof.parity import exceeded
 from export.proof.shown import cells, columns, headings
 from export.proof.text_parity import packed_parity
-from export.proof.verify_judge import HeldOutSources, judges_of, processor, zero_shot_of
+from export.proof.verify_judge import HeldOutSources, judges_of, pairs_judge_of, processor, zero_shot_of
 from export.samples.zero_shot import ZeroShotSources
-from runtime.bundle import FILL_MASK, PACKED, PATCHES, Artifact, Bundle, FidelityRecord, ParityRecord, open_bundle
+from runtime.bundle import FILL_MASK, PACKED, PAIR, PATCHES, Artifact, Bundle, FidelityRecord, ParityRecord, open_bundle
 from runtime.commands.arguments import add_bundle, add_json
 from runtime.commands.parsing import CommandParser
 from runtime.engines import PROVIDERS, Provider, SessionOptions, choose_provider
@@ -77,7 +77,8 @@ def verify_bundle(
 
     Those that have a twin for several texts a row, which is what the runtime runs, are compared with it as well; those
     that have one that fills masks have its words compared with those of the fp32 graph, and of those that have one that
-    embeds patches both are compared with their fp32 graph.
+    embeds patches both are compared with their fp32 graph. Graphs of pairs of images are measured like those of single
+    ones.
 
     Args:
         path: the bundle.
@@ -122,7 +123,23 @@ def verify_bundle(
                         masks = _masks(bundle, artifact, engine, computed or precision, cases)
                         patches = _patches(bundle, artifact, engine, precision, computed, patches_judge)
                         verified.append(Verified(part, artifact.file, recorded, found, packed, masks, patches))
+    if bundle.manifest.image is not None and bundle.manifest.image.images > 1:
+        verified += _pairs(bundle, sources, chosen, steps)
     return verified
+
+
+def _pairs(bundle: Bundle, sources: HeldOutSources, chosen: list[str], steps: Steps) -> Iterator[Verified]:
+    """The graphs of pairs of images."""
+    with steps.step("image: embedding pairs of held-out images with the fp32 artifact"):
+        judge = pairs_judge_of(bundle, sources, chosen, steps)
+    with steps.step("image: measuring every artifact that compares images"):
+        for artifact in bundle.artifacts("image", role=PAIR):
+            for engine, precision, computed in _combinations(artifact, judge):
+                recorded = _recorded(artifact, engine.name, precision)
+                gates = recorded.gates if recorded else {}
+                with steps.substep(f"{artifact.file} on {engine.name}"):
+                    found = judge.record(engine, bundle.path(artifact.file), precision, gates, computed)
+                    yield Verified("image", artifact.file, recorded, found)
 
 
 def _combinations(artifact: Artifact, judge: Judge) -> Iterator[tuple[Provider, str, str | None]]:

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import TypedDict
 
 from export.progress import Steps
-from export.proof.fidelity import IMAGE_OUTPUTS, embed_images, embed_texts
+from export.proof.fidelity import IMAGE_OUTPUTS, embed_images, embed_texts, other_images
 from export.proof.judge import Judge, image_judge, reference_noise, text_cases, text_judge, working_engines
 from export.proof.zero_shot import ZeroShot, zero_shot_by_graphs
 from export.samples import ImageData, image_data, text_data
 from export.samples.zero_shot import ZeroShotSources, joint_of, zero_shot_data
-from runtime.bundle import EMBEDDING, PATCHES, Bundle
+from runtime.bundle import EMBEDDING, PAIR, PATCHES, Bundle
 from runtime.bundle.older import present_names
 from runtime.engines import PROVIDERS, Provider, Session, SessionOptions, choose_provider
 from runtime.engines.providers import default_threads
 from runtime.errors import BundleError
 from runtime.text import Tokenizer
 
-__all__ = ["HeldOutSources", "judges_of", "processor", "zero_shot_of"]
+__all__ = ["HeldOutSources", "judges_of", "pairs_judge_of", "processor", "zero_shot_of"]
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,13 @@ def judges_of(
     return text_judge(embeds, cases, tokenizer, vocab_size, digest, able, noise, extra=more), None
 
 
+def pairs_judge_of(bundle: Bundle, sources: HeldOutSources, chosen: list[str], steps: Steps) -> Judge:
+    """A judge of graphs of pairs: by held-out images, each with another one of them as its previous image."""
+    known, rule = bundle.manifest.calibration.get("image"), bundle.image_part().preprocessing
+    counts: _Counts = {"count": known.items, "held_out": known.held_out, "seed": known.seed} if known else {}
+    return _image_judge(bundle, PAIR, image_data(sources.images, rule, note=steps.note, **counts), chosen)
+
+
 def _image_judge(
     bundle: Bundle,
     role: str,
@@ -117,11 +124,16 @@ def _image_judge(
     there = {each.name for each in bundle.artifact("image", "fp32", role, processor().name).outputs}
     outputs = [name for name in IMAGE_OUTPUTS if name in there]
     pixels, digest = images.held_out, images.record.held_out_sha256
-    expected = embed_images(session, pixels, outputs)
+    previous = other_images(pixels) if role == PAIR else None
+    expected = embed_images(session, pixels, outputs, previous)
     noise = reference_noise(
-        model, able, processor().name, lambda session: embed_images(session, pixels, outputs[:1])[0], expected[0]
+        model,
+        able,
+        processor().name,
+        lambda session: embed_images(session, pixels, outputs[:1], previous)[0],
+        expected[0],
     )
-    return image_judge(expected, pixels, digest, able, noise, extra=extra)
+    return image_judge(expected, pixels, digest, able, noise, extra=extra, previous=previous)
 
 
 def _opened(

@@ -22,6 +22,7 @@ from export.families import FAMILIES
 from export.parts.pair_faces import PairFaces
 from export.precision import Lowering
 from export.proof import Judge
+from export.proof.verify import verify_bundle
 from export.reference import build_image_model
 from export.reference.hi_ml import hi_ml
 from export.reference.image_pairs import ENCODERS
@@ -216,6 +217,11 @@ def test_int8_has_both_graphs_of_the_same_weights(tmp_path: Path, monkeypatch: p
     names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} - {"manifest.json"}
     files = {name for each in artifacts.values() for name in each.files}
     assert names == set(manifest.files) == {*files, "image/preprocessor_config.json"}
+    verified = {each.file.removeprefix("image/onnx/"): each for each in verify_bundle(out, provider="cpu")}
+    assert list(verified) == ["model.onnx", "model_int8.onnx", "pair.onnx", "pair_int8.onnx"]
+    for name, each in verified.items():
+        assert each.found.figures["mean_cosine"] == pytest.approx(each.recorded.figures["mean_cosine"], abs=1e-5), name
+        assert not each.missed
     engine = runtime.load(out, provider="cpu", precision="int8")
     film = [chest_phantom(500, 460, seed) for seed in (1, 2)]
     alone, compared = engine.image.encode(film[0]), engine.image.encode(film[0], film[1])
