@@ -49,8 +49,9 @@ class TensorStatistics:
     @property
     def variances(self) -> NDArray[np.float64]:
         """Of each channel: float64 (channels,), not negative."""
-        variances: NDArray[np.float64] = np.diag(self.moments).astype(np.float64) / self.rows - (self.sums / self.rows) ** 2
-        return np.maximum(variances, 0)
+        squares, offset = np.diag(self.moments).astype(np.float64) / self.rows, self.sums / self.rows
+        variances: NDArray[np.float64] = np.maximum(squares - offset**2, 0)
+        return variances
 
     @property
     def covariance(self) -> NDArray[np.float64]:
