@@ -1,6 +1,7 @@
 """The papers' tasks with the papers' metrics: `python -m bench quality WHAT …`.
 
-One module each, like the runtime's commands. Imports no other wing of `bench`.
+One module each, like the runtime's commands. Imports `peers.references`, which loads what upstream runs, and no other
+wing of `bench`.
 """
 
 from __future__ import annotations
