@@ -20,6 +20,7 @@ from runtime.commands.arguments import (
     add_json,
     load_engine,
 )
+from runtime.commands.inputs import add_previous
 from runtime.errors import Fault, InputError
 from runtime.files import check_destinations
 from runtime.image.images import read_picture
@@ -50,6 +51,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="where the phrase is, in pixels from the image's top left corner: drawn, and measured against; may be "
         "repeated",
     )
+    add_previous(parser)
     add_force(parser)
     add_json(parser)
 
@@ -63,10 +65,11 @@ def run(options: argparse.Namespace) -> None:
     if options.save_map:
         check_output(options.save_map, (".npy",))
     files = {"--out": out, "--save-map": options.save_map}
-    check_destinations(files, [options.image], sealed=[options.bundle], force=options.force)
+    inputs = [each for each in (options.image, options.previous) if each]
+    check_destinations(files, inputs, sealed=[options.bundle], force=options.force)
     boxes = _read_boxes(options.box)
     engine = load_engine(options, None)
-    found = engine.ground(options.image, options.phrase)
+    found = engine.ground(options.image, options.phrase, previous=options.previous)
     height, width = found.similarity_map.shape
     _check_within(boxes, (width, height))
     scores = score_grounding(found.similarity_map, boxes) if boxes else None

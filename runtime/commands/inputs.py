@@ -17,6 +17,7 @@ __all__ = [
     "add_image_columns",
     "add_images",
     "add_inputs",
+    "add_previous",
     "add_previous_column",
     "add_prompt_name",
     "add_rejects",
@@ -84,6 +85,15 @@ def add_columns(parser: argparse.ArgumentParser) -> None:
     add_text_column(column)
     _add_image_column(column, "take images instead: column of paths")
     _add_id_column(parser, "file:row; for images the path")
+
+
+def add_previous(parser: argparse.ArgumentParser) -> None:
+    """Add --previous, of commands that take one image."""
+    parser.add_argument(
+        "--previous",
+        metavar="IMAGE",
+        help="image file of an earlier examination; for systems that compare images (biovil-t)",
+    )
 
 
 def add_previous_column(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 import runtime
 from export.samples import chest_phantom
 from runtime import BundleError, InputError
+from runtime.__main__ import main
 from runtime.bundle import PAIR
 from runtime.engine import Engine
 from runtime.errors import Fault
@@ -180,3 +182,20 @@ def test_systems_of_single_images_and_bundles_without_the_graph_say_so(
     assert without.image.encode(films[0]).shape == (1, without.image.embedding_size)
     with pytest.raises(BundleError, match="has no image artifact in precision 'fp32'"):
         without.image.encode(films[0], films[1])
+
+
+def test_commands_take_a_previous_image(
+    bundle: Path, engine: Engine, films: list[NDArray[np.uint8]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, film in (("current", films[0]), ("previous", films[1])):
+        Image.fromarray(film).save(tmp_path / f"{name}.png")
+    image, before = str(tmp_path / "current.png"), str(tmp_path / "previous.png")
+    options = ["--provider", "cpu", "--previous", before, "--json"]
+    assert main(["similarity", str(bundle), image, "no edema", *options]) == 0
+    alone, compared = engine.similarity(image, "no edema"), engine.similarity(image, "no edema", before)
+    assert json.loads(capsys.readouterr().out)["similarity"] == pytest.approx(compared, abs=1e-6)
+    assert alone != pytest.approx(compared, abs=1e-4)
+    assert main(["ground", str(bundle), image, "no edema", "--out", str(tmp_path / "map.png"), *options]) == 0
+    assert json.loads(capsys.readouterr().out)["similarity"] == pytest.approx(compared, abs=1e-6)
+    assert main(["ground", str(bundle), image, "no edema", "--out", before, "--force", *options]) == 1
+    assert "previous.png" in capsys.readouterr().err
