@@ -21,12 +21,12 @@ class _TextEncoder:
     """Tokenizes, and then looks up instead of running a model: a cache saves at least what this takes."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._table = np.random.default_rng(0).normal(size=(tokenizer.vocabulary_size, 128)).astype(np.float32)
 
     def encode(self, texts: Sequence[str], normalize: bool = True) -> NDArray[np.float32]:
         assert not normalize
-        return np.stack([self._table[ids].mean(axis=0) for ids in self._tokenizer.encode(texts)])
+        return np.stack([self._table[ids].mean(axis=0) for ids in self.tokenizer.encode(texts)])
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from runtime.image.images import Pixels, load_pixels
 from runtime.image.pairs import Pair, load_pairs, look_at_pairs, with_previous
 from runtime.image.resizing import seen_square
 from runtime.process.checks import callback, one_of
+from runtime.process.forks import check_generation, generation
 from runtime.process.notices import Notices
 from runtime.process.workers import ordered_map
 
@@ -322,10 +323,11 @@ class ImageEncoder:
                 after it that were not yet begun are neither computed nor decoded: their files are only looked at.
         """
         first_bad = math.inf
-        lock = threading.Lock()
+        lock, begun = threading.Lock(), generation()
 
         def work(batch: tuple[int, list[Pair]]) -> Batch:
             nonlocal first_bad
+            check_generation(begun, "The iteration")
             start, items = batch
             if start > first_bad:
                 return Batch(start, len(items), None, shifted(look_at_pairs(items), start))

@@ -7,18 +7,26 @@ Sources: hi-ml-multimodal, `TextInput.tokenize_input_prompts`; open_clip, `basic
 from __future__ import annotations
 
 import html
+import importlib.util
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from runtime.bundle.parts import FTFY, NO_CLEANING, SENTENCES, STRIP_PUNCTUATION
+from runtime.errors import MissingExtraError
 
-__all__ = ["CLEANERS", "mend", "words_of_sentences"]
+__all__ = ["CLEANERS", "check_cleaning", "mend", "words_of_sentences"]
 
 _STRIPPED = "!?."
 # Printable ASCII less "&", and the white space that ftfy leaves (it removes other control characters): it would change
 # nothing. A sentence takes 1 µs instead of 25. tests/runtime/text/test_cleaning.py holds that both ways are equal.
 _PLAIN = re.compile(r"[\t\n\f\r -%'-~]*")
+
+
+def check_cleaning(name: str) -> None:
+    """Raise MissingExtraError where a way of cleaning needs a package that is not installed."""
+    if name == FTFY and importlib.util.find_spec("ftfy") is None:
+        raise MissingExtraError("Reading texts as open_clip does", "ftfy", "clip")
 
 
 def mend(text: str) -> str:

@@ -20,7 +20,7 @@ from runtime.errors import BundleError, Fault, InputError
 from runtime.process import shown
 from runtime.process.checks import missing
 from runtime.process.forks import in_children
-from runtime.text.cleaning import CLEANERS
+from runtime.text.cleaning import CLEANERS, check_cleaning
 
 __all__ = ["TOKENIZER_FILES", "Tokenizer"]
 
@@ -58,7 +58,9 @@ class Tokenizer:
 
         Raises:
             BundleError: the files are not valid.
+            MissingExtraError: the way in which the system cleans texts needs a package.
         """
+        check_cleaning(rules.cleaning)
         try:
             self._tokenizer = RustTokenizer.from_file(str(folder / "tokenizer.json"))
             special = json.loads((folder / "special_tokens_map.json").read_text(encoding="utf-8"))

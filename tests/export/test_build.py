@@ -62,7 +62,7 @@ def _perturbing(graph: type, name: str):
 @pytest.mark.parametrize(
     ("attribute", "family", "graph", "name"),
     [
-        ("TextEmbeddingGraph", "cxr-bert-specialized", TextEmbeddingGraph, "attentions.1.query.weight"),
+        ("text_graph", "cxr-bert-specialized", TextEmbeddingGraph, "attentions.1.query.weight"),
         ("ImageEmbeddingGraph", "biovil-image", ImageEmbeddingGraph, "blocks.2.convolutions.1.weight"),
     ],
 )
@@ -73,7 +73,7 @@ def test_one_perturbed_weight_misses_the_gate_and_leaves_nothing(
     import copy
 
     broken = _perturbing(graph, name)
-    part = text_part if attribute == "TextEmbeddingGraph" else image_part
+    part = text_part if attribute == "text_graph" else image_part
     monkeypatch.setattr(part, attribute, lambda model, *rule, **options: broken(copy.deepcopy(model), *rule, **options))
     with pytest.raises(GateError, match=r"no bundle was written.\n  .* fp32 on cpu: max_abs"):
         export_bundle(tiny_family(family), str(tiny_checkpoint), tmp_path / "bundle", provider="cpu")
@@ -137,7 +137,7 @@ def test_a_wrong_unnormalized_output_misses_the_gate(tiny_checkpoint: Path, tmp_
             text_embeds, projected = super().embeddings(*states)
             return text_embeds, projected * 1.001
 
-    monkeypatch.setattr(text_part, "TextEmbeddingGraph", Broken)
+    monkeypatch.setattr(text_part, "text_graph", Broken)
     with pytest.raises(GateError, match=r"max_abs_unnormalized is 0\.001"):
         export_bundle(tiny_family("cxr-bert-specialized"), str(tiny_checkpoint), tmp_path / "bundle")
     assert nothing_left(tmp_path)

@@ -14,11 +14,13 @@ from onnx import numpy_helper
 
 from export.__main__ import main
 from export.proof.zero_shot import ZeroShot, zero_shot_by_pytorch
+from export.reference import hi_ml_image
 from export.samples.zero_shot import ZeroShotSources, zero_shot_data
 from runtime.bundle import EMBEDDING, open_bundle
 from runtime.engines import PROVIDERS, Session, SessionOptions
 from runtime.text import Tokenizer
 from tests.trained.conftest import Trained
+from tests.trained.models import biovil
 from tests.trained.test_zero_shot import figures, probabilities, shown
 
 pytestmark = pytest.mark.slow
@@ -35,7 +37,7 @@ def zero_shot(trained: Trained) -> ZeroShot:
     rule = bundle.image_part().preprocessing
     tokenizer = Tokenizer(bundle.path("text"), bundle.text_part().tokenization)
     data = zero_shot_data(sources, tokenizer, rule, bundle.manifest.joint, note=print)
-    return zero_shot_by_pytorch(data, trained.text, trained.image, rule)
+    return zero_shot_by_pytorch(data, trained.text, hi_ml_image(trained.image, biovil.IMAGE))
 
 
 def change(zero_shot: ZeroShot, part: str, session: Session) -> float:

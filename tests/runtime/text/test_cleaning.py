@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -12,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.bundle import open_bundle
+from runtime.errors import MissingExtraError
 from runtime.text import Tokenizer
-from runtime.text.cleaning import CLEANERS, mend, words_of_sentences
+from runtime.text.cleaning import CLEANERS, check_cleaning, mend, words_of_sentences
 from tests.conftest import ROOT, System
 
 CASES = (
@@ -136,3 +138,11 @@ def test_a_text_of_which_nothing_is_left_is_said(tiny: System) -> None:
     assert rows[1] == tokenizer.encode(["no effusion"])[0] != rows[0]
     as_given, _ = tokenizer.try_encode(["Pneumonia"], clean=False, on_empty=empty.append)
     assert (len(as_given[0]) > 2, empty) == (True, [0])
+
+
+def test_a_bundle_that_needs_ftfy_says_so_when_it_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_cleaning("ftfy")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"needs the package 'ftfy'.*pip install 'cxr-engine\[clip\]'"):
+        check_cleaning("ftfy")
+    check_cleaning("none")
