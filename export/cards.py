@@ -31,15 +31,15 @@ class Card:
 def _clip(parameters: int) -> Card:
     """OpenAI's; the hub's pages name no licence for the weights."""
     what = "photographs and captions: zero-shot, retrieval"
-    return Card("MIT (code)", parameters, what, f"{_NOT_DEPLOYED}; English only")
+    return Card("MIT (code)", parameters, what, _NOT_DEPLOYED)
 
 
 CARDS: Mapping[str, Card] = MappingProxyType(
     {
-        "biovil": Card("MIT", 134, "chest X-rays and their reports: zero-shot, phrase grounding", _NOT_DEPLOYED),
+        "biovil": Card("MIT", 133, "chest X-rays and their reports: zero-shot, phrase grounding", _NOT_DEPLOYED),
         "cxr-bert-specialized": Card("MIT", 110, "chest X-ray reports, in the space shared with images", _NOT_DEPLOYED),
-        "cxr-bert-general": Card("MIT", 109, "chest X-ray and other biomedical text", _NOT_DEPLOYED),
-        "cxr-bert-general-mean": Card("MIT", 109, "chest X-ray and other biomedical text", _NOT_DEPLOYED),
+        "cxr-bert-general": Card("MIT", 110, "chest X-ray and other biomedical text", _NOT_DEPLOYED),
+        "cxr-bert-general-mean": Card("MIT", 110, "chest X-ray and other biomedical text", _NOT_DEPLOYED),
         "biovil-image": Card("MIT", 24, "chest X-rays", _NOT_DEPLOYED),
         "biovil-t": Card(
             "MIT",
@@ -50,12 +50,10 @@ CARDS: Mapping[str, Card] = MappingProxyType(
         "cxr-bert-biovil-t": Card("MIT", 110, "chest X-ray reports, in the space shared with images", _NOT_DEPLOYED),
         "biovil-t-image": Card("MIT", 25, "chest X-rays, alone or after a previous one", _NOT_DEPLOYED),
         "bert": Card("the checkpoint's", None, "what the checkpoint was trained for"),
-        "biomedbert-abstract": Card("MIT", 109, "biomedical text"),
-        "biomedbert-fulltext": Card("MIT", 109, "biomedical text"),
+        "biomedbert-abstract": Card("MIT", 110, "biomedical text"),
+        "biomedbert-fulltext": Card("MIT", 110, "biomedical text"),
         "bio-clinicalbert": Card("MIT", 108, "clinical notes"),
-        "biomedclip": Card(
-            "MIT", 196, "biomedical pictures and captions: zero-shot, retrieval", f"{_NOT_DEPLOYED}; English only"
-        ),
+        "biomedclip": Card("MIT", 196, "biomedical pictures and captions: zero-shot, retrieval", _NOT_DEPLOYED),
         "clip-vit-base-patch32": _clip(151),
         "clip-vit-base-patch16": _clip(150),
         "clip-vit-large-patch14": _clip(428),

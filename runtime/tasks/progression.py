@@ -1,8 +1,7 @@
 """How a finding changes between a previous image and a current one, by prompts.
 
 The classes are those of MS-CXR-T (Bannur et al., "Learning to Exploit Temporal Structure for Biomedical Vision–Language
-Processing", CVPR 2023): improving, stable, worsening. The paper tells them apart by heads and by a language decoder
-that were trained for it; neither was published, and hi-ml-multimodal has no such function. Here the embedding of the
+Processing", CVPR 2023): improving, stable, worsening. hi-ml-multimodal has no such function. Here the embedding of the
 pair of images (hi-ml's `MultiImageModel`) is compared with sentences in the joint space, by default the classes' names
 said of the finding; the paper's figures are not to be expected of that.
 """

@@ -21,11 +21,11 @@ from export.build import export_bundle
 from export.cards import CARDS
 from export.checkpoints import open_checkpoint
 from export.checkpoints.models import load_models
-from export.checkpoints.random_checkpoint import write_random_checkpoint
+from export.checkpoints.random_checkpoint import CXR_BERT_CONFIG, write_random_checkpoint
 from export.checkpoints.random_clip import clip_config
 from export.errors import CheckpointError, GateError
 from export.families import FAMILIES
-from export.reference import untrained_open_clip, untrained_transformers_clip
+from export.reference import build_image_model, untrained_open_clip, untrained_text, untrained_transformers_clip
 from export.samples import SENTENCES
 from runtime.bundle import EMBEDDING, PACKED, PATCHES, Manifest, open_bundle
 from tests.conftest import edit_json
@@ -184,6 +184,22 @@ def test_biomedclips_size_and_configuration(tmp_path: Path) -> None:
     assert sum(each.numel() for each in model.parameters()) == 195_902_721
     assert len([*model.parameters()]) == 351, "352 tensors, position_ids among them"
     assert CARDS["biomedclip"].parameters == 196
+
+
+@pytest.mark.parametrize(
+    "name", ["biovil", "biovil-image", "cxr-bert-specialized", "cxr-bert-general", "bio-clinicalbert"]
+)
+def test_sizes_on_cards_are_those_of_the_networks(name: str) -> None:
+    """Of CXR-BERT's size, Bio_ClinicalBERT with its smaller vocabulary."""
+    family, count = FAMILIES[name], 0
+    config = {**CXR_BERT_CONFIG, **({"vocab_size": 28996} if name == "bio-clinicalbert" else {})}
+    with torch.device("meta"):
+        if family.text:
+            count += sum(each.numel() for each in untrained_text(config, family.text.projection).parameters())
+        if family.image:
+            named = build_image_model(family.image).named_parameters()
+            count += sum(each.numel() for key, each in named if not key.startswith(family.image.harmless))
+    assert CARDS[name].parameters == round(count / 1e6)
 
 
 def test_every_family_has_a_card() -> None:
