@@ -8,7 +8,7 @@ weights all precisions read from one file. Nothing is quantized again.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,7 +17,7 @@ import onnx
 from onnx import helper, numpy_helper
 from torch import nn
 
-from export.graphs.graph import GraphSpec, save_weights_apart
+from export.graphs.graph import GraphSpec, face_of, save_weights_apart
 from export.graphs.packing import LAST_HIDDEN_STATE, PACKED_INPUTS, keep_needed, rename, write_face
 from export.graphs.sharing import data_files, share_weights
 from export.reference import TextReference
@@ -127,16 +127,8 @@ def fill_mask_artifact(packed: Artifact, bundle: Path, head: Head, longest: int)
     model.graph.initializer.extend(head.graph.initializer)
     nodes = [*model.graph.node, *head.graph.node]
     info = write_face(model, nodes, bundle / file, spec)
-    return replace(
-        packed,
-        role=FILL_MASK,
-        file=file.as_posix(),
-        external_data=tuple(path.with_name(name).as_posix() for name in data_files(model)),
-        operators=info.operators,
-        inputs=info.inputs,
-        outputs=info.outputs,
-        parity=(),
-    )
+    weights = tuple(path.with_name(name).as_posix() for name in data_files(model))
+    return face_of(packed, FILL_MASK, file.as_posix(), info, external_data=weights)
 
 
 def _gather(graph: onnx.GraphProto) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,9 @@ from torch import nn
 
 from export.errors import GraphError
 from export.graphs.quiet import quiet
-from runtime.bundle.artifacts import TensorSpec
+from runtime.bundle.artifacts import Artifact, TensorSpec
 
-__all__ = ["OPSET", "GraphInfo", "GraphSpec", "check_graph", "export_graph", "save_weights_apart"]
+__all__ = ["OPSET", "GraphInfo", "GraphSpec", "check_graph", "export_graph", "face_of", "save_weights_apart"]
 
 # The newest opset that the current releases of ONNX Runtime, OpenVINO and TensorRT all read and that torch writes
 # without converting.
@@ -56,6 +56,41 @@ class GraphInfo:
     operators: dict[str, int]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+
+
+def face_of(
+    artifact: Artifact,
+    role: str,
+    file: str,
+    info: GraphInfo,
+    *,
+    providers: tuple[str, ...] | None = None,
+    external_data: tuple[str, ...] | None = None,
+) -> Artifact:
+    """Describe another graph of an artifact's weights, of which nothing is proven yet.
+
+    Args:
+        artifact: whose weights it reads.
+        role: of the graph.
+        file: named from the bundle.
+        info: what `check_graph` read from it.
+        providers: engines that it is for; None for the artifact's.
+        external_data: files of its weights; None for the artifact's.
+    """
+    return replace(
+        artifact,
+        role=role,
+        file=file,
+        providers=artifact.providers if providers is None else providers,
+        external_data=artifact.external_data if external_data is None else external_data,
+        opset=info.opset,
+        operators=info.operators,
+        inputs=info.inputs,
+        outputs=info.outputs,
+        parity=(),
+        fidelity=(),
+        recipe=None,
+    )
 
 
 def export_graph(module: nn.Module, example: tuple[torch.Tensor, ...], spec: GraphSpec, path: Path) -> GraphInfo:

@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from export.graphs.graph import GraphInfo, GraphSpec, check_graph
+from export.graphs.graph import GraphInfo, GraphSpec, check_graph, face_of
 from runtime.bundle import PACKED, Artifact
 from runtime.engines import PROVIDERS
 from runtime.text.packing import widest_row
@@ -230,15 +230,5 @@ def pack_artifact(artifact: Artifact, bundle: Path, spec: GraphSpec) -> Artifact
     path = PurePosixPath(artifact.file)
     file = path.with_name(f"{path.stem}_packed.onnx").as_posix()
     info = pack_graph(bundle / artifact.file, bundle / file, spec)
-    return replace(
-        artifact,
-        role=PACKED,
-        providers=tuple(name for name in artifact.providers if PROVIDERS[name].packs),
-        file=file,
-        operators=info.operators,
-        inputs=info.inputs,
-        outputs=info.outputs,
-        parity=(),
-        fidelity=(),
-        recipe=None,
-    )
+    packing = tuple(name for name in artifact.providers if PROVIDERS[name].packs)
+    return face_of(artifact, PACKED, file, info, providers=packing)

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from export.errors import GraphError
-from export.graphs.graph import GraphInfo, GraphSpec, check_graph, export_graph, save_weights_apart
+from export.graphs.graph import GraphInfo, GraphSpec, check_graph, export_graph, face_of, save_weights_apart
 from export.graphs.image_pairs import PreviousImageGraph
 from export.graphs.packing import rename, two_transposes, write_face
 from export.graphs.sharing import data_files, share_weights
@@ -164,18 +164,8 @@ def pair_artifact(single: Artifact, bundle: Path, info: GraphInfo) -> Artifact:
     """Describe the graph of pairs that was written beside a graph of single images, to `pair_file`."""
     path = PurePosixPath(pair_file(single.file))
     model = onnx.load(str(bundle / path), load_external_data=False)
-    return replace(
-        single,
-        role=PAIR,
-        file=path.as_posix(),
-        external_data=tuple(path.with_name(name).as_posix() for name in data_files(model)),
-        opset=info.opset,
-        operators=info.operators,
-        inputs=info.inputs,
-        outputs=info.outputs,
-        parity=(),
-        fidelity=(),
-    )
+    weights = tuple(path.with_name(name).as_posix() for name in data_files(model))
+    return replace(face_of(single, PAIR, path.as_posix(), info, external_data=weights), recipe=single.recipe)
 
 
 def _side_by_side(nodes: list[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:

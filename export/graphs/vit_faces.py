@@ -6,8 +6,8 @@ last layer takes the first so many tokens, a number that stands in the graph as 
 embeddings come the heads.
 
 What is measured of activations in the first face knows the class token alone in the last layer. Static int8 is better
-made of the second and the first of that: of a small model with random weights, the worst cosine of a patch rose from
-0.961 to 0.992, and that of pictures stayed.
+made of the second and the first of that: of two small models with random weights, the worst cosine of a patch rose from
+0.961 to 0.992 and from 0.959 to 0.997, while that of pictures went from 0.9984 to 0.9986 and from 0.9886 to 0.9855.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from export.errors import GraphError
-from export.graphs.graph import GraphInfo, GraphSpec, export_graph
+from export.graphs.graph import GraphInfo, GraphSpec, export_graph, face_of
 from export.graphs.packing import keep_needed, two_transposes, write_face
 from export.graphs.vit import VitGraph, VitReference
 from runtime.bundle import PATCHES, Artifact
@@ -136,17 +136,7 @@ def patches_artifact(artifact: Artifact, bundle: Path, spec: GraphSpec) -> Artif
     path = PurePosixPath(artifact.file)
     file = path.with_name(f"{path.stem}_patches.onnx").as_posix()
     info = write_vit_face(bundle / artifact.file, bundle / file, spec)
-    return replace(
-        artifact,
-        role=PATCHES,
-        file=file,
-        operators=info.operators,
-        inputs=info.inputs,
-        outputs=info.outputs,
-        parity=(),
-        fidelity=(),
-        recipe=None,
-    )
+    return face_of(artifact, PATCHES, file, info)
 
 
 def _take_tokens(graph: onnx.GraphProto, count: int) -> None:

@@ -5,13 +5,12 @@ The plain graph with the states that it pools as an output; it reads the same we
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import onnx
 from onnx import TensorProto, helper
 
-from export.graphs.graph import GraphSpec
+from export.graphs.graph import GraphSpec, face_of
 from export.graphs.packing import PLAIN_INPUTS, POOLED_STATES, keep_needed, write_face
 from runtime.bundle import WORDS, Artifact
 
@@ -48,14 +47,4 @@ def words_artifact(plain: Artifact, bundle: Path, spec: GraphSpec) -> Artifact:
     # Half precision keeps them in 16 bits.
     cast = helper.make_node("Cast", [POOLED_STATES], [_TOKENS], to=TensorProto.FLOAT)
     info = write_face(model, [*model.graph.node, cast], bundle / file, spec)
-    return replace(
-        plain,
-        role=WORDS,
-        file=file.as_posix(),
-        operators=info.operators,
-        inputs=info.inputs,
-        outputs=info.outputs,
-        parity=(),
-        fidelity=(),
-        recipe=None,
-    )
+    return face_of(plain, WORDS, file.as_posix(), info)
