@@ -30,6 +30,7 @@ ORDER = {
         "loading",
         "archive",
         "retrieval",
+        "serve",
         "commands",
     ),
     "export": (
