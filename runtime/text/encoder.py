@@ -18,6 +18,7 @@ from runtime.process.notices import Notices
 from runtime.text.fill_mask import MaskFiller
 from runtime.text.masked_accuracy import MaskedAccuracy
 from runtime.text.similarity import text_similarity
+from runtime.text.text_batches import TextBatches
 from runtime.text.tokenization import Tokenizer
 from runtime.text.windows import TextWindows
 from runtime.text.words import EmbeddedWords, WordEncoder
@@ -31,6 +32,7 @@ class TextEncoder:
     Attributes:
         tokenizer: the bundle's tokenizer.
         embedding_size: length of an embedding (128 for CXR-BERT).
+        batches: plans and lays out batches, for those who schedule them on their own.
     """
 
     def __init__(
@@ -59,7 +61,10 @@ class TextEncoder:
         """
         self.tokenizer = tokenizer
         self.embedding_size = part.embedding_size
-        self._windows = TextWindows(tokenizer, sessions, packed, token_budget, part.embedding_size, part.pooling)
+        self.batches = TextBatches(
+            sessions, packed, token_budget, tokenizer.pad_token_id, tokenizer.max_length, part.pooling
+        )
+        self._windows = TextWindows(tokenizer, self.batches, part.embedding_size)
         self._masks = masks
         self._words = words
         self._reduced = reduced

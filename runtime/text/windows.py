@@ -10,12 +10,11 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.engines import Session, Sessions
+from runtime.engines import Session
 from runtime.errors import Fault
 from runtime.process.notices import Notice, Notices
 from runtime.process.workers import ordered_map
-from runtime.text.batching import pad_batch, plan_batches
-from runtime.text.packing import Row, pack_batch, plan_packed, widest_row
+from runtime.text.text_batches import TextBatch, TextBatches, run_batch
 from runtime.text.tokenization import Tokenizer
 
 __all__ = ["BULK_TOKENS", "TextWindows", "Window"]
@@ -51,33 +50,21 @@ class Window:
 
 @dataclass(frozen=True)
 class _Job:
-    """A batch of a window: inputs of the graph, whose results stand at `found` and belong to the rows `rows`."""
+    """A batch of a window, or None where there is nothing to compute."""
 
     window: Window
-    inputs: dict[str, NDArray[np.int64]]
-    found: tuple[NDArray[np.intp], ...]
-    rows: NDArray[np.intp]
+    batch: TextBatch | None
 
 
 class TextWindows:
     """Computes embeddings of any number of texts, in order and in bounded memory."""
 
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        sessions: Sessions,
-        packed: bool,
-        token_budget: int,
-        embedding_size: int,
-        pooling: str,
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, batches: TextBatches, embedding_size: int) -> None:
         """Put the parts together; see `TextEncoder`."""
         self._tokenizer = tokenizer
-        self._sessions = sessions
-        self._packed = packed
-        self._token_budget = token_budget
+        self._batches = batches
+        self._sessions = batches.sessions
         self._embedding_size = embedding_size
-        self._pooling = pooling
         self.notices = Notices("texts")
 
     def encode_tokens(self, rows: Sequence[list[int]]) -> NDArray[np.float32]:
@@ -159,24 +146,12 @@ class TextWindows:
     def _plan(self, window: Window, skip_bad: bool, compute: bool = True) -> list[_Job]:
         """The batches of a window; an empty one where there is nothing to compute."""
         if not window.rows or not compute or (window.faults and not skip_bad):
-            return [_Job(window, {}, (), np.empty(0, np.intp))]
-        lengths = [len(row) for row in window.rows]
-        if self._packed:
-            batches = plan_packed(lengths, self._token_budget, widest_row(self._tokenizer.max_length))
-            return [self._packed_job(window, batch) for batch in batches]
-        return [self._padded_job(window, batch) for batch in plan_batches(lengths, self._token_budget)]
-
-    def _packed_job(self, window: Window, batch: Sequence[Row]) -> _Job:
-        packed = pack_batch(batch, window.rows, self._tokenizer.pad_token_id, self._pooling)
-        return _Job(window, packed.inputs, (packed.row, packed.place), packed.texts)
-
-    def _padded_job(self, window: Window, batch: NDArray[np.intp]) -> _Job:
-        input_ids, attention_mask = pad_batch([window.rows[index] for index in batch], self._tokenizer.pad_token_id)
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
-        return _Job(window, inputs, (np.arange(len(batch)),), batch)
+            return [_Job(window, None)]
+        plans = self._batches.plan([len(row) for row in window.rows])
+        return [_Job(window, self._batches.lay_out(plan, window.rows)) for plan in plans]
 
 
 def _run(session: Session, output: str, job: _Job) -> _Job:
-    if len(job.rows):
-        job.window.embeddings[job.rows] = session.run([output], job.inputs)[0][job.found]
+    if job.batch is not None:
+        job.window.embeddings[job.batch.texts] = run_batch(session, job.batch, output)
     return job

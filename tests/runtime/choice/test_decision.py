@@ -127,7 +127,7 @@ def test_auto_takes_the_largest_product_of_the_rates(tmp_path: Path) -> None:
     engine = runtime.load(tuned_bundle(tmp_path, *ROWS))
     assert engine.provider == "openvino", "80 × 20 against 100 × 10"
     assert engine.precision == {"text": "int8", "image": "int8"}
-    assert (engine.text._windows._token_budget, engine.image._batch) == (256, 8)
+    assert (engine.text.batches.token_budget, engine.image._batch) == (256, 8)
     assert engine.reason == (
         "openvino: the fastest of cpu, openvino as tuned on this machine for throughput "
         "(text int8 80.0 texts/s, image int8 20.0 images/s)"
@@ -139,9 +139,9 @@ def test_a_named_provider_or_precision_takes_its_best_row(tmp_path: Path) -> Non
     bundle = tuned_bundle(tmp_path, *ROWS)
     engine = runtime.load(bundle, provider="cpu")
     assert engine.precision == {"text": "int8", "image": "fp32"}
-    assert engine.text._windows._token_budget == 64
+    assert engine.text.batches.token_budget == 64
     engine = runtime.load(bundle, precision={"text": "fp32"})
-    assert (engine.provider, engine.precision["text"], engine.text._windows._token_budget) == ("openvino", "fp32", 128)
+    assert (engine.provider, engine.precision["text"], engine.text.batches.token_budget) == ("openvino", "fp32", 128)
     engine = runtime.load(bundle, parts=["text"])
     assert engine.provider == "cpu", "100 against 80"
 
@@ -149,7 +149,7 @@ def test_a_named_provider_or_precision_takes_its_best_row(tmp_path: Path) -> Non
 def test_a_part_that_was_not_tuned_leaves_auto_to_the_records(tmp_path: Path) -> None:
     engine = runtime.load(tuned_bundle(tmp_path, *ROWS[:4]))
     assert "by the times that the bundle has" in engine.reason
-    assert engine.text._windows._token_budget == 64, "what was tuned of the text still holds on its engine"
+    assert engine.text.batches.token_budget == 64, "what was tuned of the text still holds on its engine"
 
 
 def test_min_fidelity_holds_for_what_was_tuned(tmp_path: Path) -> None:
@@ -164,10 +164,10 @@ def test_other_threads_take_neither_streams_nor_batch(tmp_path: Path) -> None:
     rows = [replace(each, threads=other, streams=other) for each in ROWS]
     engine = runtime.load(tuned_bundle(tmp_path, *rows))
     assert engine.provider == "openvino"
-    assert engine.text._windows._token_budget == 512
-    assert engine.text._windows._sessions.streams == default_threads()
-    assert runtime.load(tmp_path / "b", threads=other).text._windows._sessions.streams == other
-    assert runtime.load(tmp_path / "b", threads=other).text._windows._token_budget == 256
+    assert engine.text.batches.token_budget == 512
+    assert engine.text.batches.sessions.streams == default_threads()
+    assert runtime.load(tmp_path / "b", threads=other).text.batches.sessions.streams == other
+    assert runtime.load(tmp_path / "b", threads=other).text.batches.token_budget == 256
 
 
 def test_doctor_shows_what_load_takes(

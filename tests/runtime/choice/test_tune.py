@@ -75,7 +75,7 @@ def test_the_table_is_printed_and_stored_and_auto_takes_what_it_marks(
         assert line[2] == engine.precision[part] == best[part]["precision"]
         assert (int(line[4]), int(line[5])) == (best[part]["streams"], best[part]["batch"])
     assert "the only engine as tuned on this machine for throughput" in engine.reason
-    assert (engine.text._windows._sessions.streams, engine.text._windows._token_budget) == (
+    assert (engine.text.batches.sessions.streams, engine.text.batches.token_budget) == (
         int(chosen[0][4]),
         int(chosen[0][5]),
     )
