@@ -22,6 +22,7 @@ class Timings:
         inference: the batches that its parts were in.
         tokens: of its texts, special tokens counted.
         characters: of its texts.
+        items: its texts and images.
     """
 
     tokenization: float = 0.0
@@ -30,6 +31,7 @@ class Timings:
     inference: float = 0.0
     tokens: int = 0
     characters: int = 0
+    items: int = 0
 
 
 @dataclass

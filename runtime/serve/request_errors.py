@@ -15,6 +15,7 @@ STATUS: Mapping[str, int] = MappingProxyType(
         "BadRequest": 400,
         "Empty": 400,
         "Unauthorized": 401,
+        "Forbidden": 403,
         "NotFound": 404,
         "MethodNotAllowed": 405,
         "TooLarge": 413,

@@ -39,6 +39,7 @@ class Server:
         task: what `POST /` is: one of `TASKS`.
         page: whether `GET /` is the page for people.
         auto_truncate: whether texts that are too long are cut where neither request nor bundle says.
+        not_ready: why nothing more may be sent here, whatever the models say: the server stops, say. Empty: it may.
     """
 
     models: ServedModels
@@ -48,3 +49,8 @@ class Server:
     task: str = TASKS[0]
     page: bool = True
     auto_truncate: bool = False
+    not_ready: str = ""
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether requests should be sent here now, and in a word why not."""
+        return (False, self.not_ready) if self.not_ready else self.models.ready()
