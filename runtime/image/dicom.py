@@ -8,6 +8,7 @@ is chosen, and pixel padding that would ruin the contrast is left out.
 from __future__ import annotations
 
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from numpy.typing import NDArray
 
 from runtime.errors import DecodeError, MissingExtraError
 from runtime.files.formats import Source, opened
+from runtime.image.bounds import Bounds, GuardedFile
 from runtime.image.codestream import check_codestream
 from runtime.image.dicom_bits import find_stored_bits
+from runtime.image.dicom_bounds import check_expansion, check_size
 from runtime.image.dicom_faults import count_of, element, refuse_what_is_no_image, why_not_decoded
 from runtime.image.dicom_options import DicomOptions
 from runtime.image.dicom_values import resolve_palette, turn_and_window
@@ -50,7 +53,9 @@ _OTHERS = frozenset(
 _BROKEN = "has a broken DICOM header, or is cut off within it"
 
 
-def read_dicom(source: Source, options: DicomOptions) -> tuple[NDArray[Any], tuple[Notice, ...]]:
+def read_dicom(
+    source: Source, options: DicomOptions, bounds: Bounds | None = None
+) -> tuple[NDArray[Any], tuple[Notice, ...]]:
     """Read one frame of a DICOM file.
 
     Nothing that pydicom says leaves this function: its warnings and errors quote values of the header. What is said
@@ -59,6 +64,7 @@ def read_dicom(source: Source, options: DicomOptions) -> tuple[NDArray[Any], tup
     Args:
         source: path of the file, or its bytes; one without preamble and file meta information is read as well.
         options: see `DicomOptions`.
+        bounds: of a file from a stranger; None decodes whatever it is.
 
     Returns:
         The values, (H, W) or (H, W, 3) of any integer or float dtype, and what a user should know of the file.
@@ -74,7 +80,7 @@ def read_dicom(source: Source, options: DicomOptions) -> tuple[NDArray[Any], tup
         raise MissingExtraError(what, "pydicom", "dicom") from None
     try:
         with SILENCE:
-            return _read(source, options)
+            return _read(source, options, bounds)
     except (DecodeError, MissingExtraError, MemoryError):
         raise
     except Exception as error:
@@ -83,11 +89,15 @@ def read_dicom(source: Source, options: DicomOptions) -> tuple[NDArray[Any], tup
         ) from None
 
 
-def _read(source: Source, options: DicomOptions) -> tuple[NDArray[Any], tuple[Notice, ...]]:
-    dataset, notices = _open(source)
+def _read(source: Source, options: DicomOptions, bounds: Bounds | None) -> tuple[NDArray[Any], tuple[Notice, ...]]:
+    dataset, notices = _open(source, bounds)
     refuse_what_is_no_image(dataset)
+    if bounds is not None:
+        check_size(dataset, bounds)
     notices += _modality(dataset)
     index = _frame_index(dataset, options.frame)
+    if bounds is not None:
+        check_expansion(dataset, index, bounds)
     values, photometric = _decode(dataset, index)
     if photometric == "PALETTE COLOR":
         values = resolve_palette(dataset, values)
@@ -107,17 +117,21 @@ def _read(source: Source, options: DicomOptions) -> tuple[NDArray[Any], tuple[No
     return values, notices
 
 
-def _open(source: Source) -> tuple[Any, tuple[Notice, ...]]:
+def _open(source: Source, bounds: Bounds | None) -> tuple[Any, tuple[Notice, ...]]:
     from pydicom import dcmread
     from pydicom.dataset import FileMetaDataset
     from pydicom.errors import InvalidDicomError
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     try:
-        dataset, whole = dcmread(opened(source), specific_tags=_tags()), True
+        dataset, whole = dcmread(_file(source, bounds), specific_tags=_tags()), True
+    except DecodeError:
+        raise
     except InvalidDicomError:
         try:
-            dataset, whole = dcmread(opened(source), specific_tags=_tags(), force=True), False
+            dataset, whole = dcmread(_file(source, bounds), specific_tags=_tags(), force=True), False
+        except DecodeError:
+            raise
         except Exception:
             raise DecodeError("is not a DICOM file: it has no DICOM header, nor can it be read without one") from None
         if not {"SOPClassUID", "Rows", "PixelData"} & set(dataset.dir()):
@@ -136,6 +150,12 @@ def _open(source: Source) -> tuple[Any, tuple[Notice, ...]]:
     if "PixelData" in dataset and dataset["PixelData"].is_undefined_length:
         raise DecodeError("has no file meta information, so that nothing says how its pixel data are compressed")
     return dataset, (_headerless(f"read as {syntax.name}"),)
+
+
+def _file(source: Source, bounds: Bounds | None) -> Path | BytesIO:
+    if bounds is None:
+        return opened(source)
+    return GuardedFile(source.read_bytes() if isinstance(source, Path) else source, bounds)
 
 
 @cache

@@ -22,6 +22,7 @@ from PIL import Image
 
 from runtime.bundle.parts import GREY, LUMINANCE, RGB, RGB_AFTER, Preprocessing
 from runtime.errors import DecodeError, Fault, MissingExtraError
+from runtime.image.bounds import TOO_LARGE, Bounds
 from runtime.image.decoders import Stored, look_at_file, read_stored, usual_mode
 from runtime.image.dicom_options import DicomOptions
 from runtime.image.given_images import CHANNELS, EXPECTED, ImageLike, image_name, is_array_like, load_image, read_file
@@ -77,13 +78,16 @@ def read_grey(image: ImageLike, dicom: DicomOptions = _AS_USUAL) -> Image.Image:
     return _grey(_stored(image, dicom, None).values)
 
 
-def read_picture(image: ImageLike, colours: str, dicom: DicomOptions = _AS_USUAL) -> Image.Image:
+def read_picture(
+    image: ImageLike, colours: str, dicom: DicomOptions = _AS_USUAL, *, bounds: Bounds | None = None
+) -> Image.Image:
     """Read an image at its full size as a system sees it, to be shown.
 
     Args:
         image: as for `read_grey`.
         colours: of the system's `Preprocessing`: "grey", or "rgb".
         dicom: as for `read_grey`.
+        bounds: see `load_pixels`.
 
     Returns:
         A Pillow image of mode "L"; of mode "RGB" where the system sees colours and the image has them.
@@ -92,7 +96,7 @@ def read_picture(image: ImageLike, colours: str, dicom: DicomOptions = _AS_USUAL
         DecodeError: as for `read_grey`.
         MissingExtraError: as for `read_grey`.
     """
-    values = _stored(image, dicom, None).values
+    values = _stored(image, dicom, None, bounds=bounds).values
     return _grey(values) if colours == GREY else _coloured(values)
 
 
@@ -101,16 +105,19 @@ def _stored(
     dicom: DicomOptions,
     needed: Callable[[int, int], tuple[int, int]] | None,
     any_mode: bool = False,
+    bounds: Bounds | None = None,
 ) -> Stored:
     if isinstance(image, (str, os.PathLike)):
-        return read_stored(_path(image), dicom, needed, any_mode=any_mode)
+        return read_stored(_path(image), dicom, needed, any_mode=any_mode, bounds=bounds)
     if isinstance(image, Image.Image):
+        if bounds is not None:
+            bounds.check_size(*image.size)
         loaded = load_image(image)
         return Stored(loaded if any_mode else usual_mode(loaded))
     if isinstance(image, (bytes, bytearray, memoryview)):
-        return read_stored(bytes(image), dicom, needed, any_mode=any_mode)
+        return read_stored(bytes(image), dicom, needed, any_mode=any_mode, bounds=bounds)
     if is_file(image):
-        return read_stored(read_file(image), dicom, needed, any_mode=any_mode)
+        return read_stored(read_file(image), dicom, needed, any_mode=any_mode, bounds=bounds)
     if not is_array_like(image):
         raise DecodeError(f"is {missing(image)}; {EXPECTED} is expected")
     try:
@@ -199,6 +206,7 @@ def load_pixels(
     fast_decode: bool = False,
     threads: int = 1,
     on_notice: Callable[[str, Sequence[Notice]], None] | None = None,
+    bounds: Bounds | None = None,
 ) -> tuple[list[Pixels], list[Fault]]:
     """Prepare several images for the graph; bad ones are reported, not raised.
 
@@ -209,6 +217,8 @@ def load_pixels(
         fast_decode: see `runtime.load`.
         threads: images prepared side by side.
         on_notice: called with the name of a file in which something was unusual, and what.
+        bounds: of files from strangers, whose reasons then quote nothing that decoders say; None decodes whatever
+            comes.
 
     Returns:
         The usable images in order, and one fault for each of the others, whatever went wrong with it.
@@ -223,7 +233,7 @@ def load_pixels(
         index, image = item
         try:
             needed = partial(resized_size, rule) if fast_decode else None
-            values, size, notices = _stored(image, dicom, needed, rule.colours == RGB_AFTER)
+            values, size, notices = _stored(image, dicom, needed, rule.colours == RGB_AFTER, bounds)
             decoded = to_8_bits(values)
             pixels = Pixels(resize_and_crop(decoded, rule, size), size or decoded.size)
             if notices and on_notice:
@@ -232,7 +242,7 @@ def load_pixels(
         except MissingExtraError:
             raise
         except Exception as error:  # any kind: one image that exhausts the memory must not hide which it was
-            return _fault(index, image, error)
+            return _fault(index, image, error, bounds)
 
     workers = min(threads, len(images))
     found = list(ordered_map(prepare, enumerate(images), workers) if workers > 1 else map(prepare, enumerate(images)))
@@ -253,6 +263,11 @@ def look_at(images: Sequence[ImageLike]) -> list[Fault]:
     return faults
 
 
-def _fault(index: int, image: ImageLike, error: Exception) -> Fault:
-    reason = str(error) if isinstance(error, DecodeError) else f"cannot be prepared ({type(error).__name__}: {error})"
+def _fault(index: int, image: ImageLike, error: Exception, bounds: Bounds | None = None) -> Fault:
+    if isinstance(error, DecodeError):
+        reason = str(error)
+    elif bounds is None:
+        reason = f"cannot be prepared ({type(error).__name__}: {error})"
+    else:
+        reason = TOO_LARGE if isinstance(error, MemoryError) else f"cannot be prepared ({type(error).__name__})"
     return Fault(index, image_name(image), reason)
