@@ -12,11 +12,12 @@ from bench.errors import PeerError
 from bench.loadgen import command as loadgen
 from bench.pages import command as report
 from bench.quality import QUALITY
+from bench.serving import command as serving
 from runtime.commands import Command
 from runtime.commands.command_line import add_commands, run_commands
 from runtime.commands.parsing import CommandParser
 
-_COMMANDS: tuple[Command, ...] = (bench_run, compare, headlines, report, loadgen, manners)
+_COMMANDS: tuple[Command, ...] = (bench_run, compare, headlines, report, loadgen, serving, manners)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -62,6 +62,7 @@ ORDER = {
         "loadgen",
         "quality",
         "pages",
+        "serving",
         "manners",
         "compare",
         "headlines",
