@@ -12,6 +12,7 @@ from runtime.engines import PROVIDERS
 from runtime.image.dicom_options import PADDING, DicomOptions
 from runtime.loading import load
 from runtime.process import print_note
+from runtime.process.wording import RANDOM_WEIGHTS, RESEARCH_ONLY
 
 __all__ = [
     "RANDOM_WEIGHTS",
@@ -26,9 +27,6 @@ __all__ = [
     "load_engine",
     "note_choices",
 ]
-
-RESEARCH_ONLY = "For research only, not for clinical use."
-RANDOM_WEIGHTS = "Random weights: this result means nothing."
 
 
 def add_bundle(parser: argparse.ArgumentParser) -> None:

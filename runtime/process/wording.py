@@ -1,10 +1,13 @@
-"""Words that messages share: the first few of many names, and counts with their noun."""
+"""Words that messages share: the first few of many names, counts with their noun, and what results are good for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["counted", "few"]
+__all__ = ["RANDOM_WEIGHTS", "RESEARCH_ONLY", "counted", "few"]
+
+RESEARCH_ONLY = "For research only, not for clinical use."
+RANDOM_WEIGHTS = "Random weights: this result means nothing."
 
 
 def few(names: Iterable[str], most: int = 5) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 import warnings
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from runtime.files.whole_file import whole_file
 from runtime.process import import_private
 from runtime.tasks.grounding import Box, Grounding, GroundingScores
 
-__all__ = ["draw_overlay"]
+__all__ = ["draw_overlay", "render_overlay"]
 
 _COLOURS = "RdBu_r"
 _STRONGEST_ALPHA = 0.65
@@ -58,7 +59,38 @@ def draw_overlay(
     note: str = "",
     replace: bool = True,
 ) -> None:
-    """Write a picture: the radiograph under lines of equal similarity, and beside it under the map as a heat map.
+    """Write what `render_overlay` draws.
+
+    Args:
+        picture: as for `render_overlay`, and so are grounding, phrase, boxes, scores and note.
+        grounding: see there.
+        phrase: see there.
+        out: the .png file to write; it appears whole or not at all.
+        boxes: see there.
+        scores: see there.
+        note: see there.
+        replace: see `runtime.files.whole_file.whole_files`.
+
+    Raises:
+        InputError: `out` cannot be replaced, or is the file that the radiograph was opened from.
+        MissingExtraError: matplotlib is not installed.
+    """
+    png = render_overlay(picture, grounding, phrase, boxes=boxes, scores=scores, note=note)
+    check_destinations({"the overlay": out}, filter(None, [getattr(picture, "filename", None)]), force=True)
+    with whole_file(out, replace) as partial:
+        partial.write_bytes(png)
+
+
+def render_overlay(
+    picture: Image.Image,
+    grounding: Grounding,
+    phrase: str,
+    *,
+    boxes: Sequence[Box] = (),
+    scores: GroundingScores | None = None,
+    note: str = "",
+) -> bytes:
+    """A picture: the radiograph under lines of equal similarity, and beside it under the map as a heat map.
 
     Red is similar, blue is dissimilar, and what is neither leaves the film visible: the opacity follows the strength.
     The scale is symmetric around 0 and reaches to the strongest value; the dashed square is what the model sees.
@@ -67,14 +99,14 @@ def draw_overlay(
         picture: the radiograph, mode "L", or a picture in colours, mode "RGB"; right way up.
         grounding: map, score and crop, of the same size as the radiograph; see `Engine.ground`.
         phrase: the text.
-        out: the .png file to write; it appears whole or not at all.
         boxes: where the phrase should be found, in pixels of the radiograph.
         scores: how well the map agrees with the boxes.
         note: a line below the picture.
-        replace: see `runtime.files.whole_file.whole_files`.
+
+    Returns:
+        A PNG file.
 
     Raises:
-        InputError: `out` cannot be replaced, or is the file that the radiograph was opened from.
         MissingExtraError: matplotlib is not installed.
     """
     try:
@@ -144,9 +176,9 @@ def draw_overlay(
     with warnings.catch_warnings():
         # Characters that the font lacks are drawn as boxes; matplotlib would say so with a line of its source for each.
         warnings.filterwarnings("ignore", message="Glyph")
-        check_destinations({"the overlay": out}, filter(None, [getattr(picture, "filename", None)]), force=True)
-        with whole_file(out, replace) as partial:
-            figure.savefig(partial, format="png", facecolor=_BACKGROUND, metadata={"Software": GENERATOR})
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png", facecolor=_BACKGROUND, metadata={"Software": GENERATOR})
+        return stream.getvalue()
 
 
 def _limit(similarity_map: NDArray[np.float32]) -> float:
