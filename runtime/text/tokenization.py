@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tokenizers import Tokenizer as RustTokenizer
@@ -22,7 +23,7 @@ from runtime.process.checks import missing
 from runtime.process.forks import in_children
 from runtime.text.cleaning import CLEANERS, check_cleaning
 
-__all__ = ["TOKENIZER_FILES", "Tokenizer"]
+__all__ = ["TOKENIZER_FILES", "TokenSpan", "Tokenizer"]
 
 # What `Tokenizer` reads in its folder.
 TOKENIZER_FILES = ("tokenizer.json", "special_tokens_map.json")
@@ -37,6 +38,25 @@ def _alone_in_children() -> None:
 
 
 in_children(_alone_in_children)
+
+
+@dataclass(frozen=True)
+class TokenSpan:
+    """A token and where it stands.
+
+    Attributes:
+        id: in the vocabulary.
+        text: what it stands for as it was written; of special tokens their name.
+        special: whether it is one that was put there, such as [CLS].
+        start: first character of `text` in what was tokenized; `stop` is the one behind it. None for special tokens.
+        stop: see start.
+    """
+
+    id: int
+    text: str
+    special: bool
+    start: int | None
+    stop: int | None
 
 
 class Tokenizer:
@@ -134,6 +154,25 @@ class Tokenizer:
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str:
         """The text of some tokens, in lower case if the model reads that, spaces before punctuation removed."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens))
+
+    def spans(self, text: str, *, prompt: str = "", special_tokens: bool = True) -> list[TokenSpan]:
+        """The tokens that a text becomes before it is embedded, however many: what is read of it, and where it stands.
+
+        Args:
+            text: a string; what the system's cleaning leaves of it is tokenized.
+            prompt: what stands before it.
+            special_tokens: whether those at its ends are listed.
+        """
+        read = prompt + CLEANERS[self._rules.cleaning](text)
+        encoding = self._tokenizer.encode(read, add_special_tokens=special_tokens)
+        return [
+            TokenSpan(index, token, True, None, None)
+            if special
+            else TokenSpan(index, read[start:stop], False, start, stop)
+            for index, token, special, (start, stop) in zip(
+                encoding.ids, encoding.tokens, encoding.special_tokens_mask, encoding.offsets, strict=True
+            )
+        ]
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, with special tokens at its ends, unpadded.
