@@ -19,6 +19,9 @@ class Limits:
         characters: a text, before it is tokenized: 422.
         pixels: an image, by its header, before it is decoded: 422.
         nesting: of JSON: 400.
+        words: that are asked for at masks, counted over the texts of a request: 422.
+        phrases: that are looked for in an image: 422.
+        hits: of a search: 422.
         requests: that are being answered at a time: 429.
         body_bytes: held at a time by all requests together: 429.
         connections: open at a time; more are closed at once.
@@ -36,6 +39,9 @@ class Limits:
     characters: int = 20_000
     pixels: int = 50_000_000
     nesting: int = 32
+    words: int = 10_000
+    phrases: int = 32
+    hits: int = 1000
     requests: int = 1024
     body_bytes: int = 512 << 20
     connections: int = 2048

@@ -18,6 +18,7 @@ STATUS: Mapping[str, int] = MappingProxyType(
         "Forbidden": 403,
         "NotFound": 404,
         "MethodNotAllowed": 405,
+        "RequestTimeout": 408,
         "TooLarge": 413,
         "UnsupportedMediaType": 415,
         "Validation": 422,
@@ -48,6 +49,7 @@ class RequestError(Exception):
         retry_after: seconds after which it is worth to come again; None where it is not known.
         items: the texts or images at fault.
         headers: to be sent with it.
+        param: the field at fault, named as the protocol names it; None where it is not one alone.
     """
 
     kind: str
@@ -55,6 +57,7 @@ class RequestError(Exception):
     retry_after: float | None = None
     items: Sequence[RefusedItem] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
+    param: str | None = None
 
     @property
     def status(self) -> int:

@@ -1,0 +1,120 @@
+"""Bodies of requests, bounded in size and time while they are received."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import zlib
+from collections.abc import AsyncIterator
+
+from python_multipart.multipart import parse_options_header
+from starlette.requests import Request
+
+from runtime.serve.request_errors import RequestError
+
+__all__ = ["body_chunks", "inflated", "media_type", "read_body", "refuse_encodings"]
+
+# A body may take `Limits.header_seconds`, and a second more for each so many bytes that came.
+_BYTES_PER_SECOND = 256 << 10
+_PIECE = 1 << 20
+# Of zlib: what tells gzip from zlib's own format.
+_WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+
+
+def media_type(request: Request) -> tuple[str, dict[str, str]]:
+    """The media type of a body in lower case, "" where none is given, and its parameters."""
+    name, parameters = parse_options_header(request.headers.get("content-type", ""))
+    return name.decode("latin-1"), {key.decode("latin-1"): value.decode("latin-1") for key, value in parameters.items()}
+
+
+def refuse_encodings(request: Request) -> None:
+    """Raise RequestError (415) for a compressed body: how large it becomes is not known before it is inflated."""
+    if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        raise RequestError(
+            "UnsupportedMediaType",
+            "Compressed bodies are not read here. Send the body as it is, without Content-Encoding.",
+            headers={"Accept-Encoding": "identity"},
+        )
+
+
+async def body_chunks(request: Request, most: int, seconds: float) -> AsyncIterator[bytes]:
+    """The body as it comes.
+
+    Args:
+        request: whose.
+        most: bytes.
+        seconds: that it may take; a second more for each 256 kB that came.
+
+    Raises:
+        RequestError: it is larger (413), as soon as that is known; it takes longer (408).
+    """
+    too_large = RequestError(
+        "TooLarge",
+        f"The body has more than {most:,} bytes, which is the most that is read here. Send fewer items a request.",
+        headers={"Connection": "close"},
+    )
+    told = request.headers.get("content-length", "")
+    if told.isascii() and told.isdigit() and int(told) > most:
+        raise too_large
+    began = time.monotonic()
+    size = 0
+    stream = request.stream()
+    while True:
+        left = began + seconds + size / _BYTES_PER_SECOND - time.monotonic()
+        try:
+            chunk = await asyncio.wait_for(anext(stream), max(0.0, left))
+        except StopAsyncIteration:
+            return
+        except (TimeoutError, asyncio.TimeoutError):
+            raise RequestError(
+                "RequestTimeout",
+                "The body did not come in time. Send it without pauses.",
+                headers={"Connection": "close"},
+            ) from None
+        size += len(chunk)
+        if size > most:
+            raise too_large
+        if chunk:
+            yield chunk
+
+
+async def read_body(request: Request, most: int, seconds: float) -> bytes:
+    """The whole body, as `body_chunks` gives it."""
+    return b"".join([chunk async for chunk in body_chunks(request, most, seconds)])
+
+
+async def inflated(body: bytes, encoding: str, most: int) -> bytes:
+    """A body that was sent compressed.
+
+    Args:
+        body: as it came.
+        encoding: "gzip" or "deflate"; "" or "identity" for none.
+        most: bytes that it may become.
+
+    Raises:
+        RequestError: another encoding (415), no such data (400), more bytes than that (413).
+    """
+    encoding = encoding.strip().lower()
+    if encoding in ("", "identity"):
+        return body
+    if encoding not in _WINDOW_BITS:
+        raise RequestError("UnsupportedMediaType", "The Content-Encoding is not known here; gzip and deflate are.")
+    return await asyncio.to_thread(_inflate, body, _WINDOW_BITS[encoding], most)
+
+
+def _inflate(body: bytes, window_bits: int, most: int) -> bytes:
+    pieces, size = [], 0
+    stream = zlib.decompressobj(window_bits)
+    try:
+        while not stream.eof:
+            piece = stream.decompress(body, _PIECE)
+            body = stream.unconsumed_tail
+            size += len(piece)
+            pieces.append(piece)
+            if size > most:
+                raise RequestError("TooLarge", f"The body inflates to more than {most:,} bytes. Send fewer items.")
+            if not piece and not body and not stream.eof:
+                raise zlib.error
+    except zlib.error:
+        raise RequestError("BadRequest", "The body is not what its Content-Encoding says, or is cut off.") from None
+    return b"".join(pieces)
