@@ -1,0 +1,61 @@
+"""A tiny engine, the protocols around it, and films to send."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+import runtime
+from export.samples import chest_phantom
+from runtime.engine import Engine
+from runtime.serve.server_state import Server
+from tests.conftest import System
+from tests.runtime.serve.protocols.direct import DirectModel, DirectModels, application, served
+
+
+@pytest.fixture(scope="session")
+def engine(tiny: System) -> Engine:
+    return runtime.load(tiny.bundle, provider="cpu", threads=1)
+
+
+@pytest.fixture
+def model(engine: Engine) -> DirectModel:
+    return DirectModel("tiny", engine)
+
+
+@pytest.fixture
+def server(model: DirectModel) -> Server:
+    return Server(DirectModels({"tiny": model, "other": DirectModel("other", model.engine)}))
+
+
+@pytest.fixture
+def client(server: Server) -> TestClient:
+    return TestClient(application(server), raise_server_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def address(engine: Engine) -> Iterator[str]:
+    """Of a real server, for clients that cannot do without."""
+    with served(application(Server(DirectModels({"tiny": DirectModel("tiny", engine)})))) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def film() -> bytes:
+    """A PNG file."""
+    return png(0)
+
+
+@pytest.fixture(scope="session")
+def films() -> list[bytes]:
+    return [png(seed) for seed in range(3)]
+
+
+def png(seed: int) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(chest_phantom(150 + 10 * seed, 130)).save(stream, "PNG")
+    return stream.getvalue()
