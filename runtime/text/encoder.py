@@ -222,7 +222,7 @@ class TextEncoder:
                 together); top_k below 1 or beyond the vocabulary; no target has a token.
             BundleError: the bundle has no graph for it, in this precision on this provider.
         """
-        return self._filler().fill_mask(texts, top_k, targets)
+        return self.masks.fill_mask(texts, top_k, targets)
 
     def predict_masked_tokens(self, prompts: str | Sequence[str]) -> list[list[str]]:
         """The likeliest token at each [MASK] (reference: `TextInferenceEngine.predict_masked_tokens`).
@@ -235,7 +235,7 @@ class TextEncoder:
         Raises:
             InputError, BundleError: as for `fill_mask`.
         """
-        return self._filler().predict_masked_tokens(prompts)
+        return self.masks.predict_masked_tokens(prompts)
 
     def masked_token_accuracy(
         self,
@@ -264,11 +264,17 @@ class TextEncoder:
                 (0, 1].
             BundleError: as for `fill_mask`.
         """
-        return self._filler().masked_token_accuracy(
+        return self.masks.masked_token_accuracy(
             texts, share=share, one_at_a_time=one_at_a_time, seed=seed, on_fault=on_fault
         )
 
-    def _filler(self) -> MaskFiller:
+    @property
+    def masks(self) -> MaskFiller:
+        """What fills masks; its graph is opened when it is first needed.
+
+        Raises:
+            BundleError: the tokenizer has no [MASK].
+        """
         self.tokenizer.required_mask()
         if self._masks is None:
             raise BundleError("This text encoder was put together without what fills masks; use runtime.load().")

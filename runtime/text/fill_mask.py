@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypedDict
 
@@ -21,11 +22,11 @@ from runtime.process.checks import TEXTS, callback, missing, number, texts_of, w
 from runtime.process.forks import ForkSafeLock
 from runtime.process.workers import ordered_map
 from runtime.text.masked_accuracy import MaskedAccuracy, choose_masks
-from runtime.text.packing import MaskedBatch, pack_masks, plan_packed
+from runtime.text.packing import MaskedBatch, Row, pack_masks, plan_packed
 from runtime.text.tokenization import Tokenizer
 from runtime.text.windows import BULK_TOKENS
 
-__all__ = ["Filled", "MaskFiller"]
+__all__ = ["Filled", "MaskFiller", "MaskedTexts", "run_masks"]
 
 _LOG = logging.getLogger("runtime")
 # Texts whose masks are chosen and planned together.
@@ -53,6 +54,23 @@ class Filled(TypedDict):
     sequence: str
 
 
+@dataclass(frozen=True)
+class MaskedTexts:
+    """Texts with masks, tokenized, and what is asked of them.
+
+    Attributes:
+        rows: token ids of each text.
+        masks: positions of its masks in each.
+        top_k: words per mask.
+        chosen: intp, ids of the words that alone are asked about; None for all.
+    """
+
+    rows: list[list[int]]
+    masks: list[list[int]]
+    top_k: int
+    chosen: NDArray[np.intp] | None
+
+
 class MaskFiller:
     """The masked-language half of a text encoder."""
 
@@ -78,6 +96,22 @@ class MaskFiller:
         self, texts: str | Sequence[str], top_k: int = 5, targets: str | Sequence[str] | None = None
     ) -> list[Any]:
         """See `TextEncoder.fill_mask`."""
+        asked = self.read(texts, top_k, targets)
+        answers: list[list[list[Filled]]] = [[[]] * len(found) for found in asked.masks]
+        for batch, logits in self._compute(asked.rows, asked.masks):
+            for text, nth, each in zip(batch.texts, batch.nth, logits, strict=True):
+                answers[text][nth] = self.words(asked, text, nth, each)
+        unwrapped = [answer[0] if len(answer) == 1 else answer for answer in answers]
+        return unwrapped[0] if len(unwrapped) == 1 else unwrapped
+
+    def read(
+        self, texts: str | Sequence[str], top_k: int = 5, targets: str | Sequence[str] | None = None
+    ) -> MaskedTexts:
+        """Tokenize what `fill_mask` is asked, and check it.
+
+        Raises:
+            InputError: as for `TextEncoder.fill_mask`.
+        """
         listed = texts_of(texts)
         top_k = whole_number("top_k", top_k)
         chosen = None if targets is None else self._target_ids(targets)
@@ -95,18 +129,35 @@ class MaskFiller:
         ]
         if faults:
             raise InputError.from_faults("texts", sorted(faults, key=lambda fault: fault.index), len(listed))
-        answers: list[list[list[Filled]]] = [[[]] * len(found) for found in masks]
-        for batch, logits in self._compute(rows, masks):
-            for text, nth, each in zip(batch.texts, batch.nth, logits, strict=True):
-                best = _best(each if chosen is None else each[chosen], top_k)
-                ids = best if chosen is None else chosen[best]
-                single = len(masks[text]) == 1
-                answers[text][nth] = [
-                    self._filled(score, token, rows[text], masks[text][nth], single)
-                    for score, token in zip(_scores(each, ids).tolist(), ids.tolist(), strict=True)
-                ]
-        unwrapped = [answer[0] if len(answer) == 1 else answer for answer in answers]
-        return unwrapped[0] if len(unwrapped) == 1 else unwrapped
+        return MaskedTexts(rows, masks, top_k, chosen)
+
+    def words(self, asked: MaskedTexts, text: int, nth: int, logits: NDArray[np.float32]) -> list[Filled]:
+        """The likeliest words for a mask.
+
+        Args:
+            asked: of `read`.
+            text: which of its texts.
+            nth: which of that text's masks.
+            logits: float32 (vocabulary,) of that mask.
+        """
+        best = _best(logits if asked.chosen is None else logits[asked.chosen], asked.top_k)
+        ids = best if asked.chosen is None else asked.chosen[best]
+        row, masks = asked.rows[text], asked.masks[text]
+        return [
+            self._filled(score, token, row, masks[nth], single=len(masks) == 1)
+            for score, token in zip(_scores(logits, ids).tolist(), ids.tolist(), strict=True)
+        ]
+
+    def plan(self, rows: Sequence[Sequence[int]], token_budget: int | None = None) -> Iterator[tuple[Row, ...]]:
+        """Which texts are computed together; see `TextBatches.plan`."""
+        budget = self._token_budget if token_budget is None else token_budget
+        yield from plan_packed([len(row) for row in rows], budget, self._tokenizer.max_length)
+
+    def lay_out(
+        self, batch: Sequence[Row], rows: Sequence[Sequence[int]], masks: Sequence[Sequence[int]]
+    ) -> MaskedBatch:
+        """What the graph reads; see `pack_masks`."""
+        return pack_masks(batch, rows, masks, self._tokenizer.pad_token_id)
 
     def predict_masked_tokens(self, prompts: str | Sequence[str]) -> list[list[str]]:
         """See `TextEncoder.predict_masked_tokens`."""
@@ -215,25 +266,26 @@ class MaskFiller:
 
     def _compute(self, rows: Sequence[Sequence[int]], masks: Sequence[Sequence[int]]) -> Iterator[Found]:
         """Batches with the logits of their masks, float32 (masks, vocabulary)."""
-        lengths = [len(row) for row in rows]
-        if not lengths:
+        if not rows:
             return
-        plans = list(plan_packed(lengths, self._token_budget, self._tokenizer.max_length))
-        sessions = self._sessions()
-        bulk = sum(lengths) >= BULK_TOKENS
+        plans = list(self.plan(rows))
+        bulk = sum(map(len, rows)) >= BULK_TOKENS
+        sessions = self.sessions()
         session = sessions.bulk() if bulk else sessions.single
-        jobs = (pack_masks(batch, rows, masks, self._tokenizer.pad_token_id) for batch in plans)
+        jobs = (self.lay_out(batch, rows, masks) for batch in plans)
         workers = sessions.streams if bulk else int(len(plans) > 1)
-        yield from ordered_map(partial(_run, session), jobs, workers)
+        yield from ordered_map(partial(run_masks, session), jobs, workers)
 
-    def _sessions(self) -> Sessions:
+    def sessions(self) -> Sessions:
+        """Of the graph; opens it at the first call."""
         with self._lock:
             if self._opened is None:
                 self._opened = self._open_sessions()
             return self._opened
 
 
-def _run(session: Session, batch: MaskedBatch) -> Found:
+def run_masks(session: Session, batch: MaskedBatch) -> Found:
+    """Compute a batch: with the logits of its masks, float32 (masks, vocabulary)."""
     (logits,) = session.run(["logits"], batch.inputs)
     return batch, logits[batch.row, batch.place]
 

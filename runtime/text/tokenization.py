@@ -205,6 +205,8 @@ class Tokenizer:
         *,
         clean: bool = True,
         prompt: str = "",
+        cut: bool | None = None,
+        from_left: bool = False,
         on_cut: Callable[[int, int], None] = lambda index, tokens: None,
         on_empty: Callable[[int], None] = lambda index: None,
     ) -> tuple[list[list[int]], list[Fault]]:
@@ -215,6 +217,8 @@ class Tokenizer:
             clean: prepare texts for embedding as the system does: clean them, cut them where it cuts. Otherwise they
                 are taken as they stand, and too long ones are faults.
             prompt: what stands before each text.
+            cut: whether too long texts are cut; None does as the system does.
+            from_left: cut their beginnings, not their ends.
             on_cut: called with the position and the number of tokens of each text that is cut.
             on_empty: called with the position of each text with words of which cleaning leaves nothing.
         """
@@ -236,7 +240,8 @@ class Tokenizer:
                 on_empty(index)
             prompts.append(prompt + cleaned)
         ids = iter([encoding.ids for encoding in self._tokenizer.encode_batch_fast(prompts)])
-        cut = clean and self._rules.too_long == CUT
+        if cut is None:
+            cut = clean and self._rules.too_long == CUT
         encoded: list[list[int]] = []
         for index in range(len(texts)):
             row = [] if index in faults else next(ids)
@@ -246,7 +251,9 @@ class Tokenizer:
                 faults[index] = self._forbids(self.token(next(each for each in within if each in self._marks)))
             elif len(row) > self.max_length and cut:
                 on_cut(index, len(row))
-                row = row[: self.max_length - self._ends] + row[len(row) - self._ends :]
+                room = self.max_length - self._starts - self._ends
+                kept = within[len(within) - room :] if from_left else within[:room]
+                row = row[: self._starts] + kept + row[len(row) - self._ends :]
             encoded.append(row)
             if len(row) > self.max_length:
                 faults.setdefault(
