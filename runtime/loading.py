@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from runtime.choice.precision import check_min_fidelity
 from runtime.choice.settings import EngineSettings, PartSettings
 from runtime.choice.tuned import read_tuning
 from runtime.engine import Engine
-from runtime.engines import Provider, SessionOptions, choose_provider
+from runtime.engines import Provider, Session, SessionOptions, choose_provider
 from runtime.engines.cores import check_threads
 from runtime.errors import BundleError, CxrEngineError, InputError, ProviderError
 from runtime.image.dicom_options import DicomOptions
@@ -48,6 +49,7 @@ def load(
     fast_decode: bool = False,
     refuse_long: bool = False,
     share: bool = False,
+    wrap_session: Callable[[Session], Session] | None = None,
 ) -> Engine:
     """Open a bundle for inference. Every file that is used is compared with the manifest's sha256 first.
 
@@ -87,6 +89,8 @@ def load(
             model have a mean cosine of 0.9994 to the exact ones (least 0.9985; patches 0.998, least 0.93).
         refuse_long: refuse texts of more tokens than the system reads, also where it cuts them (CLIP at 77 tokens).
         share: other processes use the same processors: threads that wait do not spin.
+        wrap_session: what is made of each of its sessions when it is opened, such as one whose calls wait for their
+            turn; None leaves them as they are. An engine that is unpickled has no such.
 
     Returns:
         An engine with the methods `text.encode`, `image.encode`, `image.encode_patches`, `similarity`,
@@ -131,7 +135,7 @@ def load(
             refuse_long=refuse_long,
         )
         try:
-            engine = open_engine(settings, plan.provider)
+            engine = open_engine(settings, plan.provider, wrap_session)
         except ProviderError as error:
             failures[plan.provider.name] = error
             continue
@@ -188,12 +192,15 @@ def _one_error(failures: Mapping[str, CxrEngineError]) -> CxrEngineError:
     return kind(f"No inference engine here can run this:\n{reasons}")
 
 
-def open_engine(settings: EngineSettings, provider: Provider) -> Engine:
+def open_engine(
+    settings: EngineSettings, provider: Provider, wrap_session: Callable[[Session], Session] | None = None
+) -> Engine:
     """Open an engine as it was decided.
 
     Args:
         settings: what was decided.
         provider: the inference engine of that name.
+        wrap_session: see `load`.
 
     Raises:
         BundleError: a file was changed.
@@ -205,6 +212,8 @@ def open_engine(settings: EngineSettings, provider: Provider) -> Engine:
         part: SessionOptions(settings.threads, each.choice.precision, share=settings.share, cache=cache)
         for part, each in settings.parts.items()
     }
+    if wrap_session is not None:
+        options = {part: replace(each, wrap=wrap_session) for part, each in options.items()}
     sessions = {
         part: open_sessions(bundle, each.choice, provider, options[part], each.streams)
         for part, each in settings.parts.items()

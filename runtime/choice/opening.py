@@ -78,7 +78,9 @@ def _sessions(
     bundle: Bundle, artifact: Artifact, provider: Provider, options: SessionOptions, streams: int, apart: bool = False
 ) -> Sessions:
     def open_session(count: int) -> Session:
-        return _open_verified(bundle, artifact, provider, replace(options, streams=count, soon=count == 1))
+        return options.wrap(
+            _open_verified(bundle, artifact, provider, replace(options, streams=count, soon=count == 1))
+        )
 
     return Sessions(open_session, streams, apart=apart)
 

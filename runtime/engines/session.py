@@ -32,6 +32,7 @@ class SessionOptions:
         size: bytes of these files.
         cache: the root of the cache folders; None asks the environment.
         open_later: opens another session of the same files after the first one, of which they are still to be the same.
+        wrap: what is made of every session that is opened, for those who schedule its calls.
         soon: the first answer is wanted soon after opening, if later ones stay fast and no result depends on it.
     """
 
@@ -43,6 +44,7 @@ class SessionOptions:
     size: int = 0
     soon: bool = False
     cache: Path | None = None
+    wrap: Callable[[Session], Session] = field(default=lambda opened: opened, compare=False)
     open_later: Callable[[Callable[[], Session]], Session] = field(default=lambda opened: opened(), compare=False)
 
 

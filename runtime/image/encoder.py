@@ -48,6 +48,7 @@ class ImageEncoder:
         resize: side after resizing that `preprocessing` names, in pixels (512 for BioViL: the shorter one).
         crop: side of the centre crop that the graph reads, in pixels (480 for BioViL).
         dicom: how DICOM files are read.
+        batch: images that are computed together.
         notices: what was unusual in the files read so far, counted.
     """
 
@@ -89,7 +90,7 @@ class ImageEncoder:
         self.notices = Notices()
         self._fast_decode = fast_decode
         self._threads = threads
-        self._batch = batch
+        self.batch = batch
         self._reduced = reduced
 
     def __reduce__(self) -> Reduced:
@@ -310,7 +311,7 @@ class ImageEncoder:
         decoders = max(1, self._threads // streams)
         self._graphs.ready(bulk, paired, [output])
         # Enough for one worker that each of its threads has one to decode.
-        return Way(bulk, streams, decoders, self._batch * math.ceil(decoders / self._batch))
+        return Way(bulk, streams, decoders, self.batch * math.ceil(decoders / self.batch))
 
     def _batches(self, pairs: Iterable[Pair], output: str, way: Way, skip_bad: bool) -> Generator[Batch, None, None]:
         """Decode and compute images, batch by batch, in order.

@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
@@ -27,6 +28,7 @@ __all__ = [
     "CHANNELS",
     "EXPECTED",
     "ImageLike",
+    "Pixels",
     "as_image_list",
     "image_name",
     "is_array_like",
@@ -37,7 +39,23 @@ __all__ = [
     "taken_images",
 ]
 
-ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[Any]"
+
+@dataclass(frozen=True)
+class Pixels:
+    """One image, ready for the graph; `ImageEncoder.load` makes it, and its methods take it.
+
+    Attributes:
+        pixels: uint8 (crop, crop), or (3, crop, crop) for graphs that read colours.
+        size: width and height of the original image in pixels.
+    """
+
+    pixels: NDArray[np.uint8]
+    size: tuple[int, int]
+
+
+ImageLike: TypeAlias = (
+    "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[Any] | Pixels"
+)
 
 EXPECTED = "a path, the bytes of a file, a file opened in mode 'rb', a Pillow image or a numpy array"
 CHANNELS = (1, 2, 3, 4)
@@ -67,7 +85,7 @@ def as_image_list(images: Any) -> list[Any]:
 
 def taken_images(images: Any) -> tuple[Iterable[Any], bool]:
     """As `as_image_list`, but what can be iterated over is not yet; and whether it is a single image."""
-    if isinstance(images, (str, os.PathLike, Image.Image)) or is_encoded(images):
+    if isinstance(images, (str, os.PathLike, Image.Image, Pixels)) or is_encoded(images):
         return [images], True
     if not isinstance(images, np.ndarray) and is_array_like(images):
         # A tensor is an image, a column of paths is not: what they hold tells.
@@ -112,6 +130,8 @@ def image_name(image: object) -> str:
         return str(getattr(image, "filename", "") or "Pillow image")
     if isinstance(image, np.ndarray):
         return "array"
+    if isinstance(image, Pixels):
+        return "prepared image"
     if is_file(image):
         # Uploads have the name of the file beside that of the form's field.
         attributes = ("name",) if isinstance(image, io.IOBase) else ("filename", "name")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -25,7 +24,16 @@ from runtime.errors import DecodeError, Fault, MissingExtraError
 from runtime.image.bounds import TOO_LARGE, Bounds
 from runtime.image.decoders import Stored, look_at_file, read_stored, usual_mode
 from runtime.image.dicom_options import DicomOptions
-from runtime.image.given_images import CHANNELS, EXPECTED, ImageLike, image_name, is_array_like, load_image, read_file
+from runtime.image.given_images import (
+    CHANNELS,
+    EXPECTED,
+    ImageLike,
+    Pixels,
+    image_name,
+    is_array_like,
+    load_image,
+    read_file,
+)
 from runtime.image.pixels import remap_image, remap_to_uint8
 from runtime.image.resizing import resize_and_crop, resized_size
 from runtime.process.checks import is_file, missing
@@ -44,19 +52,6 @@ __all__ = [
 
 _AS_USUAL = DicomOptions()
 _MODES_OF_8_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """One image, ready for the graph.
-
-    Attributes:
-        pixels: uint8 (crop, crop), or (3, crop, crop) for graphs that read colours.
-        size: width and height of the original image in pixels.
-    """
-
-    pixels: NDArray[np.uint8]
-    size: tuple[int, int]
 
 
 def read_grey(image: ImageLike, dicom: DicomOptions = _AS_USUAL) -> Image.Image:
@@ -118,7 +113,7 @@ def _stored(
         return read_stored(bytes(image), dicom, needed, any_mode=any_mode, bounds=bounds)
     if is_file(image):
         return read_stored(read_file(image), dicom, needed, any_mode=any_mode, bounds=bounds)
-    if not is_array_like(image):
+    if isinstance(image, Pixels) or not is_array_like(image):
         raise DecodeError(f"is {missing(image)}; {EXPECTED} is expected")
     try:
         return Stored(np.asarray(image))  # also of a masked array, a matrix or a tensor
@@ -232,6 +227,8 @@ def load_pixels(
     def prepare(item: tuple[int, ImageLike]) -> Pixels | Fault:
         index, image = item
         try:
+            if isinstance(image, Pixels):
+                return _prepared(image, rule)
             needed = partial(resized_size, rule) if fast_decode else None
             values, size, notices = _stored(image, dicom, needed, rule.colours == RGB_AFTER, bounds)
             decoded = to_8_bits(values)
@@ -247,6 +244,14 @@ def load_pixels(
     workers = min(threads, len(images))
     found = list(ordered_map(prepare, enumerate(images), workers) if workers > 1 else map(prepare, enumerate(images)))
     return [item for item in found if isinstance(item, Pixels)], [item for item in found if isinstance(item, Fault)]
+
+
+def _prepared(image: Pixels, rule: Preprocessing) -> Pixels:
+    if image.pixels.dtype != np.uint8 or image.pixels.shape != rule.shape:
+        raise DecodeError(
+            f"was prepared as {image.pixels.dtype} {image.pixels.shape}; uint8 {rule.shape} is expected here"
+        )
+    return image
 
 
 def look_at(images: Sequence[ImageLike]) -> list[Fault]:

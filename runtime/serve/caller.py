@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from runtime.serve.request_errors import RequestError
 
-__all__ = ["Caller", "Timings"]
+__all__ = ["CURRENT", "Caller", "Timings"]
 
 
 @dataclass
@@ -70,3 +71,7 @@ class Caller:
         """Raise RequestError where the deadline has passed."""
         if self.deadline is not None and time.monotonic() >= self.deadline:
             raise RequestError("Timeout", "The deadline passed before the request was answered. Give it more time.")
+
+
+# On whose behalf a thread calls an engine's methods.
+CURRENT: ContextVar[Caller | None] = ContextVar("caller", default=None)

@@ -59,6 +59,9 @@ class RequestError(Exception):
     headers: Mapping[str, str] = field(default_factory=dict)
     param: str | None = None
 
+    def __str__(self) -> str:
+        return self.message
+
     @property
     def status(self) -> int:
         """The HTTP status."""

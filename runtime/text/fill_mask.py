@@ -105,16 +105,24 @@ class MaskFiller:
         return unwrapped[0] if len(unwrapped) == 1 else unwrapped
 
     def read(
-        self, texts: str | Sequence[str], top_k: int = 5, targets: str | Sequence[str] | None = None
+        self,
+        texts: str | Sequence[str],
+        top_k: int = 5,
+        targets: str | Sequence[str] | None = None,
+        on_note: Callable[[str], None] = _LOG.warning,
     ) -> MaskedTexts:
         """Tokenize what `fill_mask` is asked, and check it.
+
+        Args:
+            texts: as there, and so are top_k and targets.
+            on_note: called with what is unusual about a target, which it quotes.
 
         Raises:
             InputError: as for `TextEncoder.fill_mask`.
         """
         listed = texts_of(texts)
         top_k = whole_number("top_k", top_k)
-        chosen = None if targets is None else self._target_ids(targets)
+        chosen = None if targets is None else self._target_ids(targets, on_note)
         if chosen is not None:
             top_k = min(top_k, len(chosen))
         elif top_k > self._tokenizer.vocabulary_size:
@@ -224,7 +232,7 @@ class MaskFiller:
             hidden[position] = self._mask
         return hidden
 
-    def _target_ids(self, targets: str | Sequence[str]) -> NDArray[np.intp]:
+    def _target_ids(self, targets: str | Sequence[str], on_note: Callable[[str], None]) -> NDArray[np.intp]:
         """Ids of the targets, each once; of words outside the vocabulary the first piece, with a warning."""
         listed = items_of(targets, "targets", TEXTS, ordered=False)
         wrong = [
@@ -240,13 +248,12 @@ class MaskFiller:
             if found is None:
                 pieces = self._tokenizer.pieces(target)
                 if not pieces:
-                    _LOG.warning("The target %r is no token of the vocabulary and has none; it is left out.", target)
+                    on_note(f"The target {target!r} is no token of the vocabulary and has none; it is left out.")
                     continue
                 found = pieces[0]
-                _LOG.warning(
-                    "The target %r is no token of the vocabulary; its first piece %r is taken instead.",
-                    target,
-                    self._tokenizer.token(found),
+                piece = self._tokenizer.token(found)
+                on_note(
+                    f"The target {target!r} is no token of the vocabulary; its first piece {piece!r} is taken instead."
                 )
             ids.append(found)
         if not ids:

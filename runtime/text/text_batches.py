@@ -36,6 +36,9 @@ class TextBatches:
     Attributes:
         token_budget: tokens in one batch, padding counted; a longer text has a batch of its own.
         sessions: of the graph.
+        packed: whether the graph takes several texts a row.
+        pad_token_id: what fills rows.
+        longest: tokens of the longest text.
     """
 
     def __init__(
@@ -53,9 +56,9 @@ class TextBatches:
         """
         self.sessions = sessions
         self.token_budget = token_budget
-        self._packed = packed
-        self._pad_token_id = pad_token_id
-        self._longest = longest
+        self.packed = packed
+        self.pad_token_id = pad_token_id
+        self.longest = longest
         self._pooling = pooling
 
     def plan(self, lengths: Sequence[int], token_budget: int | None = None) -> Iterator[tuple[Row, ...]]:
@@ -70,8 +73,8 @@ class TextBatches:
             exactly one.
         """
         budget = self.token_budget if token_budget is None else token_budget
-        if self._packed:
-            yield from plan_packed(lengths, budget, widest_row(self._longest))
+        if self.packed:
+            yield from plan_packed(lengths, budget, widest_row(self.longest))
         else:
             for batch in plan_batches(lengths, budget):
                 yield tuple(Row(lengths[batch[0]], (index,)) for index in batch.tolist())
@@ -83,11 +86,11 @@ class TextBatches:
             batch: of `plan`.
             tokens: token ids of every text, special tokens among them.
         """
-        if self._packed:
-            packed = pack_batch(batch, tokens, self._pad_token_id, self._pooling)
+        if self.packed:
+            packed = pack_batch(batch, tokens, self.pad_token_id, self._pooling)
             return TextBatch(packed.inputs, (packed.row, packed.place), packed.texts)
         texts = np.array([row.texts[0] for row in batch], dtype=np.intp)
-        input_ids, attention_mask = pad_batch([tokens[index] for index in texts], self._pad_token_id)
+        input_ids, attention_mask = pad_batch([tokens[index] for index in texts], self.pad_token_id)
         return TextBatch({"input_ids": input_ids, "attention_mask": attention_mask}, (np.arange(len(texts)),), texts)
 
 

@@ -127,7 +127,7 @@ def test_auto_takes_the_largest_product_of_the_rates(tmp_path: Path) -> None:
     engine = runtime.load(tuned_bundle(tmp_path, *ROWS))
     assert engine.provider == "openvino", "80 × 20 against 100 × 10"
     assert engine.precision == {"text": "int8", "image": "int8"}
-    assert (engine.text.batches.token_budget, engine.image._batch) == (256, 8)
+    assert (engine.text.batches.token_budget, engine.image.batch) == (256, 8)
     assert engine.reason == (
         "openvino: the fastest of cpu, openvino as tuned on this machine for throughput "
         "(text int8 80.0 texts/s, image int8 20.0 images/s)"

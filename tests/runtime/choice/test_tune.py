@@ -79,7 +79,7 @@ def test_the_table_is_printed_and_stored_and_auto_takes_what_it_marks(
         int(chosen[0][4]),
         int(chosen[0][5]),
     )
-    assert (engine.image._sessions.streams, engine.image._batch) == (int(chosen[1][4]), int(chosen[1][5]))
+    assert (engine.image._sessions.streams, engine.image.batch) == (int(chosen[1][4]), int(chosen[1][5]))
 
 
 CHOSEN = ("text", "image")

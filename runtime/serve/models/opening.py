@@ -1,0 +1,192 @@
+"""Open a bundle for the server, and warm it up."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runtime.engine import Engine
+from runtime.engines import PROVIDERS, Session
+from runtime.errors import BundleError
+from runtime.image.dicom_options import DicomOptions
+from runtime.loading import load
+from runtime.serve.limits import Limits
+from runtime.serve.models.model import Lanes, Model
+from runtime.serve.models.plain_decoder import PlainDecoder
+from runtime.serve.scheduling.graph_lane import GraphLane
+from runtime.serve.scheduling.mask_lane import MaskLane
+from runtime.serve.scheduling.queued_session import QueuedSession
+from runtime.serve.scheduling.scheduler import Scheduler
+from runtime.serve.scheduling.text_lane import TextLane
+from runtime.text.packing import Row
+from runtime.text.text_batches import TextBatches
+
+__all__ = ["Opening", "open_model", "warm_up"]
+
+# Tokens of a batch on a processor: of BERT-base, int8, on 2 cores one of 1,024 computes 10 % more texts a second than
+# one of 512 (OpenVINO), one of 2,048 as many.
+_LEAST_TOKENS = 1024
+# Rows of packed texts that are warmed up: widths of single rows, and of several.
+_FINE_WIDTHS = (8, 16, 24)
+_GRID = 32
+# Engines that prepare themselves for each shape of a call, which takes as long as some calls do.
+_PREPARES_SHAPES = ("openvino", "tensorrt")
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How bundles are opened; names as in `runtime.load`."""
+
+    provider: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+    min_fidelity: float | None = None
+    share: bool = False
+    refuse_long: bool = False
+    auto_truncate: bool = False
+    dicom: DicomOptions = field(default_factory=DicomOptions)
+    decode_processes: int = 1
+    max_batch_tokens: int | None = None
+
+
+def open_model(
+    name: str,
+    path: Path,
+    opening: Opening,
+    scheduler: Scheduler,
+    threads: ThreadPoolExecutor,
+    limits: Limits,
+) -> tuple[Model, Callable[[], None]]:
+    """Open a bundle; nothing is computed yet.
+
+    Args:
+        name: that clients call it by.
+        path: of the bundle.
+        opening: how.
+        scheduler: that its lanes are added to.
+        threads: for what is called on threads.
+        limits: of requests.
+
+    Returns:
+        The model, and what gives up its lanes and processes.
+
+    Raises:
+        BundleError, ProviderError, InputError: see `runtime.load`.
+    """
+    digest = bundle_digest(path)
+    # Rows of images together; of anything else none: such calls are laid out already.
+    images, others = GraphLane("image", 1), GraphLane("call", 1)
+
+    def wrap(session: Session) -> Session:
+        return QueuedSession(session, scheduler, images, others)
+
+    more: dict[str, Any] = {} if opening.min_fidelity is None else {"min_fidelity": opening.min_fidelity}
+    engine = load(
+        path,
+        provider=opening.provider,
+        precision=opening.precision,
+        threads=opening.threads,
+        invert_monochrome1=opening.dicom.invert_monochrome1,
+        dicom_frame=opening.dicom.frame,
+        voi_lut=opening.dicom.voi_lut,
+        pixel_padding=opening.dicom.padding,
+        refuse_long=opening.refuse_long,
+        share=opening.share,
+        wrap_session=wrap,
+        **more,
+    )
+    lanes = _lanes(engine, opening)
+    decoder = None
+    if engine.manifest.image is not None:
+        images.largest = 1 if PROVIDERS[engine.provider].whole_batches else engine.image.batch
+        decoder = PlainDecoder(engine, limits, threads)
+    added = [lane for lane in (lanes.text, lanes.mask, images, others) if lane is not None]
+    for lane in added:
+        scheduler.add(lane)
+
+    def close() -> None:
+        for lane in added:
+            scheduler.remove(lane)
+        if decoder is not None:
+            decoder.close()
+
+    return Model(name, engine, digest, scheduler, lanes, decoder, threads, limits, opening.auto_truncate), close
+
+
+def bundle_digest(path: Path) -> str:
+    """What changes with any file of a bundle: its manifest's sha256; raises BundleError where there is none."""
+    try:
+        return hashlib.sha256((path / "manifest.json").read_bytes()).hexdigest()
+    except OSError as error:
+        raise BundleError(f"There is no bundle at {path}: {error.strerror}.") from None
+
+
+def _lanes(engine: Engine, opening: Opening) -> Lanes:
+    if engine.manifest.text is None:
+        return Lanes(None, None)
+    batches = engine.text.batches
+    budget = opening.max_batch_tokens or max(batches.token_budget, _LEAST_TOKENS)
+    text = TextLane(batches, _inner(batches.sessions.single), budget)
+    try:
+        masks = engine.text.masks
+        session = _inner(masks.sessions().single)
+    except BundleError:  # it fills none; a request for it is told why
+        return Lanes(text, None)
+    return Lanes(text, MaskLane(masks, session, batches.token_budget))
+
+
+def _inner(session: Session) -> Session:
+    assert isinstance(session, QueuedSession), "every session of this engine was wrapped"
+    return session.inner
+
+
+def warm_up(model: Model) -> int:
+    """Compute every shape that the lanes make once, and open what is opened at the first use; calls that came.
+
+    Runs on the calling thread, and waits for its turns: requests to other bundles go on.
+    """
+    engine, calls = model.engine, 0
+    every_shape = engine.provider in _PREPARES_SHAPES
+    if engine.manifest.text is not None:
+        batches = engine.text.batches
+        for rows, width in _shapes(batches, model.token_budget, every_shape):
+            batch = batches.lay_out(_full(rows, width), [[batches.pad_token_id] * width] * rows)
+            batches.sessions.single.run(["text_embeds"], batch.inputs)
+            calls += 1
+        if model.fills_masks:
+            for text in ("[MASK]", "no [MASK] effusion", "there is a moderate [MASK] effusion on the left side today"):
+                engine.text.fill_mask(text)
+                calls += 1
+    if engine.manifest.image is not None:
+        shape = engine.image.preprocessing.shape
+        for count in range(1, engine.image.batch + 1):
+            engine.image.encode_pixels(np.zeros((count, *shape), np.uint8))
+            calls += 1
+        if engine.image.grid is not None and engine.manifest.text is not None:
+            engine.image.encode_pixels_and_patches(np.zeros((1, *shape), np.uint8))
+            calls += 1
+    return calls
+
+
+def _full(rows: int, width: int) -> list[Row]:
+    return [Row(width, (index,)) for index in range(rows)]
+
+
+def _shapes(batches: TextBatches, budget: int, every: bool) -> Iterator[tuple[int, int]]:
+    """Rows and widths of the batches that are computed, the largest first."""
+    longest = batches.longest
+    widths = [*_FINE_WIDTHS, *range(_GRID, longest + 1, _GRID)]
+    if not batches.packed or not every:
+        # Padded batches have as many shapes as there are lengths; the largest and the smallest allocate the memory.
+        yield from ((max(1, budget // width), width) for width in sorted({longest, min(128, longest)}, reverse=True))
+        yield 1, min(_GRID, longest)
+        return
+    for width in sorted(set(widths), reverse=True):
+        most = 1 if width in _FINE_WIDTHS else max(1, budget // width)
+        yield from ((rows, width) for rows in range(most, 0, -1))
