@@ -12,7 +12,7 @@ import pytest
 import runtime
 from runtime.engines import PROVIDERS
 from runtime.errors import BundleError, InputError
-from runtime.text.fill_mask import _best, _scores
+from runtime.text.likeliest import best_of, scores_of
 from tests.conftest import System, edit_json, tiny_config, tiny_family
 from tests.runtime.older import as_schema_3
 
@@ -88,9 +88,9 @@ def test_the_best_are_those_of_a_full_sort(size: int, ties: bool) -> None:
         logits = np.round(logits)
     order = np.argsort(-logits, kind="stable")
     for count in {1, 2, 5, size // 100 + 1, size // 128 + 1, size}:
-        assert np.array_equal(_best(logits, min(count, size)), order[:count])
+        assert np.array_equal(best_of(logits, min(count, size)), order[:count])
     probabilities = np.exp(logits.astype(np.float64)) / np.exp(logits.astype(np.float64)).sum()
-    assert np.abs(_scores(logits, order[:3]) - probabilities[order[:3]]).max() <= 1e-7
+    assert np.abs(scores_of(logits, order[:3]) - probabilities[order[:3]]).max() <= 1e-7
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import os
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -101,7 +100,8 @@ def test_masks_are_filled_as_by_the_engine(models: Models, engine: Engine) -> No
         found = ask(models, lambda model, targets=targets: model.fill_mask(Caller(), texts, 3, targets))
         for answer, text in zip(found, texts, strict=True):
             expected = engine.text.fill_mask(text, 3, targets)
-            for words, others in zip(*([each] if isinstance(each[0], dict) else each for each in (answer, expected))):
+            by_mask = ([each] if isinstance(each[0], dict) else each for each in (answer, expected))
+            for words, others in zip(*by_mask, strict=True):
                 assert [word["token"] for word in words] == [word["token"] for word in others]
                 assert [word["score"] for word in words] == pytest.approx([word["score"] for word in others], abs=1e-5)
 
@@ -194,7 +194,7 @@ def test_a_bundle_is_replaced_while_requests_run(tiny: System, tmp_path: Path) -
                 text = (tmp_path / "two" / "manifest.json").read_text()
                 (tmp_path / "two" / "manifest.json").write_text(text + "\n")
                 (tmp_path / "next").symlink_to("two")
-                os.replace(tmp_path / "next", link)
+                (tmp_path / "next").replace(link)
                 going_on = asyncio.ensure_future(_until(opened, reloaded := asyncio.Event()))
                 assert await opened.reload() == {"m": "reloaded"}
                 reloaded.set()
