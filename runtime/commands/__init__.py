@@ -16,6 +16,7 @@ from runtime.commands import (
     info,
     progression,
     search,
+    serve,
     similarity,
     tune,
 )
@@ -32,6 +33,7 @@ COMMANDS: tuple[Command, ...] = (
     fill_mask,
     index,
     search,
+    serve,
     info,
     doctor,
     tune,

@@ -1,0 +1,4 @@
+"""What keeps a server up: keys, bounds on clients, metrics, logs, health, draining, reload and several processes.
+
+Knows no protocol. May import the modules of `runtime.serve` itself that are no application, and `scheduling.observer`.
+"""
