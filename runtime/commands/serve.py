@@ -194,7 +194,9 @@ def _bundles(given: list[str]) -> dict[str, str]:
 def _index(given: str) -> IndexFolder:
     name, _, rest = given.partition("=")
     if not rest or not _MODEL_NAME.fullmatch(name):
-        raise InputError(f"--index {given}: NAME=FOLDER or NAME=FOLDER:ROOT is expected, such as films=out/index:films.")
+        raise InputError(
+            f"--index {given}: NAME=FOLDER or NAME=FOLDER:ROOT is expected, such as films=out/index:films."
+        )
     if Path(rest).exists() or ":" not in rest:
         return IndexFolder(name, Path(rest))
     folder, _, root = rest.rpartition(":")

@@ -23,8 +23,8 @@ from runtime.serve.scheduling.graph_lane import GraphLane
 from runtime.serve.scheduling.mask_lane import MaskLane
 from runtime.serve.scheduling.queued_session import QueuedSession
 from runtime.serve.scheduling.scheduler import Scheduler
-from runtime.serve.scheduling.text_lane import TextLane
-from runtime.text.packing import Row
+from runtime.serve.scheduling.text_lane import TextLane, row_grid
+from runtime.text.packing import Row, widest_row
 from runtime.text.text_batches import TextBatches
 
 __all__ = ["Opening", "open_model", "warm_up"]
@@ -32,9 +32,8 @@ __all__ = ["Opening", "open_model", "warm_up"]
 # Tokens of a batch on a processor: of BERT-base, int8, on 2 cores one of 1,024 computes 10 % more texts a second than
 # one of 512 (OpenVINO), one of 2,048 as many.
 _LEAST_TOKENS = 1024
-# Rows of packed texts that are warmed up: widths of single rows, and of several.
-_FINE_WIDTHS = (8, 16, 24)
-_GRID = 32
+# What the planner's widths are multiples of.
+_COARSE = 32
 # Engines that prepare themselves for each shape of a call, which takes as long as some calls do.
 _PREPARES_SHAPES = ("openvino", "tensorrt")
 
@@ -181,12 +180,12 @@ def _full(rows: int, width: int) -> list[Row]:
 def _shapes(batches: TextBatches, budget: int, every: bool) -> Iterator[tuple[int, int]]:
     """Rows and widths of the batches that are computed, the largest first."""
     longest = batches.longest
-    widths = [*_FINE_WIDTHS, *range(_GRID, longest + 1, _GRID)]
     if not batches.packed or not every:
         # Padded batches have as many shapes as there are lengths; the largest and the smallest allocate the memory.
         yield from ((max(1, budget // width), width) for width in sorted({longest, min(128, longest)}, reverse=True))
-        yield 1, min(_GRID, longest)
+        yield 1, min(_COARSE, longest)
         return
-    for width in sorted(set(widths), reverse=True):
-        most = 1 if width in _FINE_WIDTHS else max(1, budget // width)
-        yield from ((rows, width) for rows in range(most, 0, -1))
+    widest = widest_row(longest)
+    for rows in range(budget // _COARSE, 0, -1):
+        grid = row_grid(rows)
+        yield from ((rows, width) for width in range(grid, widest + 1, grid) if rows == 1 or rows * width <= budget)

@@ -18,10 +18,10 @@ from runtime.engines import Session
 from runtime.serve.scheduling.jobs import DueQueue, Item
 from runtime.serve.scheduling.lanes import Batch
 from runtime.serve.scheduling.rates import Rate
-from runtime.text.packing import Row
+from runtime.text.packing import WIDTH_COST, Row
 from runtime.text.text_batches import TextBatch, TextBatches
 
-__all__ = ["TextItem", "TextLane", "choose", "renumbered"]
+__all__ = ["TextItem", "TextLane", "balanced", "choose", "renumbered", "row_grid"]
 
 # Planning takes 12 µs a text, while the engine may wait: no more texts than that, or tokens of so many batches.
 _LOOK_AHEAD_TEXTS = 256
@@ -29,6 +29,12 @@ _LOOK_AHEAD_BATCHES = 6
 # Padding that joining two batches may add: a call costs the engine about as much as so many tokens (OpenVINO int8
 # BERT-base on 2 cores: 3.6 ms a call, 0.11 ms a token).
 _WORTH_A_CALL = 32
+# While less than a batch waits, texts of at most so many tokens are computed together, those first that are due first:
+# larger batches would make them wait longer (simulated at 70 % of capacity: the 99th percentile falls by a quarter).
+_SOON = 256
+_FEW = 32
+# Rows → what the widths of batches of at most so many are multiples of.
+_GRIDS = ((1, 8), (4, 16), (256, 32))
 # A guess until the first batch was timed.
 _SECONDS_A_TOKEN = 1e-4
 
@@ -89,7 +95,11 @@ class TextLane:
             tokens += lengths[-1]
             if tokens >= _LOOK_AHEAD_BATCHES * self.token_budget:
                 break
-        rows = choose(list(self._batches.plan(lengths, self.token_budget)), self.token_budget)
+        rows = None
+        if self._batches.packed and tokens <= self.token_budget:
+            rows = balanced(_first(lengths, min(_SOON, self.token_budget)), self._batches.longest)
+        if rows is None:
+            rows = choose(list(self._batches.plan(lengths, self.token_budget)), self.token_budget)
         places = sorted(text for row in rows for text in row.texts)
         return self._batch(self.queue.take(places), renumbered(rows, places))
 
@@ -139,6 +149,55 @@ def choose(plans: Sequence[Sequence[Row]], token_budget: int) -> Sequence[Row]:
         if padding <= _WORTH_A_CALL and (len(rows) + len(plan)) * widest <= token_budget:
             rows, width = [*rows, *plan], widest
     return [replace(row, width=width) for row in rows]
+
+
+def balanced(lengths: Sequence[int], longest: int) -> list[Row] | None:
+    """All of a few texts in as many rows as are cheapest, about equally full.
+
+    At low load padding is felt: a planner for many texts rounds widths up to what it would fill, which costs a text of
+    43 tokens half as much again.
+
+    Args:
+        lengths: number of tokens of each text.
+        longest: largest width of a row.
+
+    Returns:
+        Rows of one width; None for more texts than that is worth.
+    """
+    if len(lengths) > _FEW:
+        return None
+    best: tuple[float, list[Row]] | None = None
+    order = sorted(range(len(lengths)), key=lambda text: -lengths[text])
+    for count in range(1, len(lengths) + 1):
+        rows: list[list[int]] = [[] for _ in range(count)]
+        used = [0] * count
+        for text in order:
+            row = used.index(min(used))
+            rows[row].append(text)
+            used[row] += lengths[text]
+        width = _round_up(max(used), row_grid(count))
+        cost = count * width * (1 + width * WIDTH_COST)
+        if max(used) <= longest and (best is None or cost < best[0]):
+            best = cost, [Row(min(width, max(longest, max(used))), tuple(row)) for row in rows]
+    return None if best is None else best[1]
+
+
+def row_grid(rows: int) -> int:
+    """What the widths of batches of so many rows are multiples of: engines prepare for each new shape."""
+    return next((grid for most, grid in _GRIDS if rows <= most), _GRIDS[-1][1])
+
+
+def _round_up(value: int, step: int) -> int:
+    return -(-value // step) * step
+
+
+def _first(lengths: Sequence[int], tokens: int) -> list[int]:
+    """As many as have no more tokens together, at least one."""
+    count, total = 1, lengths[0]
+    while count < len(lengths) and total + lengths[count] <= tokens:
+        total += lengths[count]
+        count += 1
+    return list(lengths[:count])
 
 
 def renumbered(rows: Iterable[Row], places: Sequence[int]) -> list[Row]:

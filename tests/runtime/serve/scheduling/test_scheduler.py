@@ -14,7 +14,7 @@ import pytest
 from runtime.serve.caller import Caller
 from runtime.serve.request_errors import RequestError
 from runtime.serve.scheduling.scheduler import Scheduler
-from runtime.serve.scheduling.text_lane import TextLane, choose
+from runtime.serve.scheduling.text_lane import TextLane, balanced, choose
 from runtime.text.packing import Row
 from tests.runtime.serve.scheduling.fakes import POISON, Asked, FakeSession, lane_of
 
@@ -279,6 +279,19 @@ def test_batches_that_are_cheaper_together_are_joined() -> None:
     assert choose([wide, narrow], 200) == [Row(88, (0,))], "beyond the budget"
     assert choose([(Row(512, (1,)),), narrow], 1024) == [Row(88, (0,))], "too much padding"
     assert choose([(Row(96, (0,)),), (Row(96, (1,)),)], 1024) == [Row(96, (0,)), Row(96, (1,))]
+
+
+def test_a_few_texts_are_computed_with_little_padding() -> None:
+    assert balanced([43], 512) == [Row(48, (0,))]
+    assert balanced([8, 5, 2], 512) == [Row(16, (0, 1, 2))]
+    rows = balanced([60, 58, 40, 44, 20, 10], 512)
+    assert rows is not None
+    assert sorted(text for row in rows for text in row.texts) == list(range(6))
+    assert len({row.width for row in rows}) == 1
+    assert sum(row.width for row in rows) <= 1.15 * 232
+    assert balanced([500, 400], 512) == [Row(512, (0,)), Row(512, (1,))], "one row would be too wide"
+    assert balanced([12] * 5, 12) == [Row(12, (text,)) for text in range(5)], "a model that reads 12 tokens"
+    assert balanced([1] * 100, 512) is None
 
 
 def test_rows_are_fuller_than_first_come_first_served() -> None:
