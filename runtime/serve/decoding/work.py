@@ -1,0 +1,84 @@
+"""What is done with a picture, in whichever process."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from runtime.bundle.parts import Preprocessing
+from runtime.errors import CxrEngineError, DecodeError
+from runtime.image.bounds import TOO_LARGE, Bounds
+from runtime.image.dicom_options import DicomOptions
+from runtime.image.images import load_pixels, read_picture
+from runtime.process.notices import Notice
+from runtime.serve.decoding.answers import PICTURE, Answer, Expected
+
+__all__ = ["ACCEPTED", "Work"]
+
+# Formats that clients may send.
+ACCEPTED = ("PNG", "JPEG", "DICOM")
+_SIDE = 16  # of the pictures that warm a process up
+
+
+@dataclass(frozen=True)
+class Work:
+    """How pictures are decoded; the same for all of a bundle.
+
+    Attributes:
+        rule: of the bundle.
+        dicom: how DICOM files are read.
+        bounds: on what is decoded.
+        fast_decode: see `runtime.load`.
+    """
+
+    rule: Preprocessing
+    dicom: DicomOptions
+    bounds: Bounds
+    fast_decode: bool = False
+
+    def __call__(self, kind: bytes, image: bytes) -> Answer:
+        """Decode a picture: `PIXELS` of it, or the `PICTURE` itself. What is wrong with it is the answer's reason."""
+        try:
+            return self._picture(image) if kind == PICTURE else self._pixels(image)
+        except (CxrEngineError, DecodeError) as error:  # a missing extra is the server's fault, and yet its answer
+            return Answer(reason=str(error))
+        except MemoryError:
+            return Answer(reason=TOO_LARGE)
+        except Exception as error:
+            return Answer(reason=f"cannot be prepared ({type(error).__name__})")
+
+    def expected(self, kind: bytes) -> Expected:
+        """What an answer can be."""
+        if kind == PICTURE:
+            return Expected(None, self.bounds.pixels)
+        return Expected(self.rule.shape, self.bounds.pixels)
+
+    def warm(self) -> None:
+        """Decode a picture of each kind, so that what is imported on the way is imported."""
+        grey = Image.fromarray(np.arange(_SIDE * _SIDE, dtype=np.uint8).reshape(_SIDE, _SIDE))
+        for image in (grey, grey.convert("RGB")):
+            for kind in ("PNG", "JPEG"):
+                file = io.BytesIO()
+                image.save(file, kind)
+                self._pixels(file.getvalue())
+                self._picture(file.getvalue())
+
+    def _pixels(self, image: bytes) -> Answer:
+        notices: list[Notice] = []
+        loaded, faults = load_pixels(
+            [image],
+            self.rule,
+            self.dicom,
+            fast_decode=self.fast_decode,
+            on_notice=lambda _, found: notices.extend(found),
+            bounds=self.bounds,
+        )
+        if faults:
+            return Answer(reason=faults[0].reason)
+        return Answer(pixels=loaded[0], notices=tuple(notices))
+
+    def _picture(self, image: bytes) -> Answer:
+        return Answer(picture=read_picture(image, self.rule.colours, self.dicom, bounds=self.bounds))
