@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from runtime.image.given_images import Pixels
-    from runtime.serve.models.plain_decoder import PlainDecoder as Decoder
+    from runtime.serve.decoding.decoder import Decoder
     from runtime.tasks.grounding import Grounding
     from runtime.tasks.prompts import Prompts
     from runtime.tasks.templates import GivenTemplates
@@ -192,7 +192,7 @@ class Model:
 
     async def picture(self, caller: Caller, image: bytes) -> Image:
         """See `contract.ServedModel`."""
-        return await self._required_decoder().picture(image)
+        return await self._required_decoder().picture(image, caller)
 
     def _required_decoder(self) -> Decoder:
         self.engine.image  # noqa: B018  raises where there is none

@@ -16,9 +16,9 @@ from runtime.engines import PROVIDERS, Session
 from runtime.errors import BundleError
 from runtime.image.dicom_options import DicomOptions
 from runtime.loading import load
+from runtime.serve.decoding.decoder import Decoder
 from runtime.serve.limits import Limits
 from runtime.serve.models.model import Lanes, Model
-from runtime.serve.models.plain_decoder import PlainDecoder
 from runtime.serve.scheduling.graph_lane import GraphLane
 from runtime.serve.scheduling.mask_lane import MaskLane
 from runtime.serve.scheduling.queued_session import QueuedSession
@@ -104,7 +104,9 @@ def open_model(
     decoder = None
     if engine.manifest.image is not None:
         images.largest = 1 if PROVIDERS[engine.provider].whole_batches else engine.image.batch
-        decoder = PlainDecoder(engine, limits, threads)
+        encoder = engine.image
+        decoder = Decoder(encoder.preprocessing, encoder.dicom, limits, processes=opening.decode_processes)
+        decoder.start()
     added = [lane for lane in (lanes.text, lanes.mask, images, others) if lane is not None]
     for lane in added:
         scheduler.add(lane)
