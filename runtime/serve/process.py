@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlsplit
@@ -13,6 +12,8 @@ from runtime.process import print_note, report_written
 from runtime.process.wording import RANDOM_WEIGHTS
 from runtime.serve.app import build_app
 from runtime.serve.models.contract import ServedModels
+from runtime.serve.models.opening import Opening
+from runtime.serve.models.registry import open_models
 from runtime.serve.operation.admission import Load
 from runtime.serve.operation.connections import Bounds
 from runtime.serve.operation.http_server import HttpServer
@@ -63,17 +64,11 @@ def run_server(
         sockets: bound, not listening.
         announce: called when requests can be answered.
     """
-    open_models = importlib.import_module("runtime.serve.models").open_models
     load = Load()
     metrics = Metrics(load)
     allow_open_files(settings.limits.connections)
-    models = open_models(
-        settings.bundles,
-        settings.engine,
-        limits=settings.limits,
-        observer=metrics,
-        decode_processes=settings.decode_processes,
-    )
+    opening = Opening(settings.engine, settings.auto_truncate, settings.decode_processes)
+    models = open_models(settings.bundles, opening, settings.limits, metrics)
     server = Server(
         models,
         settings.limits,

@@ -7,14 +7,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from runtime.engine import Engine
 from runtime.engines import PROVIDERS, Session
 from runtime.errors import BundleError
-from runtime.image.dicom_options import DicomOptions
 from runtime.loading import load
 from runtime.serve.decoding.decoder import Decoder
 from runtime.serve.limits import Limits
@@ -24,6 +22,7 @@ from runtime.serve.scheduling.mask_lane import MaskLane
 from runtime.serve.scheduling.queued_session import QueuedSession
 from runtime.serve.scheduling.scheduler import Scheduler
 from runtime.serve.scheduling.text_lane import TextLane, row_grid
+from runtime.serve.settings import EngineOptions
 from runtime.text.packing import Row, widest_row
 from runtime.text.text_batches import TextBatches
 
@@ -40,18 +39,17 @@ _PREPARES_SHAPES = ("openvino", "tensorrt")
 
 @dataclass(frozen=True)
 class Opening:
-    """How bundles are opened; names as in `runtime.load`."""
+    """How bundles are opened.
 
-    provider: str = "auto"
-    precision: str = "auto"
-    threads: int | None = None
-    min_fidelity: float | None = None
-    share: bool = False
-    refuse_long: bool = False
+    Attributes:
+        engine: as `runtime.load` is asked to.
+        auto_truncate: whether texts that are too long are cut where neither request nor bundle says.
+        decode_processes: child processes that decode images; None for as many as suit the machine.
+    """
+
+    engine: EngineOptions = field(default_factory=EngineOptions)
     auto_truncate: bool = False
-    dicom: DicomOptions = field(default_factory=DicomOptions)
-    decode_processes: int = 1
-    max_batch_tokens: int | None = None
+    decode_processes: int | None = None
 
 
 def open_model(
@@ -85,22 +83,23 @@ def open_model(
     def wrap(session: Session) -> Session:
         return QueuedSession(session, scheduler, images, others)
 
-    more: dict[str, Any] = {} if opening.min_fidelity is None else {"min_fidelity": opening.min_fidelity}
+    asked = opening.engine
     engine = load(
         path,
-        provider=opening.provider,
-        precision=opening.precision,
-        threads=opening.threads,
-        invert_monochrome1=opening.dicom.invert_monochrome1,
-        dicom_frame=opening.dicom.frame,
-        voi_lut=opening.dicom.voi_lut,
-        pixel_padding=opening.dicom.padding,
-        refuse_long=opening.refuse_long,
-        share=opening.share,
+        provider=asked.provider,
+        precision=asked.precision,
+        threads=asked.threads,
+        min_fidelity=asked.min_fidelity,
+        invert_monochrome1=asked.dicom.invert_monochrome1,
+        dicom_frame=asked.dicom.frame,
+        voi_lut=asked.dicom.voi_lut,
+        pixel_padding=asked.dicom.padding,
+        fast_decode=asked.fast_decode,
+        refuse_long=asked.refuse_long,
+        share=asked.share,
         wrap_session=wrap,
-        **more,
     )
-    lanes = _lanes(engine, opening)
+    lanes = _lanes(engine)
     decoder = None
     if engine.manifest.image is not None:
         images.largest = 1 if PROVIDERS[engine.provider].whole_batches else engine.image.batch
@@ -128,11 +127,11 @@ def bundle_digest(path: Path) -> str:
         raise BundleError(f"There is no bundle at {path}: {error.strerror}.") from None
 
 
-def _lanes(engine: Engine, opening: Opening) -> Lanes:
+def _lanes(engine: Engine) -> Lanes:
     if engine.manifest.text is None:
         return Lanes(None, None)
     batches = engine.text.batches
-    budget = opening.max_batch_tokens or max(batches.token_budget, _LEAST_TOKENS)
+    budget = max(batches.token_budget, _LEAST_TOKENS)
     text = TextLane(batches, _inner(batches.sessions.single), budget)
     try:
         masks = engine.text.masks

@@ -95,7 +95,7 @@ class TextLane:
             tokens += lengths[-1]
             if tokens >= _LOOK_AHEAD_BATCHES * self.token_budget:
                 break
-        rows = None
+        rows: Sequence[Row] | None = None
         if self._batches.packed and tokens <= self.token_budget:
             rows = balanced(_first(lengths, min(_SOON, self.token_budget)), self._batches.longest)
         if rows is None:

@@ -24,6 +24,7 @@ from runtime.serve.models.model import Model
 from runtime.serve.models.opening import Opening
 from runtime.serve.models.registry import Models, open_models
 from runtime.serve.request_errors import RequestError
+from runtime.serve.settings import EngineOptions
 from tests.conftest import System
 
 TEXTS = ["no effusion", "there is a small left pleural effusion", "clear lungs", "no effusion", "a" * 40]
@@ -52,7 +53,7 @@ def engine(tiny: System, models: Models) -> Engine:
 
 
 def opening(provider: str = "cpu") -> Opening:
-    return Opening(provider=provider, threads=1, decode_processes=0)
+    return Opening(EngineOptions(provider, threads=1), decode_processes=0)
 
 
 def ask(models: Models, what: Callable[[Model], Awaitable[Any]], name: str | None = None) -> Any:
