@@ -104,8 +104,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "which none are shown (repeatable)",
     )
     parser.add_argument("--auto-truncate", action="store_true", help="cut texts that are too long, unless asked not to")
-    parser.add_argument("--decode-processes", type=count, metavar="N", help="processes that decode images")
-    parser.add_argument("--workers", type=count, default=1, help="server processes, which share the processors (1)")
+    parser.add_argument("--decode-processes", type=count, metavar="N", help="processes that decode a bundle's images")
+    parser.add_argument(
+        "--workers", type=count, default=1, help="server processes that share the processors (1); bounds hold for each"
+    )
     parser.add_argument(
         "--drain-seconds",
         type=positive,

@@ -1,31 +1,42 @@
-"""A server in this process: bundles, application and connections, from the settings to the exit status."""
+"""A server in this process, or in several workers: from the settings to the exit status."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from runtime.errors import InputError
+from runtime.engines.cores import default_threads
+from runtime.errors import CxrEngineError, InputError
 from runtime.process import print_note, report_written
-from runtime.process.wording import RANDOM_WEIGHTS
 from runtime.serve.app import build_app
 from runtime.serve.models.contract import ServedModels
 from runtime.serve.models.opening import Opening
 from runtime.serve.models.registry import open_models
 from runtime.serve.operation.admission import Load
 from runtime.serve.operation.connections import Bounds
+from runtime.serve.operation.exposition import Family
 from runtime.serve.operation.http_server import HttpServer
 from runtime.serve.operation.keys import Keys
 from runtime.serve.operation.lifecycle import Lifecycle, close_models, signals
 from runtime.serve.operation.logs import configure_logs
 from runtime.serve.operation.metrics import Metrics
+from runtime.serve.operation.peer import Handler, Peer
 from runtime.serve.operation.sockets import allow_open_files, bind_tcp, bind_unix, loopback_only, shown_address
+from runtime.serve.operation.workers import Workers
 from runtime.serve.server_state import ServedIndex, Server
 from runtime.serve.settings import IndexFolder, Settings
 
-__all__ = ["bind", "run_server", "serve"]
+__all__ = ["serve"]
+
+# Why a worker is not ready while others load.
+_OTHERS = "other processes are starting"
 
 
 def serve(settings: Settings) -> int:
@@ -38,9 +49,19 @@ def serve(settings: Settings) -> int:
         CxrEngineError: a bundle, an index or the file of keys cannot be used, or the address is taken.
     """
     keys = Keys(settings.key_file) if settings.key_file else None
-    sockets = bind(settings)
+    sockets = [bind_unix(settings.uds)] if settings.uds else bind_tcp(settings.host, settings.port)
+    address = shown_address(sockets)
+
+    def announce(text: str) -> None:
+        several = f", {settings.workers} processes" if settings.workers > 1 else ""
+        report_written(f"Serving {text} on {address}{several}")
+
     try:
-        return run_server(settings, keys, sockets, lambda server: report_written(_announcement(server, sockets)))
+        if settings.workers > 1:
+            return _serve_by_workers(settings, keys, sockets, announce)
+        with _opened(settings, Load()) as (server, load):
+            configure_logs(settings.log_json)
+            return asyncio.run(_run(settings, server, load, keys, sockets, announce))
     finally:
         for each in sockets:
             each.close()
@@ -48,59 +69,84 @@ def serve(settings: Settings) -> int:
             settings.uds.unlink(missing_ok=True)
 
 
-def bind(settings: Settings) -> list[socket.socket]:
-    """The sockets to listen on, not yet listening."""
-    return [bind_unix(settings.uds)] if settings.uds else bind_tcp(settings.host, settings.port)
-
-
-def run_server(
-    settings: Settings, keys: Keys | None, sockets: Sequence[socket.socket], announce: Callable[[Server], None]
+def _serve_by_workers(
+    settings: Settings, keys: Keys | None, sockets: Sequence[socket.socket], announce: Callable[[str], None]
 ) -> int:
-    """Load what is to be served and serve it on sockets until told to stop; returns the exit status.
+    configure_logs(settings.log_json)
+    threads = settings.engine.threads or max(1, default_threads() // settings.workers)
+    shared = replace(settings, engine=replace(settings.engine, threads=threads, share=True))
 
-    Args:
-        settings: what is to be served.
-        keys: of clients.
-        sockets: bound, not listening.
-        announce: called when requests can be answered.
-    """
-    load = Load()
+    async def run() -> int:
+        workers = Workers(partial(_work, shared, keys), settings.workers, sockets, settings.drain_seconds)
+
+        def reload() -> None:
+            reloading.add(asyncio.ensure_future(workers.reload()))
+
+        reloading: set[asyncio.Future[Any]] = set()
+        with signals(_handlers(workers.stop, reload)):
+            return await workers.run(announce)
+
+    return asyncio.run(run())
+
+
+def _work(
+    settings: Settings, keys: Keys | None, number: int, control: socket.socket, sockets: Sequence[socket.socket]
+) -> NoReturn:
+    """A worker's whole life."""
+    try:
+        with _opened(settings, Load()) as (server, load):
+            configure_logs(settings.log_json, number)
+            sys.exit(asyncio.run(_run(settings, server, load, keys, sockets, lambda _: None, control)))
+    except CxrEngineError as error:
+        print_note(f"{type(error).__name__}: {error}")
+        sys.exit(1)
+
+
+@contextmanager
+def _opened(settings: Settings, load: Load) -> Iterator[tuple[Server, Load]]:
+    """Load what is to be served; closed again at the end."""
     metrics = Metrics(load)
     allow_open_files(settings.limits.connections)
     opening = Opening(settings.engine, settings.auto_truncate, settings.decode_processes)
     models = open_models(settings.bundles, opening, settings.limits, metrics)
-    server = Server(
-        models,
-        settings.limits,
-        metrics,
-        _open_indexes(settings.indexes, models),
-        settings.task,
-        settings.page,
-        settings.auto_truncate,
-    )
-    _describe_engines(server)
-    configure_logs(settings.log_json)
     try:
-        return asyncio.run(_run(settings, server, keys, sockets, load, announce))
+        indexes = _open_indexes(settings.indexes, models)
+        server = Server(models, settings.limits, metrics, indexes, settings.task, settings.page, settings.auto_truncate)
+        _describe_engines(server)
+        yield server, load
     finally:
-        close_models(server)
+        close_models(models)
 
 
 async def _run(
     settings: Settings,
     server: Server,
+    load: Load,
     keys: Keys | None,
     sockets: Sequence[socket.socket],
-    load: Load,
-    announce: Callable[[Server], None],
+    announce: Callable[[str], None],
+    control: socket.socket | None = None,
 ) -> int:
-    lifecycle: Lifecycle
+    """Serve what is loaded; a worker is told what to do by `control`, which leads to its parent."""
 
-    async def reload() -> Mapping[str, str]:
+    async def reload(_: Any = None) -> Mapping[str, str]:
         results = await lifecycle.reload()
         _describe_engines(server)
         return results
 
+    async def metrics(_: Any = None) -> Sequence[Family]:
+        own: Sequence[Family] = server.metrics.families()
+        return own
+
+    async def drain(_: Any) -> None:
+        lifecycle.drain()
+
+    async def go(_: Any) -> None:
+        if server.not_ready == _OTHERS:
+            server.not_ready = ""
+
+    handlers: Mapping[str, Handler] = {"go": go, "drain": drain, "reload": reload, "metrics": metrics}
+    parent = None if control is None else await Peer.open(control, handlers)
     local = settings.uds is not None or loopback_only(settings.host)
     app = build_app(
         server,
@@ -108,18 +154,28 @@ async def _run(
         settings.origins,
         hosts=_hosts(settings) if local and settings.uds is None else None,
         load=load,
-        reload=reload if local or keys is not None else None,
+        scrape=metrics if parent is None else partial(parent.call, "metrics"),
+        reload=(reload if parent is None else partial(parent.call, "reload")) if local or keys is not None else None,
     )
     http = HttpServer(app, sockets, Bounds(settings.limits, closed=server.metrics.connection_closed))
     lifecycle = Lifecycle(server, http, keys, settings.drain_seconds)
-    handlers = {
-        "SIGTERM": lifecycle.stop,
-        "SIGINT": lifecycle.stop,
-        "SIGBREAK": lifecycle.stop,
-        "SIGHUP": lifecycle.begin_reload,
-    }
-    with signals(handlers):
-        return await lifecycle.run(lambda: announce(server))
+    if parent is None:
+        with signals(_handlers(lifecycle.stop, lambda: lifecycle.begin(reload()))):
+            return await lifecycle.run(lambda: announce(_description(server)))
+
+    async def follow() -> None:
+        await parent.run()
+        lifecycle.drain()  # the parent has ended
+
+    server.not_ready = _OTHERS
+    lifecycle.begin(follow())
+    # Terminals and service managers send signals to all processes: the parent alone says what to do.
+    with signals(_handlers(lifecycle.drain, lambda: None)):
+        return await lifecycle.run(lambda: lifecycle.begin(parent.call("ready", _description(server))))
+
+
+def _handlers(stop: Callable[[], None], reload: Callable[[], None]) -> dict[str, Callable[[], None]]:
+    return {"SIGTERM": stop, "SIGINT": stop, "SIGBREAK": stop, "SIGHUP": reload}
 
 
 def _hosts(settings: Settings) -> set[str]:
@@ -157,12 +213,13 @@ def _describe_engines(server: Server) -> None:
     server.metrics.engines(rows)
 
 
-def _announcement(server: Server, sockets: Sequence[socket.socket]) -> str:
+def _description(server: Server) -> str:
     shown = []
     for name in server.models.names:
         with server.models.lease(name) as model:
             engine = model.engine
+            about = [engine.provider, *map(str, engine.choices.values())]
             if engine.manifest.source.kind == "random":
-                print_note(f"{name}: {RANDOM_WEIGHTS}")
-            shown.append(f"{name} ({engine.provider}, {', '.join(map(str, engine.choices.values()))})")
-    return f"Serving {'; '.join(shown)} on {shown_address(list(sockets))}"
+                about.append("random weights: results mean nothing")
+            shown.append(f"{name} ({', '.join(about)})")
+    return "; ".join(shown)

@@ -8,10 +8,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
 from runtime.errors import CxrEngineError
+from runtime.serve.models.contract import ServedModels
 from runtime.serve.operation.http_server import HttpServer
 from runtime.serve.operation.keys import Keys
 from runtime.serve.operation.logs import log_event, log_failure
@@ -25,7 +26,6 @@ DRAINED, LOST = 0, 1
 _LAST_WORDS_SECONDS = 0.5
 _CLOSING_SECONDS = 5.0
 _POLL_SECONDS = 0.05
-_GAUGES_SECONDS = 1.0
 _STOPPING = "the server stops"
 
 
@@ -47,7 +47,7 @@ class Lifecycle:
         self._drain_seconds = drain_seconds
         self._stop = asyncio.Event()
         self._reloading = asyncio.Lock()
-        self._reloads: set[asyncio.Task[Any]] = set()
+        self._beside: set[asyncio.Task[Any]] = set()
 
     async def run(self, announce: Callable[[], None]) -> int:
         """Serve until told to stop, and finish what was accepted.
@@ -59,9 +59,9 @@ class Lifecycle:
             `DRAINED`, or `LOST` where a request that was accepted got no answer in time.
         """
         self._http.start()
-        gauges = asyncio.create_task(self._keep_gauges(announce))
+        self._server.metrics.watch_connections(lambda: self._http.connections)
+        self.begin(self._announce(announce))
         await self._stop.wait()
-        gauges.cancel()
         log_event("stopping", requests=self._http.requests, connections=self._http.connections)
         began = time.monotonic()
         answered = await self._http.stop(self._drain_seconds)
@@ -75,17 +75,21 @@ class Lifecycle:
         return DRAINED if done else LOST
 
     def stop(self) -> None:
-        """Be ready no more, finish what was accepted, and end; a second call ends at once."""
+        """Drain; a second call ends at once."""
         if self._stop.is_set():
             self.end_at_once()
+        self.drain()
+
+    def drain(self) -> None:
+        """Be ready no more, finish what was accepted, and end."""
         self._server.not_ready = _STOPPING
         self._stop.set()
 
-    def begin_reload(self) -> None:
-        """Reload without waiting for it: what SIGHUP does."""
-        task = asyncio.get_running_loop().create_task(self.reload())
-        self._reloads.add(task)
-        task.add_done_callback(self._reloads.discard)
+    def begin(self, what: Coroutine[Any, Any, Any]) -> None:
+        """Run something beside the rest, such as a reload."""
+        task = asyncio.get_running_loop().create_task(what)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
 
     async def reload(self) -> Mapping[str, str]:
         """Read the keys and open the bundles anew; what cannot be keeps what it had.
@@ -119,14 +123,10 @@ class Lifecycle:
         log_event("ended at once", lost=True)
         os._exit(LOST)
 
-    async def _keep_gauges(self, announce: Callable[[], None]) -> None:
-        """Say when requests can be answered, and keep count of connections."""
-        while not self._server.ready()[0]:
+    async def _announce(self, announce: Callable[[], None]) -> None:
+        while not self._server.models.ready()[0]:
             await asyncio.sleep(_POLL_SECONDS)
         announce()
-        while True:
-            self._server.metrics.connections(self._http.connections)
-            await asyncio.sleep(_GAUGES_SECONDS)
 
 
 @contextlib.contextmanager
@@ -158,8 +158,8 @@ def signals(handlers: Mapping[str, Callable[[], None]]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def close_models(server: Server) -> None:
+def close_models(models: ServedModels) -> None:
     """End the engines' threads and child processes; one that hangs is not waited for."""
-    closing = threading.Thread(target=server.models.close, daemon=True)
+    closing = threading.Thread(target=models.close, daemon=True)
     closing.start()
     closing.join(_CLOSING_SECONDS)

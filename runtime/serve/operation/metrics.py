@@ -7,7 +7,7 @@ Metrics of text-embeddings-inference keep their names, labels and buckets where 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from types import MappingProxyType
 from typing import Any
@@ -116,9 +116,9 @@ class Metrics:
         """A bundle was opened anew, or could not be."""
         self._reloads.labels(model, "done" if done else "failed").inc()
 
-    def connections(self, count: int) -> None:
-        """So many connections are open now."""
-        self._connections.set(count)
+    def watch_connections(self, count: Callable[[], int]) -> None:
+        """Ask this for the number of open connections from now on."""
+        self._connections.set_function(count)
 
     def connection_closed(self, reason: str) -> None:
         """A connection was closed because it broke a bound: "too_many", "headers", "slow"."""
