@@ -21,7 +21,7 @@ from runtime.serve.scheduling.graph_lane import GraphLane
 from runtime.serve.scheduling.mask_lane import MaskLane
 from runtime.serve.scheduling.queued_session import QueuedSession
 from runtime.serve.scheduling.scheduler import Scheduler
-from runtime.serve.scheduling.text_lane import TextLane, row_grid
+from runtime.serve.scheduling.text_lane import TextLane, rounded
 from runtime.serve.settings import EngineOptions
 from runtime.text.packing import Row, widest_row
 from runtime.text.text_batches import TextBatches
@@ -31,6 +31,8 @@ __all__ = ["Opening", "open_model", "warm_up"]
 # Tokens of a batch on a processor: of BERT-base, int8, on 2 cores one of 1,024 computes 10 % more texts a second than
 # one of 512 (OpenVINO), one of 2,048 as many.
 _LEAST_TOKENS = 1024
+# Batches are full, or hold what waited at low load; see `TextLane`.
+_SOON_AT_MOST = 320
 # What the planner's widths are multiples of.
 _COARSE = 32
 # Engines that prepare themselves for each shape of a call, which takes as long as some calls do.
@@ -186,7 +188,8 @@ def _shapes(batches: TextBatches, budget: int, every: bool) -> Iterator[tuple[in
         yield from ((max(1, budget // width), width) for width in sorted({longest, min(128, longest)}, reverse=True))
         yield 1, min(_COARSE, longest)
         return
-    widest = widest_row(longest)
     for rows in range(budget // _COARSE, 0, -1):
-        grid = row_grid(rows)
-        yield from ((rows, width) for width in range(grid, widest + 1, grid) if rows == 1 or rows * width <= budget)
+        widths = {rounded(rows, width) for width in range(1, widest_row(longest) + 1)}
+        for width in sorted(widths, reverse=True):
+            if rows == 1 or rows * width <= _SOON_AT_MOST or budget - width < rows * width <= budget:
+                yield rows, width

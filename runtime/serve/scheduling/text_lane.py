@@ -21,7 +21,7 @@ from runtime.serve.scheduling.rates import Rate
 from runtime.text.packing import WIDTH_COST, Row
 from runtime.text.text_batches import TextBatch, TextBatches
 
-__all__ = ["TextItem", "TextLane", "balanced", "choose", "renumbered", "row_grid"]
+__all__ = ["TextItem", "TextLane", "balanced", "choose", "renumbered", "rounded"]
 
 # Planning takes 12 µs a text, while the engine may wait: no more texts than that, or tokens of so many batches.
 _LOOK_AHEAD_TEXTS = 256
@@ -33,8 +33,9 @@ _WORTH_A_CALL = 32
 # larger batches would make them wait longer (simulated at 70 % of capacity: the 99th percentile falls by a quarter).
 _SOON = 256
 _FEW = 32
-# Rows → what the widths of batches of at most so many are multiples of.
-_GRIDS = ((1, 8), (4, 16), (256, 32))
+# Widths of batches of at most so many rows, and at most so wide, are multiples of so much; of all others of 32.
+_GRIDS = ((1, 128, 8), (4, 256, 16))
+_COARSE = 32
 # A guess until the first batch was timed.
 _SECONDS_A_TOKEN = 1e-4
 
@@ -175,20 +176,17 @@ def balanced(lengths: Sequence[int], longest: int) -> list[Row] | None:
             row = used.index(min(used))
             rows[row].append(text)
             used[row] += lengths[text]
-        width = _round_up(max(used), row_grid(count))
+        width = rounded(count, max(used))
         cost = count * width * (1 + width * WIDTH_COST)
         if max(used) <= longest and (best is None or cost < best[0]):
             best = cost, [Row(min(width, max(longest, max(used))), tuple(row)) for row in rows]
     return None if best is None else best[1]
 
 
-def row_grid(rows: int) -> int:
-    """What the widths of batches of so many rows are multiples of: engines prepare for each new shape."""
-    return next((grid for most, grid in _GRIDS if rows <= most), _GRIDS[-1][1])
-
-
-def _round_up(value: int, step: int) -> int:
-    return -(-value // step) * step
+def rounded(rows: int, width: int) -> int:
+    """The width that so many rows of so many tokens get: there must not be too many, see `opening.warm_up`."""
+    grid = next((grid for most, widest, grid in _GRIDS if rows <= most and width <= widest), _COARSE)
+    return -(-width // grid) * grid
 
 
 def _first(lengths: Sequence[int], tokens: int) -> list[int]:
