@@ -12,6 +12,7 @@ import numpy as np
 
 from runtime.engine import Engine
 from runtime.engines import PROVIDERS, Session
+from runtime.engines.cores import find_cores
 from runtime.errors import BundleError
 from runtime.loading import load
 from runtime.serve.decoding.decoder import Decoder
@@ -33,6 +34,8 @@ __all__ = ["Opening", "open_model", "warm_up"]
 _LEAST_TOKENS = 1024
 # Batches are full, or hold what waited at low load; see `TextLane`.
 _SOON_AT_MOST = 320
+# Processes that decode images, unless told: one for every so many cores.
+_CORES_A_DECODER = 2
 # What the planner's widths are multiples of.
 _COARSE = 32
 # Engines that prepare themselves for each shape of a call, which takes as long as some calls do.
@@ -106,7 +109,8 @@ def open_model(
     if engine.manifest.image is not None:
         images.largest = 1 if PROVIDERS[engine.provider].whole_batches else engine.image.batch
         encoder = engine.image
-        decoder = Decoder(encoder.preprocessing, encoder.dicom, limits, processes=opening.decode_processes)
+        processes = opening.decode_processes or max(1, find_cores().most // _CORES_A_DECODER)
+        decoder = Decoder(encoder.preprocessing, encoder.dicom, limits, processes=processes)
         decoder.start()
     added = [lane for lane in (lanes.text, lanes.mask, images, others) if lane is not None]
     for lane in added:
