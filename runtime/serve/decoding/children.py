@@ -22,8 +22,8 @@ TOOK_TOO_LONG = "cannot be decoded: it took longer than {seconds:g} seconds"
 _LOG = logging.getLogger("runtime")
 # Until a fork server is there, and until a child of it has begun.
 _REPLACED_SECONDS, _BEGIN_SECONDS = 20.0, 5.0
-# Until a child is killed that its own alarm did not end; between starts that fail; until a fork is tried again.
-_GRACE, _PAUSE, _BEFORE_RETRY = 1.0, 0.5, 0.1
+# Between starts that fail; until a fork is tried again.
+_PAUSE, _BEFORE_RETRY = 0.5, 0.1
 # Fork servers that may end before a picture's child has begun.
 _TRIES = 4
 _CHUNK = 1 << 20
@@ -132,7 +132,7 @@ class Children:
         self, ours: socket.socket, server: ForkServer, number: int, kind: bytes, image: bytes, expected: Expected
     ) -> Answer:
         begun = time.monotonic()
-        end = begun + self._orders.seconds + _GRACE
+        end = begun + self._orders.seconds
         try:
             _send(ours, REQUEST.pack(kind, len(image)), end)
             _send(ours, image, end)

@@ -34,8 +34,8 @@ DECODE, KILL = b"D", b"K"
 # Before the orders; and what a child is sent: what is asked for, and the length of the file.
 LENGTH, REQUEST = struct.Struct("<Q"), struct.Struct("<cQ")
 READY = b"R"
-# Seconds between looks for children that ended.
-_REAP_EVERY = 1.0
+# Seconds between looks for children that ended; and after which a child ends itself that the server did not end.
+_REAP_EVERY, _GRACE = 1.0, 1.0
 # Of prctl(2) and proc(5).
 _SET_DUMPABLE, _SET_NO_NEW_PRIVILEGES = 4, 38
 _FIRST_TO_GO = "1000"
@@ -155,9 +155,9 @@ def _confine(seconds: float, limit: int) -> None:
     """Bound this child's time and memory, and take from it what it has no need of."""
     gc.disable()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds + _GRACE)
     _control_process(_SET_DUMPABLE, 0)  # no core dump, which would hold a picture
-    whole = int(seconds) + 1
+    whole = int(seconds + _GRACE) + 1
     # No descriptor beyond those that are open: it can open no file, and no connection.
     limits = [(resource.RLIMIT_CPU, whole), (resource.RLIMIT_NOFILE, 0)]
     if sys.platform == "linux":  # others do not know how much they have
