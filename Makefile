@@ -1,9 +1,10 @@
-# make demo · make check · make test · make lint · make fuzz · make soak · make bench · make peers · make micro · make clean
+# make demo · make check · make test · make lint · make fuzz · make soak · make bench · make peers · make servers · make micro · make clean
 # Each sets up what it needs in .venv. Choose another Python with PYTHON=python3.12.
 
 PYTHON ?= python3
 VENV := .venv
 PEERS := .venv-peers
+SERVERS := .venv-servers
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -29,7 +30,7 @@ OPTIONS ?=
 # Apart, since a comma ends an argument of make's functions.
 ALL := --full --precision fp32,int8,int8-dynamic
 
-.PHONY: demo check test lint fuzz soak bench peers micro clean
+.PHONY: demo check test lint fuzz soak bench peers servers micro clean
 
 demo: $(VENV)/.demo $(if $(TRAINED),$(VENV)/.trained)
 	$(BIN)/python -m export.demo $(if $(TRAINED),--trained) $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") $(if $(IMAGE),--image "$(IMAGE)") $(if $(PHRASE),--phrase "$(PHRASE)")
@@ -61,11 +62,14 @@ bench: $(VENV)/.bench
 
 peers: $(PEERS)/.peers
 
+# Other servers with the same graph, for `python -m bench serve`: each in an environment of its own, one that fails is said.
+servers: $(SERVERS)/.servers
+
 micro: $(VENV)/.test
 	$(BIN)/python -m pytest bench/micro --benchmark-only --benchmark-group-by=group
 
 clean:
-	rm -rf $(VENV) $(PEERS) .cache demo bench-report build *.egg-info
+	rm -rf $(VENV) $(PEERS) $(SERVERS) .cache demo bench-report build *.egg-info
 
 $(VENV)/bin/python:
 	$(PYTHON) -c "import sys; sys.exit(None if (3, 10) <= sys.version_info[:2] else 'Python 3.10 or newer is needed; try make PYTHON=python3.11')"
@@ -100,6 +104,15 @@ $(PEERS)/.peers: bench/peers-requirements.txt pyproject.toml | $(VENV)/bin/pytho
 	@echo "Installing the peers that need transformers 4 (torch is large) …"
 	$(BIN)/python -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,openvino]' -r $<
+	@touch $@
+
+$(SERVERS)/.servers: bench/servers-requirements.txt | $(VENV)/bin/python
+	@grep -v '^#' $< | while read -r name packages; do \
+	  echo "Installing $$name …"; \
+	  $(BIN)/python -m venv $(SERVERS)/$$name && \
+	  $(SERVERS)/$$name/bin/python -m pip install --quiet --disable-pip-version-check $$packages || \
+	  echo "$$name cannot be installed here; it will be left out."; \
+	done
 	@touch $@
 
 $(VENV)/.lint: pyproject.toml | $(VENV)/bin/python

@@ -104,6 +104,7 @@ def _grounded(answer: Any) -> list[list[float]]:
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "text": Kind(lambda answer: answer, unmistakable=True),
+        "openai": Kind(lambda answer: [each["embedding"] for each in answer["data"]], unmistakable=True),
         "fill-mask": Kind(_filled),
         "image": Kind(lambda answer: answer["embeddings"], unmistakable=True),
         "similarity": Kind(lambda answer: [[answer["similarity"]]]),

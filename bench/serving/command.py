@@ -6,12 +6,13 @@ import argparse
 import shlex
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from bench.errors import PeerError
 from bench.processes.machine import describe_machine, versions
+from bench.serving.peers.entries import PEERS
 from bench.serving.report import NAMES, ServeReport, write_report
 from bench.serving.result import FAILED, SKIPPED, Result
 from bench.serving.scenarios import SCENARIOS, Scenario
@@ -34,6 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "scenarios:\n" + "\n".join(f"  {name:15} {each.summary}" for name, each in SCENARIOS.items())
     parser.add_argument("bundle", type=Path, help="folder written by python -m export")
     parser.add_argument("--scenarios", type=names, default=(), metavar="LIST", help="these alone (default: all)")
+    parser.add_argument("--peers", type=names, default=(), metavar="LIST", help=f"of {', '.join(PEERS)} (default: all)")
     parser.add_argument("--out", type=Path, help="folder for serve.json, serve.md and serve.html (default: none)")
     parser.add_argument("--provider", default="auto", help="engine of the server, as for runtime.load (auto)")
     parser.add_argument("--precision", default="auto", help="as for runtime.load (auto)")
@@ -61,7 +63,8 @@ def run(options: argparse.Namespace) -> int:
         BundleError: there is no bundle.
         InputError: a file of the report is in the way.
     """
-    chosen = _chosen(options.scenarios)
+    chosen = {name: SCENARIOS[name] for name in _chosen(options.scenarios, SCENARIOS, "scenario")}
+    _chosen(options.peers, PEERS, "peer")
     parts = open_bundle(options.bundle).parts()
     if options.out:
         files = {f"--out {name}": options.out / name for name in NAMES}
@@ -81,6 +84,7 @@ def run(options: argparse.Namespace) -> int:
             second=options.second,
             requests=options.requests,
             texts=options.texts,
+            peers=options.peers,
         )
         results = []
         for name, scenario in chosen.items():
@@ -100,11 +104,12 @@ def run(options: argparse.Namespace) -> int:
     return int(any(result.missed for result in results))
 
 
-def _chosen(asked: Sequence[str]) -> dict[str, Scenario]:
-    unknown = [name for name in asked if name not in SCENARIOS]
+def _chosen(asked: Sequence[str], known: Iterable[str], what: str) -> list[str]:
+    """Those asked for, in the table's order; all where none is."""
+    unknown = [name for name in asked if name not in known]
     if unknown:
-        raise PeerError(f"there is no scenario '{unknown[0]}'; there are: {', '.join(SCENARIOS)}")
-    return {name: each for name, each in SCENARIOS.items() if not asked or name in asked}
+        raise PeerError(f"there is no {what} '{unknown[0]}'; there are: {', '.join(known)}")
+    return [name for name in known if not asked or name in asked]
 
 
 def _run(name: str, scenario: Scenario, setting: Setting, parts: Sequence[str]) -> Result:
@@ -154,8 +159,9 @@ def _command(options: argparse.Namespace) -> str:
         value = getattr(options, name)
         if value is not None:
             words += [f"--{name}", f"{value:g}" if isinstance(value, float) else str(value)]
-    if options.scenarios:
-        words += ["--scenarios", ",".join(options.scenarios)]
+    for name in ("scenarios", "peers"):
+        if getattr(options, name):
+            words += [f"--{name}", ",".join(getattr(options, name))]
     if options.second:
         words += ["--second", "OTHER-BUNDLE"]
     if options.server_options:

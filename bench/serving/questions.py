@@ -10,14 +10,13 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from bench.serving.checks import Question
 from bench.serving.load.plan import Request
 from runtime.engine import Engine
 from runtime.errors import BundleError
 
-__all__ = ["MIXTURE", "bulk_question", "film_questions", "mixed_questions", "text_questions", "write_images"]
+__all__ = ["MIXTURE", "bulk_question", "film_questions", "mixed_questions", "text_questions"]
 
 _PHRASES = ("Small left pleural effusion", "Focal consolidation in the right lower lobe", "Moderate cardiomegaly")
 _PROMPTS: Mapping[str, tuple[list[str], list[str]]] = MappingProxyType(
@@ -136,18 +135,6 @@ def _ground(engine: Engine, image: Path) -> Question:
 _JOINT: Mapping[str, Callable[[Engine, Path], Question]] = MappingProxyType(
     {"similarity": _similarity, "classify": _classify, "ground": _ground}
 )
-
-
-def write_images(folder: Path, count: int, seed: int) -> list[Path]:
-    """Small phantoms of a chest as PNG files, all different."""
-    from export.samples import chest_phantom
-
-    paths = []
-    for number in range(count):
-        path = folder / f"{number:03}.png"
-        Image.fromarray(chest_phantom(512 + 16 * (number % 5), 448, seed + number)).save(path)
-        paths.append(path)
-    return paths
 
 
 def _json(path: str, body: Mapping[str, Any]) -> Request:

@@ -148,7 +148,11 @@ class ServerProcess:
 
 
 def engine_server(
-    bundles: Sequence[str], options: Sequence[str] = (), *, program: Sequence[str] = PROGRAM
+    bundles: Sequence[str],
+    options: Sequence[str] = (),
+    *,
+    program: Sequence[str] = PROGRAM,
+    environment: Mapping[str, str] | None = None,
 ) -> ServerProcess:
     """`python -m runtime serve` on a free port.
 
@@ -156,13 +160,14 @@ def engine_server(
         bundles: folders, or NAME=FOLDER.
         options: of the command.
         program: what Python runs in the place of `-m runtime`.
+        environment: variables beside those of this process.
 
     Raises:
         PeerError: it does not start.
     """
     port = free_port()
     command = [sys.executable, *program, "serve", *bundles, "--port", str(port), *options]
-    return ServerProcess(command, port, "/ready")
+    return ServerProcess(command, port, "/ready", environment=environment)
 
 
 def free_port() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +16,7 @@ from bench.serving.checks import Judgement, Question, judge
 from bench.serving.load.client import Client
 from bench.serving.load.outcome import Outcome
 from bench.serving.load.plan import Stream
-from bench.serving.questions import text_questions
+from bench.serving.questions import MIXTURE, text_questions
 from bench.serving.result import Figure, median
 from bench.serving.server_process import HOST, PROGRAM, ServerProcess, engine_server
 from bench.workloads.corpus import report_texts
@@ -48,6 +48,7 @@ class Setting:
         second: another bundle of the same shape, for what needs two.
         requests: of the long mixture of all kinds.
         texts: how many different ones.
+        peers: names of other servers; none means all.
         program: what Python runs as the server, before "serve BUNDLE …".
     """
 
@@ -63,6 +64,7 @@ class Setting:
     second: Path | None = None
     requests: int = 10_000
     texts: int = _TEXTS
+    peers: Sequence[str] = ()
     program: Sequence[str] = PROGRAM
 
     @cached_property
@@ -107,11 +109,24 @@ class Setting:
 
     @contextmanager
     def served(
-        self, questions: Sequence[Question], bundle: Path | None = None
+        self,
+        questions: Sequence[Question],
+        *,
+        bundle: Path | None = None,
+        program: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> Iterator[tuple[ServerProcess, Client]]:
-        """A server of the bundle, or of another, and a client with these questions, both ended afterwards."""
+        """A server and a client with these questions, both ended afterwards.
+
+        Args:
+            questions: that streams name by number.
+            bundle: in the place of the setting's.
+            program: likewise.
+            environment: variables beside those of this process.
+        """
+        bundles = [str(bundle or self.bundle)]
         with (
-            engine_server([str(bundle or self.bundle)], self.options(), program=self.program) as server,
+            engine_server(bundles, self.options(), program=program or self.program, environment=environment) as server,
             Client(HOST, server.port, [question.request for question in questions]) as client,
         ):
             yield server, client
@@ -119,6 +134,15 @@ class Setting:
     def order(self, count: int, seed: int = 0) -> list[int]:
         """Numbers of questions in random order."""
         return [int(number) for number in np.random.default_rng([self.seed, seed]).permutation(count)]
+
+    def mixture(self, questions: Mapping[str, Sequence[Question]], count: int, seed: int = 0) -> list[int]:
+        """Numbers of so many questions of all kinds in random order, counted through the kinds in their order."""
+        shares = np.array([MIXTURE[kind] if questions[kind] else 0.0 for kind in questions])
+        starts = np.cumsum([0, *(len(each) for each in questions.values())])
+        sizes = np.array([max(1, len(each)) for each in questions.values()])
+        rng = np.random.default_rng([self.seed, seed])
+        kinds = rng.choice(len(shares), count, p=shares / shares.sum())
+        return [int(starts[kind] + rng.integers(sizes[kind])) for kind in kinds]
 
     def warm(self, client: Client, count: int) -> None:
         """Every question once, so that nothing is met for the first time while it is timed."""
