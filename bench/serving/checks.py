@@ -22,6 +22,8 @@ from bench.serving.load.plan import Request
 __all__ = ["KINDS", "Judgement", "Kind", "Question", "judge"]
 
 Rows = NDArray[np.float64]
+# Differences of distances that rounding explains: texts of the same tokens have references so near to each other.
+_ROUNDING = 2e-6
 # References compared at a time.
 _BLOCK = 512
 
@@ -211,5 +213,5 @@ def _mistaken(rows: Sequence[_Row]) -> NDArray[np.bool_]:
         squares[np.arange(len(block)), [own[row.request, row.row] for row in block]] = np.inf
         closest = np.sqrt(np.maximum(squares.min(1), 0.0))
         distances = np.array([row.distance for row in block])
-        found[start : start + len(block)] = closest < distances * (1 - 1e-3) - 1e-7
+        found[start : start + len(block)] = closest < distances - _ROUNDING
     return found

@@ -26,6 +26,7 @@ from runtime.process import print_note, print_result
 __all__ = ["NAME", "SUMMARY", "add_options", "run"]
 
 NAME = "serve"
+_SAID = 400
 SUMMARY = "what the server costs and withstands: throughput, latency, overload, chaos, other servers"
 
 
@@ -127,7 +128,7 @@ def _run(name: str, scenario: Scenario, setting: Setting, parts: Sequence[str]) 
 
 def _print(result: Result) -> None:
     if result.reason:
-        print_result(f"{result.scenario}: {result.status}: {result.reason}")
+        print_result(f"{result.scenario}: {result.status}: {result.reason[-_SAID:]}")
     for figure in result.figures:
         verdict = {None: "", True: "  met", False: "  MISSED"}[figure.met]
         goal = f"  (goal {figure.shown_goal()})" if figure.goal is not None else ""

@@ -74,8 +74,15 @@ class Setting:
 
     @cached_property
     def corpus(self) -> list[str]:
-        """Different texts whose lengths are mixed as those of reports are."""
-        return report_texts(self.texts, self.seed, self.engine.text.tokenizer)
+        """Texts of different tokens, whose lengths are mixed as those of reports are."""
+        return self.different(report_texts(self.texts, self.seed, self.engine.text.tokenizer))
+
+    def different(self, texts: Sequence[str]) -> list[str]:
+        """Those whose tokens no text before has: equal tokens have equal answers, which nobody can tell apart."""
+        found: dict[tuple[int, ...], str] = {}
+        for text, row in zip(texts, self.engine.text.tokenizer.encode(list(texts)), strict=True):
+            found.setdefault(tuple(row), text)
+        return list(found.values())
 
     @cached_property
     def questions(self) -> list[Question]:

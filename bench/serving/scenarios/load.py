@@ -97,7 +97,9 @@ def overload(setting: Setting) -> Result:
 def bulk_and_query(setting: Setting) -> Result:
     """Requests of 1,000 texts, one after the other, beside single queries at random."""
     questions = setting.questions
-    texts = report_texts(_BULK, setting.seed + 1, setting.engine.text.tokenizer)
+    many = report_texts(2 * _BULK, setting.seed + 1, setting.engine.text.tokenizer)
+    # Without those that are asked for alone.
+    texts = setting.different([*setting.corpus, *many])[len(setting.corpus) :][:_BULK]
     everything = [*questions, bulk_question(setting.engine, texts)]
     with setting.served(everything) as (_, client):
         setting.warm(client, len(questions))
@@ -116,7 +118,7 @@ def bulk_and_query(setting: Setting) -> Result:
         ),
         Figure("p99 of queries", 1000 * mine.quantile(0.99), "ms"),
         Figure("p99 of the same queries alone", 1000 * alone.quantile(0.99), "ms"),
-        Figure("a request of 1,000 texts", its.quantile(0.5), "s", note=f"{1000 / its.quantile(0.5):.1f} texts/s"),
+        Figure(f"a request of {len(texts):,} texts", its.quantile(0.5), "s", note=f"{_rate(len(texts), its)} texts/s"),
         Figure("not answered with 200", float(np.sum(~both.ok)), "", 0.0, True, _told(both)),
         *check_figures(checked),
     ]
@@ -138,3 +140,7 @@ def _told(outcome: Outcome) -> str:
 def _asked_for(told: Any) -> str:
     said = told[told >= 0]
     return f"Retry-After from {said.min():.0f} to {said.max():.0f} s" if len(said) else ""
+
+
+def _rate(texts: int, outcome: Outcome) -> str:
+    return f"{texts / outcome.quantile(0.5):.1f}"

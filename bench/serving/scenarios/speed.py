@@ -64,8 +64,8 @@ def latency(setting: Setting) -> Result:
     checked, served, own = Judgement(), [], []
     with setting.served(questions) as (_, client):
         setting.warm(client, len(questions))
-        single = setting.single_seconds
-        blocks = max(4, math.ceil(setting.seconds / (2 * _BLOCK * single)))
+        asked = client.run(Stream(setting.order(len(questions), 2), count=_BLOCK), bodies=False).quantile(0.5)
+        blocks = max(4, math.ceil(setting.seconds / (_BLOCK * (asked + setting.single_seconds))))
         rng = np.random.default_rng([setting.seed, 2])
         for number in range(blocks):
             order = rng.integers(0, len(questions), _BLOCK).tolist()
