@@ -1,10 +1,12 @@
-# make demo · make check · make test · make lint · make fuzz · make soak · make bench · make peers · make servers · make micro · make clean
+# make demo · make check · make test · make lint · make fuzz · make soak · make bench · make peers · make servers · make triton
+# make micro · make clean
 # Each sets up what it needs in .venv. Choose another Python with PYTHON=python3.12.
 
 PYTHON ?= python3
 VENV := .venv
 PEERS := .venv-peers
 SERVERS := .venv-servers
+TRITON := .venv-triton
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -30,7 +32,7 @@ OPTIONS ?=
 # Apart, since a comma ends an argument of make's functions.
 ALL := --full --precision fp32,int8,int8-dynamic
 
-.PHONY: demo check test lint fuzz soak bench peers servers micro clean
+.PHONY: demo check test lint fuzz soak bench peers servers triton micro clean
 
 demo: $(VENV)/.demo $(if $(TRAINED),$(VENV)/.trained)
 	$(BIN)/python -m export.demo $(if $(TRAINED),--trained) $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") $(if $(IMAGE),--image "$(IMAGE)") $(if $(PHRASE),--phrase "$(PHRASE)")
@@ -40,7 +42,7 @@ check: lint $(VENV)/.test
 	$(PYTEST) -m "not slow" --durations=3 $(ONLY)
 
 # Before it lands: everything. ONLY=tests/export/graphs runs all of one wing's.
-test: $(VENV)/.test
+test: $(VENV)/.test triton
 	$(PYTEST) $(ONLY)
 
 lint: $(VENV)/.lint
@@ -65,11 +67,15 @@ peers: $(PEERS)/.peers
 # Other servers with the same graph, for `python -m bench serve`: each in an environment of its own, one that fails is said.
 servers: $(SERVERS)/.servers
 
+# A real Triton for its tests, of about 0.4 GB and without torch, in 10 to 60 s; where it cannot be had they are skipped.
+triton: | $(VENV)/bin/python
+	@$(MAKE) --no-print-directory $(TRITON)/.triton || echo "There is no Triton here; its tests are skipped."
+
 micro: $(VENV)/.test
 	$(BIN)/python -m pytest bench/micro --benchmark-only --benchmark-group-by=group
 
 clean:
-	rm -rf $(VENV) $(PEERS) $(SERVERS) .cache demo bench-report build *.egg-info
+	rm -rf $(VENV) $(PEERS) $(SERVERS) $(TRITON) .cache demo bench-report build *.egg-info
 
 $(VENV)/bin/python:
 	$(PYTHON) -c "import sys; sys.exit(None if (3, 10) <= sys.version_info[:2] else 'Python 3.10 or newer is needed; try make PYTHON=python3.11')"
@@ -113,6 +119,14 @@ $(SERVERS)/.servers: bench/servers-requirements.txt | $(VENV)/bin/python
 	  $(SERVERS)/$$name/bin/python -m pip install --quiet --disable-pip-version-check $$packages || \
 	  echo "$$name cannot be installed here; it will be left out."; \
 	done
+	@touch $@
+
+$(TRITON)/.triton: tests/export/triton/requirements.txt | $(VENV)/bin/python
+	@$(BIN)/python -c "import platform, sys; sys.exit(None if (platform.system(), platform.machine()) == ('Linux', 'x86_64') and sys.version_info < (3, 13) else 'Triton needs Linux on x86-64 and Python 3.10 to 3.12.')"
+	@echo "Installing Triton Inference Server for its tests …"
+	$(BIN)/python -m venv --clear $(TRITON)
+	$(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: -r $<
+	$(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --no-deps nvidia-pytriton==0.7.0
 	@touch $@
 
 $(VENV)/.lint: pyproject.toml | $(VENV)/bin/python

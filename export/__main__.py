@@ -26,6 +26,7 @@ from runtime.process import print_json, print_result
 _COMMANDS = {
     "verify": ("export.proof.verify", "Verifying"),
     "tensorrt": ("export.tensorrt", "Building engines"),
+    "triton": ("export.triton.command", "Writing a model repository"),
 }
 
 
@@ -109,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out bundles/biovil --precision fp32,int8. An existing bundle is "
         "measured by: python -m export verify BUNDLE. "
         "Its engines for TensorRT are built by: python -m export tensorrt BUNDLE. "
+        "A model repository for Triton is written by: python -m export triton BUNDLE --out REPO. "
         "Exit status: 0 the bundle has all that was asked for; 1 failed, no bundle; 2 wrong usage; 3 the bundle is "
         "there, without the precisions that are listed at the end.",
     )

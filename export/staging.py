@@ -18,15 +18,19 @@ __all__ = ["staged"]
 
 
 @contextmanager
-def staged(out: Path, force: bool, note: Callable[[str], None]) -> Iterator[Path]:
+def staged(
+    out: Path, force: bool, note: Callable[[str], None], *, mark: str = MANIFEST_NAME, what: str = "bundle"
+) -> Iterator[Path]:
     """Give a hidden folder beside `out` that becomes `out` on success and vanishes on failure.
 
     Folders that killed processes left beside the same `out` are removed first.
 
     Args:
-        out: the final folder; it must not exist, unless it is empty, or `force` and it is a bundle.
-        force: replace an existing bundle, once the new one is complete.
+        out: the final folder; it must not exist, unless it is empty, or `force` and it is what is to be written.
+        force: replace an existing one, once the new one is complete.
         note: called with a line for the user when something is removed.
+        mark: file that such a folder has.
+        what: it is, in words.
 
     Yields:
         An existing, empty folder to write into.
@@ -42,12 +46,10 @@ def staged(out: Path, force: bool, note: Callable[[str], None]) -> Iterator[Path
         if out.exists() and not (out.is_dir() and not any(out.iterdir())):
             if not force:
                 raise DestinationError(
-                    f"{out} already exists. Choose another --out, or replace the bundle with --force."
+                    f"{out} already exists. Choose another --out, or replace the {what} with --force."
                 )
-            if not (out / MANIFEST_NAME).is_file():
-                raise DestinationError(
-                    f"{out} is not a bundle (it has no {MANIFEST_NAME}), so --force does not replace it."
-                )
+            if not (out / mark).is_file():
+                raise DestinationError(f"{out} is not a {what} (it has no {mark}), so --force does not replace it.")
         out.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(out, note)
         stage = _hidden(out, "partial")

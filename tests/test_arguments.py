@@ -21,6 +21,7 @@ import export.__main__ as export_cli
 import runtime.__main__ as runtime_cli
 from export import demo, tensorrt
 from export.proof import verify
+from export.triton import command as triton
 from runtime.commands.parsing import CommandParser
 from tests.conftest import ROOT, run_module
 from tests.declared import built, declared, outcome
@@ -30,6 +31,7 @@ PARSERS: dict[str, argparse.ArgumentParser] = {
     "export": export_cli._parser(),
     "export verify": verify._parser(),
     "export tensorrt": tensorrt._parser(),
+    "export triton": triton._parser(),
     "export.demo": demo._parser(),
     "bench": bench_cli._parser(),
 }
@@ -63,6 +65,7 @@ UNDERSTOOD: list[tuple[str, list[str], dict[str, Any]]] = [
     ("export", ["--list"], {"family": None, "list": True}),
     ("export verify", ["--provider", "cpu", "B", "--json"], {"provider": "cpu", "json": True}),
     ("export tensorrt", ["--precision", "fp16", "--", "-B"], {"precision": "fp16"}),
+    ("export triton", ["--out", "o", "--backend", "openvino", "--", "-B"], {"bundle": "-B", "backend": "openvino"}),
     ("bench", ["compare", "a", "--json", "b"], {"json": True}),
     ("bench", ["compare", "--threshold", "5", "a", "--", "-b"], {"json": False}),
     ("bench", ["report", "--out", "o", "R"], {}),

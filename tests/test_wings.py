@@ -30,6 +30,7 @@ ORDER = {
         "loading",
         "archive",
         "retrieval",
+        "triton",
         "serve",
         "commands",
     ),
@@ -50,6 +51,7 @@ ORDER = {
         "summary",
         "build",
         "tensorrt",
+        "triton",
         "demo",
     ),
     "bench": (
