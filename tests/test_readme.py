@@ -15,6 +15,7 @@ import bench.__main__ as bench_cli
 import export.__main__ as export_cli
 import export.proof.verify as export_verify
 import export.tensorrt as export_tensorrt
+import export.triton.command as export_triton
 import runtime
 from export.build import export_bundle
 from export.families import FAMILIES
@@ -83,6 +84,9 @@ def test_export_commands_are_understood(command: str) -> None:
         return
     if arguments[0] == "tensorrt":  # run by export/test_tensorrt.py
         assert export_tensorrt._parser().parse_args(arguments[1:]).bundle
+        return
+    if arguments[0] == "triton":  # run by export/triton
+        assert export_triton._parser().parse_args(arguments[1:]).bundle
         return
     options = export_cli._parser().parse_args(arguments)
     assert options.list or (options.family and options.checkpoint and options.out)
