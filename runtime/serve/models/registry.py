@@ -95,7 +95,7 @@ class Models:
             if loaded is None:
                 known = name is None or name in self._paths
                 reason = "The server has not loaded it yet." if known else "There is no model of that name."
-                raise RequestError("Unhealthy" if known else "NotFound", reason)
+                raise RequestError("Unhealthy" if known else "NotFound", reason, param="model")
             loaded.leases += 1
         try:
             yield loaded.model

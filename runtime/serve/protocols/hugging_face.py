@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 
 from runtime.serve.models.contract import ServedModel
 from runtime.serve.protocols.asked import Asked, asked_of, embed, prompt_of, require
+from runtime.serve.protocols.label_prompts import check_size
 from runtime.serve.protocols.masks import fill_masks
 from runtime.serve.request_errors import RequestError
 from runtime.serve.wire.fields import Fields
@@ -72,6 +73,8 @@ async def _zero_shot_image_classification(asked: Asked, model: ServedModel, give
     if template is not None and _HOLE not in template:
         message = "`parameters.hypothesis_template` has no {} where the label should stand."
         raise RequestError("Validation", message, param="parameters.hypothesis_template")
+    templates = None if template is None else [template]
+    check_size(model, asked.limits, labels, templates)
     images = await decode_images(value if isinstance(value, list) else [value], "inputs")
     joint = model.engine.manifest.joint
     found = await model.classify(
@@ -79,7 +82,7 @@ async def _zero_shot_image_classification(asked: Asked, model: ServedModel, give
         images,
         labels,
         score="sigmoid" if joint is not None and joint.score == "sigmoid" else "softmax",
-        templates=None if template is None else [template],
+        templates=templates,
     )
     shaped = [_best_first(each) for each in found]
     return shaped if isinstance(value, list) else shaped[0]

@@ -5,9 +5,6 @@ An image comes as base64 in JSON, as a file of a form, or as the body itself; se
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -16,13 +13,9 @@ from runtime.serve.models.contract import ServedModel
 from runtime.serve.protocols import pictures, searching
 from runtime.serve.protocols.asked import asked_of, check_dimensions, embed, require
 from runtime.serve.protocols.hugging_face import sentence_similarity
-from runtime.serve.request_errors import RequestError
-from runtime.serve.wire.fields import Fields
+from runtime.serve.protocols.label_prompts import check_size, given_prompts, given_templates
 from runtime.serve.wire.given import read_fields, read_given
 from runtime.serve.wire.json_text import answer, numbers
-from runtime.tasks.prompt_sets import PROMPT_SETS
-from runtime.tasks.prompts import SIDES
-from runtime.tasks.templates import TEMPLATE_SETS
 from runtime.tasks.zero_shot import RULES, SCORES
 
 __all__ = ["routes"]
@@ -74,7 +67,8 @@ async def _classify(request: Request) -> Response:
         require(model, "joint")
         score = fields.choice("score", (*SCORES,), _own_score(model))
         rule = fields.choice("rule", (*RULES,), "") if fields.has("rule") else None
-        prompts, templates = _prompts(fields, score), _templates(fields)
+        prompts, templates = given_prompts(fields, score), given_templates(fields)
+        check_size(model, asked.limits, prompts, templates)
         images, single = await given.images()
         found = await model.classify(asked.caller, images, prompts, rule=rule, score=score, templates=templates)
         content = {"labels": found[0]} if single else {"results": found}
@@ -85,54 +79,6 @@ def _own_score(model: ServedModel) -> str:
     joint = model.engine.manifest.joint
     assert joint is not None
     return joint.score
-
-
-def _prompts(fields: Fields, score: str) -> Any:
-    """Labels, {label: prompts}, or the name of a published set."""
-    if fields.has("labels"):
-        if fields.has("prompts"):
-            raise RequestError("Validation", "There are both `labels` and `prompts`; one of them is expected.")
-        return fields.texts("labels")
-    value = fields.values.get("prompts")
-    if isinstance(value, str):
-        if value not in PROMPT_SETS:
-            message = f"There is no prompt set of that name; there are: {', '.join(PROMPT_SETS)}."
-            raise RequestError("Validation", message, param="prompts")
-        return value
-    if isinstance(value, list):
-        return fields.texts("prompts")
-    if value is None:
-        raise fields.missing("labels", "a list of labels, or `prompts`,")
-    if not isinstance(value, dict):
-        raise fields.wrong("prompts", "the name of a prompt set, {label: prompts} or a list of labels")
-    return {label: _sides(each, score) for label, each in value.items()}
-
-
-def _sides(value: Any, score: str) -> Any:
-    """The prompts of a label, where each side may be a text alone."""
-    if isinstance(value, str):
-        return [value]
-    if SCORES[score].sides != SIDES:
-        return value
-    if isinstance(value, Mapping):
-        return {side: _listed(prompts) for side, prompts in value.items()}
-    return [_listed(prompts) for prompts in value] if isinstance(value, list) else value
-
-
-def _listed(prompts: Any) -> Any:
-    return [prompts] if isinstance(prompts, str) else prompts
-
-
-def _templates(fields: Fields) -> str | Sequence[str] | Mapping[str, Sequence[str]] | None:
-    value = fields.values.get("templates")
-    if isinstance(value, str) and value not in TEMPLATE_SETS:
-        message = f"There are no templates of that name; there are: {', '.join(TEMPLATE_SETS)}. Or give a list of them."
-        raise RequestError("Validation", message, param="templates")
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, dict):
-        return {side: Fields(value, "templates.").texts(side) for side in value}
-    return fields.texts("templates")
 
 
 def routes() -> list[BaseRoute]:

@@ -1,11 +1,9 @@
-"""Errors → what a client is told, in the form that its protocol has for them; and what the log is told."""
+"""Errors → what a client is told, in the form that its protocol has for them."""
 
 from __future__ import annotations
 
-import logging
 import math
 import re
-import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +17,6 @@ from runtime.serve.wire.json_text import answer as json_answer
 
 __all__ = ["answer", "dialect_of", "request_error", "without_quotes"]
 
-_LOG = logging.getLogger("runtime.serve")
 # Prefixes of paths, whole segments of them → how errors are written there; elsewhere as text-embeddings-inference does.
 _DIALECTS: Mapping[str, str] = {"/v1": "openai", "/embeddings": "openai", "/v2": "kserve"}
 _STATUS_KINDS = {404: "NotFound", 405: "MethodNotAllowed", 413: "TooLarge", 415: "UnsupportedMediaType"}
@@ -45,7 +42,7 @@ def dialect_of(path: str) -> str:
 
 
 def answer(error: Exception, path: str, request_id: str) -> Response:
-    """Any error as an answer; what nobody foresaw is logged, without its message, which may quote the request.
+    """Any error as an answer; whoever calls this logs what nobody foresaw.
 
     Args:
         error: that was raised.
@@ -53,11 +50,6 @@ def answer(error: Exception, path: str, request_id: str) -> Response:
         request_id: that the client is told.
     """
     told = request_error(error)
-    if told.status >= 500 and not isinstance(error, RequestError):
-        where = "".join(
-            f" < {frame.filename}:{frame.lineno}" for frame in reversed(traceback.extract_tb(error.__traceback__))
-        )
-        _LOG.error("request %s failed: %s%s", request_id, type(error).__name__, where)
     headers = dict(told.headers)
     if told.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(told.retry_after)))
@@ -82,8 +74,9 @@ def request_error(error: Exception) -> RequestError:
         items = [RefusedItem(fault.index, without_quotes(fault.reason)) for fault in error.faults]
         if not items:
             return RequestError("Validation", without_quotes(str(error)))
-        one = f"Item {items[0].index} cannot be used: {items[0].reason.rstrip('.')}."
-        message = one if len(items) == 1 else f"{len(items)} items cannot be used; see faults."
+        many = f"{len(items)} items cannot be used; " if len(items) > 1 else ""
+        message = f"{many}item {items[0].index} cannot be used: {items[0].reason.rstrip('.')}."
+        message = message[0].upper() + message[1:]
         return RequestError("Validation", message, items=items)
     if isinstance(error, BundleError):
         return RequestError("Validation", "The model cannot do this; GET /info says what it can.")

@@ -136,7 +136,7 @@ def _tensor(given: Any, rest: memoryview, most: int) -> tuple[Tensor, int]:
     if not isinstance(given, dict) or not isinstance(given.get("name"), str):
         raise _bad("An input has no name.")
     datatype, shape = given.get("datatype"), given.get("shape")
-    if datatype != _BYTES and datatype not in DTYPES:
+    if not isinstance(datatype, str) or (datatype != _BYTES and datatype not in DTYPES):
         raise _bad(f"The datatype of an input is none of: {_BYTES}, {', '.join(DTYPES)}.")
     if not isinstance(shape, list) or not all(type(side) is int and 0 <= side < 1 << 31 for side in shape):
         raise _bad("The shape of an input is no list of numbers from 0.")

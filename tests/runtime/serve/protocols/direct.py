@@ -19,7 +19,7 @@ from runtime.engine import Engine
 from runtime.image.images import read_picture
 from runtime.serve.caller import Caller
 from runtime.serve.limits import Limits
-from runtime.serve.protocols import hugging_face, kserve, openai, own, tei
+from runtime.serve.protocols import hugging_face, kserve, openai, openapi, own, tei
 from runtime.serve.request_errors import RequestError
 from runtime.serve.server_state import Server
 from runtime.serve.wire import failures
@@ -136,7 +136,7 @@ def application(server: Server) -> ASGIApp:
         assert isinstance(error, HTTPException)
         return failures.answer(error, request.url.path, REQUEST_ID)
 
-    routes = [route for each in (own, hugging_face, openai, tei, kserve) for route in each.routes()]
+    routes = [route for each in (own, hugging_face, openai, tei, kserve, openapi) for route in each.routes()]
     app = Starlette(routes=routes, exception_handlers={HTTPException: refused})
     app.router.redirect_slashes = False
     app.state.server = server
