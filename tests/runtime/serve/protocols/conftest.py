@@ -12,6 +12,9 @@ from starlette.testclient import TestClient
 import runtime
 from export.samples import chest_phantom
 from runtime.engine import Engine
+from runtime.serve.limits import Limits
+from runtime.serve.models.opening import Opening
+from runtime.serve.models.registry import open_models
 from runtime.serve.server_state import Server
 from tests.conftest import System
 from tests.runtime.serve.protocols.direct import DirectModel, DirectModels, application, served
@@ -37,10 +40,19 @@ def client(server: Server) -> TestClient:
     return TestClient(application(server), raise_server_exceptions=False)
 
 
-@pytest.fixture(scope="module")
-def address(engine: Engine) -> Iterator[str]:
+@pytest.fixture(scope="session")
+def scheduled(tiny: System) -> Iterator[Server]:
+    """With a bundle as the server opens it: its requests are scheduled."""
+    limits = Limits()
+    models = open_models({"tiny": tiny.bundle}, Opening(provider="cpu", threads=1), limits)
+    yield Server(models, limits)
+    models.close()
+
+
+@pytest.fixture(scope="session")
+def address(scheduled: Server) -> Iterator[str]:
     """Of a real server, for clients that cannot do without."""
-    with served(application(Server(DirectModels({"tiny": DirectModel("tiny", engine)})))) as found:
+    with served(application(scheduled)) as found:
         yield found
 
 

@@ -1,0 +1,115 @@
+"""The OpenAPI document: all paths, valid examples, and a fuzzer that holds the server to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from runtime.serve.protocols import hugging_face, kserve, openai, openapi, own, tei
+from runtime.serve.protocols.openapi import document
+from runtime.serve.server_state import Server
+from tests.runtime.serve.protocols.direct import application
+
+# Answered by the server around the protocols.
+STATE = {"/health", "/ping", "/ready", "/readyz", "/livez", "/metrics"}
+# Another way to a bundle's task of the server.
+LEFT_OUT = {("POST", "/models/{model}")}
+
+
+def served_paths() -> set[tuple[str, str]]:
+    routes = [route for each in (own, hugging_face, openai, tei, kserve, openapi) for route in each.routes()]
+    return {
+        (method, re.sub(r":\w+\}", "}", route.path))
+        for route in routes
+        if isinstance(route, Route)
+        for method in (route.methods or set()) - {"HEAD"}
+    }
+
+
+def operations() -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    for path, methods in document()["paths"].items():
+        for method, operation in methods.items():
+            yield method.upper(), path, operation
+
+
+def test_every_path_is_described_and_there() -> None:
+    described = {(method, path) for method, path, _ in operations()}
+    assert {each for each in described if each[1] not in STATE} == served_paths() - LEFT_OUT
+
+
+def test_what_it_refers_to_is_there() -> None:
+    text = str(document())
+    assert set(re.findall(r"#/components/schemas/(\w+)", text)) == set(document()["components"]["schemas"])
+
+
+def test_examples_follow_their_schemas() -> None:
+    """By an independent validator."""
+    import jsonschema_rs  # schemathesis brings it
+
+    checked = 0
+    for _, _, operation in operations():
+        contents = [operation.get("requestBody", {}).get("content", {})]
+        contents += [each["content"] for each in operation["responses"].values()]
+        for content in contents:
+            found = content.get("application/json", {})
+            if "example" in found:
+                schema = {**found["schema"], "components": document()["components"]}
+                jsonschema_rs.Draft202012Validator(schema).validate(found["example"])
+                checked += 1
+    assert checked > 25
+
+
+def test_the_page_has_no_script_and_loads_nothing(client: TestClient) -> None:
+    answer = client.get("/docs")
+    assert answer.headers["content-type"].startswith("text/html")
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src" not in policy
+    assert not re.findall(r"<script|<img|<link|\son\w+=|src=|https?://", answer.text)
+    assert all(path in answer.text for path in document()["paths"])
+    assert client.get("/openapi.json").json()["openapi"] == "3.1.0"
+
+
+@pytest.mark.slow
+def test_a_fuzzer_finds_nothing(scheduled: Server) -> None:
+    """No 5xx, only statuses and media types that are described, answers by their schemas."""
+    import schemathesis
+    from hypothesis import HealthCheck, Phase, given, settings
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi.checks import (
+        content_type_conformance,
+        response_schema_conformance,
+        status_code_conformance,
+    )
+
+    schema = schemathesis.openapi.from_asgi("/openapi.json", application(scheduled))
+    schema = schema.exclude(path_regex="^/(health|ping|ready|readyz|livez|metrics)$")
+    checks = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+    statuses: set[int] = set()
+    count = 0
+    for found in schema.get_all_operations():
+        operation = found.ok()
+
+        @settings(
+            max_examples=25,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        def fuzz(case: schemathesis.Case) -> None:
+            nonlocal count
+            count += 1
+            answer = case.call()
+            statuses.add(answer.status_code)
+            case.validate_response(answer, checks=checks)
+
+        given(case=operation.as_strategy())(fuzz)()
+    assert count > 500
+    assert {200, 400, 404, 422} <= statuses
