@@ -7,8 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from runtime.errors import BundleError, InputError, MissingExtraError
@@ -19,7 +17,6 @@ __all__ = ["answer", "dialect_of", "request_error", "without_quotes"]
 
 # Prefixes of paths, whole segments of them → how errors are written there; elsewhere as text-embeddings-inference does.
 _DIALECTS: Mapping[str, str] = {"/v1": "openai", "/embeddings": "openai", "/v2": "kserve"}
-_STATUS_KINDS = {404: "NotFound", 405: "MethodNotAllowed", 413: "TooLarge", 415: "UnsupportedMediaType"}
 # OpenAI's `type` and `code`.
 _OPENAI = {
     "Unauthorized": ("invalid_request_error", "invalid_api_key"),
@@ -63,13 +60,6 @@ def request_error(error: Exception) -> RequestError:
     """What a client may know of an error: never a text, a path, or the content of a file."""
     if isinstance(error, RequestError):
         return error
-    if isinstance(error, HTTPException):
-        kind = _STATUS_KINDS.get(error.status_code, "BadRequest" if error.status_code < 500 else "Backend")
-        return RequestError(
-            kind, _HTTP_MESSAGES.get(kind, "The request cannot be answered."), headers=error.headers or {}
-        )
-    if isinstance(error, ClientDisconnect):
-        return RequestError("BadRequest", "The client left before its request had come.")
     if isinstance(error, InputError):
         items = [RefusedItem(fault.index, without_quotes(fault.reason)) for fault in error.faults]
         if not items:
@@ -96,12 +86,6 @@ def without_quotes(message: str) -> str:
         return message
     last = _CLOSING.search(message, first.end())
     return f"{message[: first.start()]}…{message[last.end() :] if last else ''}"
-
-
-_HTTP_MESSAGES = {
-    "NotFound": "There is nothing at this path. GET /docs lists what there is.",
-    "MethodNotAllowed": "The path is not asked with this method.",
-}
 
 
 def _tei(told: RequestError, request_id: str) -> dict[str, Any]:

@@ -12,12 +12,14 @@ from starlette.testclient import TestClient
 import runtime
 from export.samples import chest_phantom
 from runtime.engine import Engine
+from runtime.serve.app import build_app
 from runtime.serve.limits import Limits
 from runtime.serve.models.opening import Opening
 from runtime.serve.models.registry import open_models
 from runtime.serve.server_state import Server
+from runtime.serve.settings import EngineOptions
 from tests.conftest import System
-from tests.runtime.serve.protocols.direct import DirectModel, DirectModels, application, served
+from tests.runtime.serve.protocols.direct import DirectModel, DirectModels, served
 
 
 @pytest.fixture(scope="session")
@@ -37,14 +39,16 @@ def server(model: DirectModel) -> Server:
 
 @pytest.fixture
 def client(server: Server) -> TestClient:
-    return TestClient(application(server), raise_server_exceptions=False)
+    return TestClient(build_app(server), headers={"X-Request-Id": "r-1"})
 
 
 @pytest.fixture(scope="session")
 def scheduled(tiny: System) -> Iterator[Server]:
     """With a bundle as the server opens it: its requests are scheduled."""
     limits = Limits()
-    models = open_models({"tiny": tiny.bundle}, Opening(provider="cpu", threads=1), limits)
+    models = open_models(
+        {"tiny": tiny.bundle}, Opening(EngineOptions(provider="cpu", threads=1), decode_processes=1), limits
+    )
     yield Server(models, limits)
     models.close()
 
@@ -52,7 +56,7 @@ def scheduled(tiny: System) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def address(scheduled: Server) -> Iterator[str]:
     """Of a real server, for clients that cannot do without."""
-    with served(application(scheduled)) as found:
+    with served(build_app(scheduled)) as found:
         yield found
 
 

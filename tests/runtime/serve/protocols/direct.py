@@ -1,4 +1,4 @@
-"""A model that asks its engine at once, a server's state around it, and the protocols as an application."""
+"""A model that asks its engine at once, and a real server of an application."""
 
 from __future__ import annotations
 
@@ -10,21 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from runtime.engine import Engine
 from runtime.image.images import read_picture
 from runtime.serve.caller import Caller
 from runtime.serve.limits import Limits
-from runtime.serve.protocols import hugging_face, kserve, openai, openapi, own, tei
 from runtime.serve.request_errors import RequestError
-from runtime.serve.server_state import Server
-from runtime.serve.wire import failures
-
-REQUEST_ID = "r-1"
 
 
 @dataclass
@@ -110,38 +102,6 @@ class DirectModels:
 
     def alive(self) -> tuple[bool, str]:
         return True, ""
-
-
-class Told:
-    """What stands around the protocols in a server: a caller for each request, and errors in the protocol's form."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        scope.setdefault("state", {})["caller"] = Caller(REQUEST_ID)
-        try:
-            await self.app(scope, receive, send)
-        except Exception as error:
-            await failures.answer(error, scope["path"], REQUEST_ID)(scope, receive, send)
-
-
-def application(server: Server) -> ASGIApp:
-    """The protocols' paths."""
-
-    async def refused(request: Request, error: Exception) -> Any:
-        assert isinstance(error, HTTPException)
-        return failures.answer(error, request.url.path, REQUEST_ID)
-
-    routes = [route for each in (own, hugging_face, openai, tei, kserve, openapi) for route in each.routes()]
-    app = Starlette(routes=routes, exception_handlers={HTTPException: refused})
-    app.router.redirect_slashes = False
-    app.state.server = server
-    app.add_middleware(Told)
-    return app
 
 
 @contextlib.contextmanager

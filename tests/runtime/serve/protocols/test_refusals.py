@@ -14,11 +14,12 @@ from starlette.testclient import TestClient
 
 import runtime
 from runtime.errors import BundleError, Fault, InputError, MissingExtraError
+from runtime.serve.app import build_app
 from runtime.serve.protocols.openapi import document
 from runtime.serve.request_errors import RequestError
 from runtime.serve.server_state import Server
 from tests.conftest import System
-from tests.runtime.serve.protocols.direct import DirectModel, DirectModels, application
+from tests.runtime.serve.protocols.direct import DirectModel, DirectModels
 
 MARKER = "ZQXMARKER"
 
@@ -168,7 +169,7 @@ def replaced(value: Any, wrong: Any) -> Iterator[Any]:
 def test_nothing_that_was_sent_is_told_or_logged(
     scheduled: Server, film: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    client = TestClient(application(scheduled), raise_server_exceptions=False)
+    client = TestClient(build_app(scheduled))
     caplog.set_level(logging.DEBUG)
     failed = 0
     for path, body in bodies(base64.b64encode(film).decode()):
@@ -199,7 +200,7 @@ def test_nothing_that_was_sent_is_told_or_logged(
 
 def test_a_bundle_of_texts_says_what_it_can(tiny: System) -> None:
     engine = runtime.load(tiny.bundle, provider="cpu", parts=["text"])
-    client = TestClient(application(Server(DirectModels({"texts": DirectModel("texts", engine)}))))
+    client = TestClient(build_app(Server(DirectModels({"texts": DirectModel("texts", engine)}))))
     body = {"image": "AAAA", "images": "AAAA", "texts": "x", "labels": ["a", "b"], "phrases": "x"}
     for path in ("/embed/image", "/similarity", "/classify", "/ground", "/picture"):
         answer = client.post(path, json=body)
