@@ -62,6 +62,7 @@ async function start() {
 function listTools() {
   const shown = [...document.querySelectorAll(".tool")].filter((tool) => !tool.closest("[hidden]"));
   const navigation = document.querySelector("nav");
+  byId("nothing").hidden = shown.length > 0;
   navigation.hidden = shown.length < 2;
   navigation.querySelector("ul").replaceChildren(
     ...shown.map((tool) => element("li", {}, element("a", { href: `#${tool.id}` }, tool.dataset.name))),

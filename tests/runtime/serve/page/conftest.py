@@ -38,6 +38,12 @@ def _served() -> Iterator[tuple[dict[str, Any], str]]:
         yield fake, address
 
 
+@pytest.fixture(scope="session")
+def address(_served: tuple[Fake, str]) -> str:
+    """Of the server."""
+    return _served[1]
+
+
 @pytest.fixture
 def fake(_served: tuple[Fake, str]) -> Fake:
     """The server as new."""
@@ -47,12 +53,12 @@ def fake(_served: tuple[Fake, str]) -> Fake:
 
 
 @pytest.fixture
-def open_page(browser: Any, fake: Fake, _served: tuple[Fake, str]) -> Iterator[Callable[..., Any]]:
+def open_page(browser: Any, fake: Fake, address: str) -> Iterator[Callable[..., Any]]:
     """Opens the page; afterwards asserts that it asked no other host, and that nothing was complained of.
 
     `forgiven` is how many requests may be refused, which browsers tell the console of as well.
     """
-    with OpenedPages(browser, _served[1]) as opened:
+    with OpenedPages(browser, address) as opened:
         yield opened
 
 

@@ -174,7 +174,7 @@ def build(fake: Fake) -> Starlette:
         if fake.key is not None and request.headers.get("authorization") != f"Bearer {fake.key}":
             return JSONResponse({"error": "A key is needed.", "error_type": "Unauthorized"}, 401)
         if path == "/info":
-            return JSONResponse(fake.info)
+            return fake.refuse["/info"].pop(0) if fake.refuse.get("/info") else JSONResponse(fake.info)
         fields = await _fields(request)
         fake.asked.append((path, fields))
         if fake.refuse.get(path):
@@ -215,5 +215,5 @@ def running(app: Starlette) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
-        server.should_exit = True
+        server.should_exit = server.force_exit = True  # not waiting for answers that nobody waits for
         thread.join(timeout=20)

@@ -14,10 +14,10 @@ matplotlib = pytest.importorskip("matplotlib", reason="matplotlib is not install
 
 
 @pytest.fixture(scope="module")
-def page(browser, _served):
+def page(browser, address):
     context = browser.new_context()
     opened = context.new_page()
-    opened.goto(_served[1])
+    opened.goto(address)
     yield opened
     context.close()
 

@@ -12,6 +12,8 @@ from PIL import Image
 from tests.runtime.serve.page.fake import GRID, patch_map
 from tests.runtime.serve.page.steps import choose, drop, film, find, pixels, transfer
 
+pytestmark = pytest.mark.slow
+
 
 def test_drop_a_film_type_phrases_read_the_result(open_page, fake):
     page = open_page()
