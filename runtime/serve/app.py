@@ -62,6 +62,7 @@ def build_app(
     load = load or Load()
     metrics: Metrics = server.metrics or Metrics(load)
     server.metrics = metrics
+    metrics.watch_ready(lambda: server.ready()[0])
 
     async def own_metrics() -> Any:
         return metrics.families()

@@ -7,7 +7,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -22,13 +22,15 @@ from runtime.serve.models.registry import open_models
 from runtime.serve.operation.admission import Load
 from runtime.serve.operation.connections import Bounds
 from runtime.serve.operation.exposition import Family
+from runtime.serve.operation.health import Reload, Scrape
 from runtime.serve.operation.http_server import HttpServer
 from runtime.serve.operation.keys import Keys
 from runtime.serve.operation.lifecycle import Lifecycle, close_models, signals
 from runtime.serve.operation.logs import configure_logs
 from runtime.serve.operation.metrics import Metrics
-from runtime.serve.operation.peer import Handler, Peer
+from runtime.serve.operation.peer import Peer
 from runtime.serve.operation.sockets import allow_open_files, bind_tcp, bind_unix, loopback_only, shown_address
+from runtime.serve.operation.turns import Turns
 from runtime.serve.operation.workers import Workers
 from runtime.serve.server_state import ServedIndex, Server
 from runtime.serve.settings import IndexFolder, Settings
@@ -59,9 +61,9 @@ def serve(settings: Settings) -> int:
     try:
         if settings.workers > 1:
             return _serve_by_workers(settings, keys, sockets, announce)
-        with _opened(settings, Load()) as (server, load):
+        with _open(settings, keys, sockets) as opened:
             configure_logs(settings.log_json)
-            return asyncio.run(_run(settings, server, load, keys, sockets, announce))
+            return asyncio.run(_run(opened, announce))
     finally:
         for each in sockets:
             each.close()
@@ -90,21 +92,68 @@ def _serve_by_workers(
 
 
 def _work(
-    settings: Settings, keys: Keys | None, number: int, control: socket.socket, sockets: Sequence[socket.socket]
+    settings: Settings,
+    keys: Keys | None,
+    number: int,
+    turns: Turns,
+    control: socket.socket,
+    sockets: Sequence[socket.socket],
 ) -> NoReturn:
     """A worker's whole life."""
     try:
-        with _opened(settings, Load()) as (server, load):
+        with _open(settings, keys, sockets) as opened:
             configure_logs(settings.log_json, number)
-            sys.exit(asyncio.run(_run(settings, server, load, keys, sockets, lambda _: None, control)))
+            sys.exit(asyncio.run(_run_worker(opened, number, turns, control)))
     except CxrEngineError as error:
         print_note(f"{type(error).__name__}: {error}")
         sys.exit(1)
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """What is served in this process, from where, and to whom."""
+
+    settings: Settings
+    server: Server
+    load: Load
+    keys: Keys | None
+    sockets: Sequence[socket.socket]
+
+    @property
+    def bounds(self) -> Bounds:
+        """Of connections."""
+        return Bounds(self.settings.limits, closed=self.server.metrics.connection_closed)
+
+    def app(self, scrape: Scrape, reload: Reload) -> Any:
+        """The application."""
+        settings = self.settings
+        local = settings.uds is not None or loopback_only(settings.host)
+        return build_app(
+            self.server,
+            self.keys,
+            settings.origins,
+            hosts=_hosts(settings) if local and settings.uds is None else None,
+            load=self.load,
+            scrape=scrape,
+            reload=reload if local or self.keys is not None else None,
+        )
+
+    async def own_metrics(self) -> Sequence[Family]:
+        """What this process counts."""
+        own: Sequence[Family] = self.server.metrics.families()
+        return own
+
+    async def reload(self, lifecycle: Lifecycle) -> Mapping[str, str]:
+        """Reload keys and bundles."""
+        results = await lifecycle.reload()
+        _describe_engines(self.server)
+        return results
+
+
 @contextmanager
-def _opened(settings: Settings, load: Load) -> Iterator[tuple[Server, Load]]:
+def _open(settings: Settings, keys: Keys | None, sockets: Sequence[socket.socket]) -> Iterator[_Opened]:
     """Load what is to be served; closed again at the end."""
+    load = Load()
     metrics = Metrics(load)
     allow_open_files(settings.limits.connections)
     opening = Opening(settings.engine, settings.auto_truncate, settings.decode_processes)
@@ -113,30 +162,32 @@ def _opened(settings: Settings, load: Load) -> Iterator[tuple[Server, Load]]:
         indexes = _open_indexes(settings.indexes, models)
         server = Server(models, settings.limits, metrics, indexes, settings.task, settings.page, settings.auto_truncate)
         _describe_engines(server)
-        yield server, load
+        yield _Opened(settings, server, load, keys, sockets)
     finally:
         close_models(models)
 
 
-async def _run(
-    settings: Settings,
-    server: Server,
-    load: Load,
-    keys: Keys | None,
-    sockets: Sequence[socket.socket],
-    announce: Callable[[str], None],
-    control: socket.socket | None = None,
-) -> int:
-    """Serve what is loaded; a worker is told what to do by `control`, which leads to its parent."""
+async def _run(opened: _Opened, announce: Callable[[str], None]) -> int:
+    """Serve what was opened in this process alone."""
 
-    async def reload(_: Any = None) -> Mapping[str, str]:
-        results = await lifecycle.reload()
-        _describe_engines(server)
-        return results
+    async def reload() -> Mapping[str, str]:
+        return await opened.reload(lifecycle)
 
-    async def metrics(_: Any = None) -> Sequence[Family]:
-        own: Sequence[Family] = server.metrics.families()
-        return own
+    http = HttpServer(opened.app(opened.own_metrics, reload), opened.sockets, opened.bounds)
+    lifecycle = Lifecycle(opened.server, http, opened.keys, opened.settings.drain_seconds)
+    with signals(_handlers(lifecycle.stop, lambda: lifecycle.begin(reload()))):
+        return await lifecycle.run(lambda: announce(_description(opened.server)))
+
+
+async def _run_worker(opened: _Opened, number: int, turns: Turns, control: socket.socket) -> int:
+    """Serve what was opened beside other processes; `control` leads to the parent, which says what to do."""
+    server = opened.server
+
+    async def reload(_: Any) -> Mapping[str, str]:
+        return await opened.reload(lifecycle)
+
+    async def metrics(_: Any) -> Sequence[Family]:
+        return await opened.own_metrics()
 
     async def drain(_: Any) -> None:
         lifecycle.drain()
@@ -145,31 +196,17 @@ async def _run(
         if server.not_ready == _OTHERS:
             server.not_ready = ""
 
-    handlers: Mapping[str, Handler] = {"go": go, "drain": drain, "reload": reload, "metrics": metrics}
-    parent = None if control is None else await Peer.open(control, handlers)
-    local = settings.uds is not None or loopback_only(settings.host)
-    app = build_app(
-        server,
-        keys,
-        settings.origins,
-        hosts=_hosts(settings) if local and settings.uds is None else None,
-        load=load,
-        scrape=metrics if parent is None else partial(parent.call, "metrics"),
-        reload=(reload if parent is None else partial(parent.call, "reload")) if local or keys is not None else None,
-    )
-    http = HttpServer(app, sockets, Bounds(settings.limits, closed=server.metrics.connection_closed))
-    lifecycle = Lifecycle(server, http, keys, settings.drain_seconds)
-    if parent is None:
-        with signals(_handlers(lifecycle.stop, lambda: lifecycle.begin(reload()))):
-            return await lifecycle.run(lambda: announce(_description(server)))
-
     async def follow() -> None:
         await parent.run()
         lifecycle.drain()  # the parent has ended
 
+    parent = await Peer.open(control, {"go": go, "drain": drain, "reload": reload, "metrics": metrics})
+    app = opened.app(partial(parent.call, "metrics"), partial(parent.call, "reload"))
+    http = HttpServer(app, opened.sockets, opened.bounds, (turns, number))
+    lifecycle = Lifecycle(server, http, opened.keys, opened.settings.drain_seconds)
     server.not_ready = _OTHERS
     lifecycle.begin(follow())
-    # Terminals and service managers send signals to all processes: the parent alone says what to do.
+    # Terminals and service managers send signals to all processes: the parent alone says what they mean.
     with signals(_handlers(lifecycle.drain, lambda: None)):
         return await lifecycle.run(lambda: lifecycle.begin(parent.call("ready", _description(server))))
 

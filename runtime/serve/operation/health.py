@@ -35,7 +35,6 @@ def routes(server: Server, scrape: Scrape, reload: Reload | None) -> list[Route]
         return _state("ready", *server.ready())
 
     async def metrics(_: Request) -> Response:
-        server.metrics.ready(server.ready()[0])
         return PlainTextResponse(rendered(await scrape()), headers={"content-type": CONTENT_TYPE})
 
     async def admin_reload(_: Request) -> Response:

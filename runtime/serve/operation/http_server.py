@@ -1,8 +1,7 @@
 """Accepts connections, looks after their deadlines, and ends without losing a request.
 
 uvicorn's parser and protocol, but not its `Server`: that closes its listening socket with connections waiting in it,
-closes idle connections into which requests may be on their way, and accepts as many connections at a time as it can,
-which leaves all clients to one of several processes.
+closes idle connections into which requests may be on their way, and knows no turns between processes.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from uvicorn.server import ServerState
 
 from runtime.serve.operation.connections import Bounds, Connection
 from runtime.serve.operation.sockets import BACKLOG
+from runtime.serve.operation.turns import Turns
 
 __all__ = ["HttpServer"]
 
@@ -29,18 +29,27 @@ _IDLE_SECONDS = 1.0
 _POLL_SECONDS = 0.02
 # Where no more files can be opened.
 _PAUSE_SECONDS = 0.5
+# Longer than another process takes to wake up; what a connection costs more where that one is busy.
+_TURN_SECONDS = 0.003
 
 
 class HttpServer:
     """An ASGI application behind sockets. Used on the event loop alone."""
 
-    def __init__(self, app: Any, sockets: Sequence[socket.socket], bounds: Bounds) -> None:
+    def __init__(
+        self,
+        app: Any,
+        sockets: Sequence[socket.socket],
+        bounds: Bounds,
+        turns: tuple[Turns, int] | None = None,
+    ) -> None:
         """Begin, without listening.
 
         Args:
             app: the application.
             sockets: bound and not blocking.
             bounds: of connections.
+            turns: of processes that share the sockets, and this one's number.
         """
         self._config = uvicorn.Config(
             app,
@@ -57,6 +66,7 @@ class HttpServer:
         self._config.load()
         self._sockets = list(sockets)
         self._bounds = bounds
+        self._turns = turns
         self._state = ServerState()
         self._opening: dict[asyncio.Task[Any], Connection] = {}
         self._ticking: asyncio.Task[None] | None = None
@@ -79,6 +89,7 @@ class HttpServer:
         for each in self._sockets:
             each.listen(BACKLOG)
             self._watch(each)
+        self._tell_turns()
 
     async def stop(self, seconds: float) -> bool:
         """Accept no connection any more, answer what came, and close every connection.
@@ -117,18 +128,38 @@ class HttpServer:
         if listening in self._sockets:
             asyncio.get_running_loop().add_reader(listening, self._accept, listening)
 
+    def _accept(self, listening: socket.socket) -> None:
+        """Take a connection, or leave it for a moment to a process that has fewer."""
+        if self._turns is not None and not self._turns[0].is_mine(self._turns[1]):
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(listening)
+            loop.call_later(_TURN_SECONDS, self._take_at_last, listening)
+        else:
+            self._take(listening)
+
+    def _take_at_last(self, listening: socket.socket) -> None:
+        if listening in self._sockets:
+            self._watch(listening)
+            self._take(listening)
+
+    def _tell_turns(self) -> None:
+        if self._turns is not None and self._sockets:
+            self._turns[0].has(self._turns[1], self.connections)
+
     def _stop_listening(self) -> None:
         """Take what has connected, then close."""
         loop = asyncio.get_running_loop()
+        if self._turns is not None:
+            self._turns[0].leave(self._turns[1])
         sockets, self._sockets = self._sockets, []
         for each in sockets:
             loop.remove_reader(each)
-            while self._accept(each):
+            while self._take(each):
                 pass
             each.close()
 
-    def _accept(self, listening: socket.socket) -> bool:
-        """Take one connection, so that processes which share the socket take turns; whether there was one."""
+    def _take(self, listening: socket.socket) -> bool:
+        """Take one connection; whether there was one."""
         loop = asyncio.get_running_loop()
         try:
             opened, _ = listening.accept()
@@ -149,6 +180,7 @@ class HttpServer:
         task = loop.create_task(self._open(opened, connection))
         self._opening[task] = connection
         task.add_done_callback(self._opening.pop)
+        self._tell_turns()
         return True
 
     @staticmethod
@@ -168,6 +200,7 @@ class HttpServer:
             now = time.monotonic()
             for each in list(self._state.connections):
                 each.tick(now)
+            self._tell_turns()
 
     def _set_date(self) -> None:
         self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]

@@ -124,9 +124,9 @@ class Metrics:
         """A connection was closed because it broke a bound: "too_many", "headers", "slow"."""
         self._closed.labels(reason).inc()
 
-    def ready(self, ready: bool) -> None:
-        """Whether requests can be answered now."""
-        self._ready.set(ready)
+    def watch_ready(self, ready: Callable[[], bool]) -> None:
+        """Ask this from now on whether requests can be answered."""
+        self._ready.set_function(lambda: float(ready()))
 
     def engines(self, rows: Sequence[Mapping[str, str]]) -> None:
         """What the loaded bundles run on: labels and values, the same labels in each row."""

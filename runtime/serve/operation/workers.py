@@ -21,6 +21,7 @@ from typing import Any
 from runtime.serve.operation.exposition import Family, cumulative, merged
 from runtime.serve.operation.logs import log_event
 from runtime.serve.operation.peer import Peer, PeerLeft
+from runtime.serve.operation.turns import Turns
 
 __all__ = ["Workers"]
 
@@ -51,7 +52,7 @@ class Workers:
 
     def __init__(
         self,
-        target: Callable[[int, socket.socket, Sequence[socket.socket]], None],
+        target: Callable[[int, Turns, socket.socket, Sequence[socket.socket]], None],
         count: int,
         sockets: Sequence[socket.socket],
         drain_seconds: float,
@@ -59,9 +60,9 @@ class Workers:
         """Begin, without a worker.
 
         Args:
-            target: run in each process with its number, the socket to talk to this one, and the sockets to serve; its
-                process ends with `SystemExit`'s status. It calls "ready" with a text, and answers "go", "drain",
-                "reload" and "metrics".
+            target: run in each process with its number, the turns of all, the socket to talk to this one, and the
+                sockets to serve; its process ends with `SystemExit`'s status. It calls "ready" with a text, and answers
+                "go", "drain", "reload" and "metrics".
             count: workers.
             sockets: bound; closed here when the workers are told to stop.
             drain_seconds: that workers may take to stop.
@@ -70,6 +71,7 @@ class Workers:
         self._sockets = sockets
         self._drain_seconds = drain_seconds
         self._workers = [_Worker(number) for number in range(count)]
+        self._turns = Turns(count)
         self._context = multiprocessing.get_context("spawn")
         self._stop = asyncio.Event()
         self._announced = False
@@ -159,7 +161,9 @@ class Workers:
     async def _live(self, worker: _Worker) -> int | None:
         """A process's whole life; returns its exit status, minus the signal's number where one ended it."""
         ours, theirs = socket.socketpair()
-        process = self._context.Process(target=self._target, args=(worker.number, theirs, list(self._sockets)))
+        process = self._context.Process(
+            target=self._target, args=(worker.number, self._turns, theirs, list(self._sockets))
+        )
         # Ctrl-C is sent to all processes; what workers do then is said by this one.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
@@ -175,6 +179,7 @@ class Workers:
         worker.peer = await Peer.open(ours, {"ready": ready, "metrics": self.metrics, "reload": self.reload})
         await worker.peer.run()
         worker.peer = None
+        self._turns.leave(worker.number)
         await asyncio.get_running_loop().run_in_executor(None, process.join)
         return process.exitcode
 
