@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import re
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -21,12 +19,14 @@ from runtime.serve.operation.gate import Gate
 from runtime.serve.operation.health import Reload, Scrape
 from runtime.serve.operation.keys import Keys
 from runtime.serve.operation.metrics import Metrics
+from runtime.serve.page import page
+from runtime.serve.protocols import hugging_face, kserve, openai, openapi, own, tei
 from runtime.serve.server_state import Server
 from runtime.serve.wire.failures import answer
 
 __all__ = ["build_app"]
 
-_PROTOCOLS = ("hugging_face", "openai", "tei", "kserve", "own", "openapi")
+_PROTOCOLS = (hugging_face, openai, tei, kserve, own, openapi)
 _UNKNOWN = "other"
 # What pages of other origins may send and read, where they may ask at all.
 _REQUEST_HEADERS = ("Authorization", "Content-Type", "X-API-Key", "X-Request-Id", "X-Request-Timeout")
@@ -97,20 +97,8 @@ def build_app(
 
 
 def _routes(server: Server) -> list[BaseRoute]:
-    names = [f"runtime.serve.protocols.{name}" for name in _PROTOCOLS]
-    names += ["runtime.serve.page.page"] if server.page else []
-    found: list[BaseRoute] = []
-    for name in names:
-        if _is_there(name):
-            found += importlib.import_module(name).routes()
-    return found
-
-
-def _is_there(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
+    found = [route for each in _PROTOCOLS for route in each.routes()]
+    return [*found, *page.routes()] if server.page else found
 
 
 def _templates(routes: Sequence[BaseRoute]) -> Callable[[str], str]:
