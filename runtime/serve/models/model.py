@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,7 +18,6 @@ from runtime.serve.limits import Limits
 from runtime.serve.models.tokenizing import checked_texts, checked_tokens, tokenized
 from runtime.serve.request_errors import RequestError
 from runtime.serve.scheduling.jobs import Item, Job
-from runtime.serve.scheduling.lanes import Lane
 from runtime.serve.scheduling.mask_lane import MaskItem, MaskLane
 from runtime.serve.scheduling.scheduler import Scheduler
 from runtime.serve.scheduling.text_lane import TextItem, TextLane
@@ -142,7 +141,7 @@ class Model:
         caller.timings.tokens += sum(map(len, asked.rows))
         found: list[list[list[Filled]]] = [[[] for _ in masks] for masks in asked.masks]
         items = [MaskItem(asked, text, into) for text, into in enumerate(found)]
-        await self._compute(caller, lane, items, [len(row) * lane.rate.seconds for row in asked.rows])
+        await self._compute(caller, lane, items, map(len, asked.rows))
         return [masks[0] if len(masks) == 1 else masks for masks in found]
 
     async def text_similarity(
@@ -228,10 +227,12 @@ class Model:
         embeddings = np.empty((len(places), self.engine.text.embedding_size), dtype=np.float32)
         output = "text_embeds" if normalize else "unnormalized_embeds"
         items = [TextItem(row, output, into) for row, into in zip(places, embeddings, strict=True)]
-        await self._compute(caller, lane, items, [lane.item_cost(row) for row in places])
+        await self._compute(caller, lane, items, map(len, places))
         return embeddings if len(places) == len(rows) else embeddings[where]
 
-    async def _compute(self, caller: Caller, lane: Lane, payloads: Sequence[Any], costs: Sequence[float]) -> None:
+    async def _compute(
+        self, caller: Caller, lane: TextLane | MaskLane, payloads: Sequence[Any], lengths: Iterable[int]
+    ) -> None:
         """Have items computed, and wait for them."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
@@ -244,8 +245,9 @@ class Model:
             else:
                 done.set_exception(error)
 
+        rate = lane.rate.seconds
         job = Job(caller, lane.kind, lambda error: _later(loop, settle, error))
-        items = [Item(job, payload, cost) for payload, cost in zip(payloads, costs, strict=True)]
+        items = [Item(job, payload, length * rate, length) for payload, length in zip(payloads, lengths, strict=True)]
         self._scheduler.submit(lane, job, items)
         await _in_time(caller, done)
 

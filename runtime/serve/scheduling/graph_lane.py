@@ -77,7 +77,7 @@ class GraphLane:
 
     def backlog(self) -> bool:
         """See `Lane`."""
-        return sum(item.payload.rows for item in islice(self.queue, _LOOK_AHEAD)) >= 2 * self.largest
+        return self.queue.units >= 2 * self.largest
 
     def form(self) -> Batch:
         """See `Lane`."""

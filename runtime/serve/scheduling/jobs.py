@@ -63,20 +63,27 @@ class Item(Generic[_Payload]):
         job: that it is part of.
         payload: what the lane computes it from.
         cost: estimated seconds.
+        units: tokens, or rows.
         due: see `STRETCH`; `time.monotonic()`.
     """
 
     job: Job
     payload: _Payload
     cost: float
+    units: int
     due: float = 0.0
 
 
 class DueQueue(Generic[_Payload]):
-    """Items in the order in which they are due."""
+    """Items in the order in which they are due.
+
+    Attributes:
+        units: of all that wait.
+    """
 
     def __init__(self) -> None:
         self._items: list[Item[_Payload]] = []
+        self.units = 0
 
     def __len__(self) -> int:
         return len(self._items)
@@ -89,6 +96,7 @@ class DueQueue(Generic[_Payload]):
             item.due = job.arrival + STRETCH * spent
             bisect.insort(self._items, item, key=_due)
             job.pending += 1
+            self.units += item.units
         job.left += spent - job.cost
         job.cost = spent
 
@@ -101,6 +109,7 @@ class DueQueue(Generic[_Payload]):
         removed = [item for item in self._items if unwanted(item)]
         if removed:
             self._items = [item for item in self._items if not unwanted(item)]
+            self.units -= sum(item.units for item in removed)
         return removed
 
     def __iter__(self) -> Iterator[Item[_Payload]]:
@@ -111,6 +120,7 @@ class DueQueue(Generic[_Payload]):
         chosen = set(places)
         among = max(chosen) + 1
         taken = [self._items[place] for place in sorted(chosen)]
+        self.units -= sum(item.units for item in taken)
         self._items[:among] = [item for place, item in enumerate(self._items[:among]) if place not in chosen]
         return taken
 

@@ -63,7 +63,7 @@ class QueuedSession:
 
         caller = CURRENT.get()
         job = Job(caller or Caller(), lane.kind, deliver)
-        item = Item(job, call, call.rows * lane.rate(call).seconds)
+        item = Item(job, call, call.rows * lane.rate(call).seconds, call.rows)
         self._scheduler.submit(lane, job, [item], checked=caller is not None)
         done.result()
         return call.found

@@ -108,7 +108,8 @@ class Scheduler:
             if job.short:
                 self._short_left += cost
             waiting = len(lane.queue)
-            self._changed.notify_all()
+            if not self._formed or lane.backlog():
+                self._changed.notify()
         self._observer.queue(lane.kind, waiting)
         job.caller.on_leave(lambda: self._drop(lane, job))
 

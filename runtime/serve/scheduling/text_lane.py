@@ -74,18 +74,9 @@ class TextLane:
         self._batches = batches
         self._session = session
 
-    def item_cost(self, tokens: Sequence[int]) -> float:
-        """Estimated seconds of a text."""
-        return len(tokens) * self.rate.seconds
-
     def backlog(self) -> bool:
         """See `Lane`."""
-        tokens = 0
-        for item in islice(self.queue, _LOOK_AHEAD_TEXTS):
-            tokens += len(item.payload.tokens)
-            if tokens >= 2 * self.token_budget:
-                return True
-        return False
+        return self.queue.units >= 2 * self.token_budget
 
     def form(self) -> Batch:
         """See `Lane`."""

@@ -72,7 +72,7 @@ class Asked:
     def submit(self, scheduler: Scheduler, lane: TextLane) -> Asked:
         job = Job(self.caller, "text", self._deliver)
         items = [
-            Item(job, TextItem(row, self.output, into), lane.item_cost(row))
+            Item(job, TextItem(row, self.output, into), len(row) * lane.rate.seconds, len(row))
             for row, into in zip(self.rows, self.found, strict=True)
         ]
         scheduler.submit(lane, job, items)

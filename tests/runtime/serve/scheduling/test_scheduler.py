@@ -306,7 +306,7 @@ def test_rows_are_fuller_than_first_come_first_served() -> None:
     into = np.zeros(2, np.float32)
     lengths = [chance.choice([6, 12, 20, 35, 50, 80, 120, 200]) for _ in range(600)]
     job = Job(Caller(), "text", lambda error: None)
-    lane.queue.push(job, [Item(job, TextItem([1] * length, "text_embeds", into), 0.01) for length in lengths])
+    lane.queue.push(job, [Item(job, TextItem([1] * length, "text_embeds", into), 0.01, length) for length in lengths])
     while len(lane.queue) > 100:
         batch = lane.form()
         batch.prepare()
