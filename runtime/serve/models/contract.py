@@ -82,6 +82,9 @@ class ServedModel(Protocol):
     async def embed_images(self, caller: Caller, images: Sequence[bytes]) -> NDArray[np.float32]:
         """Embed encoded pictures (PNG, JPEG, DICOM): float32 (N, D), unit L2 norm."""
 
+    async def embed_pixels(self, caller: Caller, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embed prepared pixels, uint8 (N, *`Preprocessing.shape`): float32 (N, D), unit L2 norm."""
+
     async def similarity(self, caller: Caller, image: bytes, texts: Sequence[str]) -> float:
         """See `Engine.similarity`."""
 

@@ -157,6 +157,14 @@ class Model:
         pixels = await self._decode(caller, images)
         return await self._call(caller, lambda: self.engine.image.encode(pixels))
 
+    async def embed_pixels(self, caller: Caller, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See `contract.ServedModel`."""
+        from runtime.image.given_images import Pixels
+
+        self._check_images(len(pixels))
+        images = [Pixels(each, (each.shape[-1], each.shape[-2])) for each in pixels]
+        return await self._call(caller, lambda: self.engine.image.encode(images))
+
     async def similarity(self, caller: Caller, image: bytes, texts: Sequence[str]) -> float:
         """See `contract.ServedModel`."""
         from runtime.tasks.joint import average_prompts
@@ -200,13 +208,16 @@ class Model:
 
     async def _decode(self, caller: Caller, images: Sequence[bytes]) -> list[Pixels]:
         decoder = self._required_decoder()
-        if not images:
-            raise RequestError("Empty", "There is no image; at least one is expected.")
-        if len(images) > self._limits.images:
-            raise RequestError(
-                "Validation", f"{len(images)} images came; at most {self._limits.images} are taken in a request."
-            )
+        self._check_images(len(images))
         return await decoder.decode(list(images), caller)
+
+    def _check_images(self, count: int) -> None:
+        if not count:
+            raise RequestError("Empty", "There is no image; at least one is expected.")
+        if count > self._limits.images:
+            raise RequestError(
+                "Validation", f"{count} images came; at most {self._limits.images} are taken in a request."
+            )
 
     async def _read(self, caller: Caller, texts: Sequence[str], read: Callable[[], _Result]) -> _Result:
         """Tokenize, on a thread where it takes long."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
@@ -44,15 +45,18 @@ class _Kind:
 
     Attributes:
         needs: of the bundle, see `asked.capabilities`.
-        inputs: name → datatype and shape; the first must be there.
+        inputs: name → datatype and shape; the first must be there, unless there is `instead`. Pixels have the
+            bundle's shape behind their count.
         output: name and datatype.
         infer: answers.
+        instead: an input that may come in place of the first.
     """
 
     needs: str
     inputs: Mapping[str, tuple[str, list[int]]]
     output: tuple[str, str]
     infer: Callable[[Asked, ServedModel, Inference], Awaitable[Any]]
+    instead: str = ""
 
 
 async def _text(asked: Asked, model: ServedModel, inference: Inference) -> Any:
@@ -60,6 +64,8 @@ async def _text(asked: Asked, model: ServedModel, inference: Inference) -> Any:
 
 
 async def _image(asked: Asked, model: ServedModel, inference: Inference) -> Any:
+    if "PIXELS" in inference.inputs:
+        return await model.embed_pixels(asked.caller, np.array(inference.inputs["PIXELS"].values))
     values = inference.inputs["IMAGE"].values
     as_text = any(isinstance(each, str) for each in values)  # JSON has no bytes
     images = await decode_images(values, "IMAGE") if as_text else values
@@ -87,7 +93,13 @@ def _texts(tensor: Tensor) -> list[str]:
 _KINDS: Mapping[str, _Kind] = MappingProxyType(
     {
         "text": _Kind("text", {"TEXT": ("BYTES", [-1, 1])}, ("EMBEDDING", "FP32"), _text),
-        "image": _Kind("image", {"IMAGE": ("BYTES", [-1, 1])}, ("EMBEDDING", "FP32"), _image),
+        "image": _Kind(
+            "image",
+            {"IMAGE": ("BYTES", [-1, 1]), "PIXELS": ("UINT8", [-1])},
+            ("EMBEDDING", "FP32"),
+            _image,
+            instead="PIXELS",
+        ),
         "fill_mask": _Kind(
             "mask",
             {"TEXT": ("BYTES", [-1, 1]), "TOP_K": ("INT32", [1]), "TARGETS": ("BYTES", [-1])},
@@ -150,7 +162,8 @@ async def _metadata(request: Request) -> Response:
             "versions": [_VERSION],
             "platform": f"{model.engine.provider}_onnx",
             "inputs": [
-                {"name": each, "datatype": kind_of, "shape": shape} for each, (kind_of, shape) in kind.inputs.items()
+                {"name": each, "datatype": kind_of, "shape": shape}
+                for each, (kind_of, shape) in _inputs(kind, model).items()
             ],
             "outputs": [
                 {
@@ -179,7 +192,7 @@ async def _infer(request: Request) -> Response:
         body = await inflated(body, request.headers.get("content-encoding", ""), most)
         length = request.headers.get(JSON_LENGTH)
         inference = await read_inference(body, length, limits.nesting, limits.texts)
-        _check(inference, kind)
+        _check(inference, kind, model)
         _bound_time(asked, inference.parameters)
         output, datatype = kind.output
         values = await kind.infer(asked, model, inference)
@@ -190,25 +203,36 @@ async def _infer(request: Request) -> Response:
         return Response(content, 200, headers, "application/octet-stream" if json_bytes else "application/json")
 
 
-def _check(inference: Inference, kind: _Kind) -> None:
-    first = next(iter(kind.inputs))
-    if first not in inference.inputs:
-        raise RequestError("BadRequest", f"The input {first} is missing.", param=first)
+def _inputs(kind: _Kind, model: ServedModel) -> dict[str, tuple[str, list[int]]]:
+    """Its inputs with the bundle's shape of pixels."""
+    image = model.engine.manifest.image
+    pixels = [-1, *image.preprocessing.shape] if image else []
+    return {name: (datatype, pixels if name == "PIXELS" else shape) for name, (datatype, shape) in kind.inputs.items()}
+
+
+def _check(inference: Inference, kind: _Kind, model: ServedModel) -> None:
+    known = _inputs(kind, model)
+    first = kind.instead if kind.instead in inference.inputs else next(iter(known))
+    if first not in inference.inputs or (kind.instead and len(inference.inputs) > 1):
+        either = " or ".join(filter(None, (next(iter(known)), kind.instead)))
+        raise RequestError("BadRequest", f"The input {either} is missing, or there are more.", param=first)
     for name, tensor in inference.inputs.items():
-        if name not in kind.inputs:
-            raise RequestError(
-                "BadRequest", f"There is an input that the model has not; it has: {', '.join(kind.inputs)}."
-            )
-        datatype, shape = kind.inputs[name]
-        # A batch of single elements may come without the second axis.
-        flat = tensor.shape[:1] + tuple(side for side in tensor.shape[1:] if side != 1)
-        if tensor.datatype != datatype or len(flat) != 1:
-            message = f"The input {name} is expected as {datatype} of shape {shape}, such as [2, 1] for two."
+        if name not in known:
+            raise RequestError("BadRequest", f"There is an input that the model has not; it has: {', '.join(known)}.")
+        datatype, shape = known[name]
+        if tensor.datatype != datatype or not _fits(tensor.shape, shape):
+            message = f"The input {name} is expected as {datatype} of shape {shape}; -1 stands for any number."
             raise RequestError("BadRequest", message, param=name)
     if not len(inference.inputs[first].values):
         raise RequestError("Empty", f"The input {first} cannot be empty.", param=first)
     if set(inference.outputs) - {kind.output[0]}:
         raise RequestError("BadRequest", f"There is an output that the model has not; it has: {kind.output[0]}.")
+
+
+def _fits(shape: Sequence[int], expected: Sequence[int]) -> bool:
+    """Whether a shape is as expected; a last axis of 1 may be left out or be there."""
+    found, wanted = ([*each[:-1]] if len(each) > 1 and each[-1] == 1 else [*each] for each in (shape, expected))
+    return len(found) == len(wanted) and all(side in (-1, given) for given, side in zip(found, wanted, strict=True))
 
 
 def _bound_time(asked: Asked, parameters: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from runtime.errors import InputError
 from runtime.retrieval.index import Found
 from runtime.serve.models.contract import ServedModel
 from runtime.serve.protocols.asked import Asked, asked_of, embed, require
@@ -88,7 +89,11 @@ async def _index_picture(request: Request) -> Response:
         raise RequestError("NotFound", "There is no picture of this item.")
     with asked.server.models.lease() as model:
         require(model, "image")
-        small = await png(await model.picture(asked.caller, content), _SIDE)
+        try:
+            picture = await model.picture(asked.caller, content)
+        except InputError:
+            raise RequestError("NotFound", "The picture of this item cannot be read.") from None
+        small = await png(picture, _SIDE)
     return Response(small, headers={"Cache-Control": "private, max-age=3600"}, media_type="image/png")
 
 

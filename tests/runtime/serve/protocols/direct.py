@@ -13,6 +13,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from runtime.engine import Engine
+from runtime.errors import DecodeError, Fault, InputError
 from runtime.image.images import read_picture
 from runtime.serve.caller import Caller
 from runtime.serve.limits import Limits
@@ -63,6 +64,9 @@ class DirectModel:
     async def embed_images(self, caller, images):
         return await self._run(len(images), lambda: self.engine.image.encode(list(images)))
 
+    async def embed_pixels(self, caller, pixels):
+        return await self._run(len(pixels), lambda: self.engine.image.encode_pixels(pixels))
+
     async def similarity(self, caller, image, texts):
         return await self._run(1, lambda: self.engine.similarity(image, texts))
 
@@ -75,7 +79,10 @@ class DirectModel:
 
     async def picture(self, caller, image):
         colours = self.engine.manifest.image.preprocessing.colours
-        return await self._run(1, lambda: read_picture(image, colours, self.engine.image.dicom))
+        try:
+            return await self._run(1, lambda: read_picture(image, colours, self.engine.image.dicom))
+        except DecodeError as error:
+            raise InputError("", [Fault(0, "", str(error))]) from None
 
 
 @dataclass

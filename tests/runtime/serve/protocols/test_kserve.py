@@ -76,6 +76,20 @@ def test_films_without_base64(api: triton.InferenceServerClient, engine: Engine,
     np.testing.assert_allclose(found.as_numpy("EMBEDDING"), engine.image.encode(list(films)), atol=1e-6)
 
 
+def test_prepared_pixels(api: triton.InferenceServerClient, engine: Engine, films: list[bytes]) -> None:
+    loaded, _ = engine.image.load(list(films))
+    pixels = np.stack([each.pixels for each in loaded])
+    described = {each["name"]: each for each in api.get_model_metadata("image")["inputs"]}
+    assert described["PIXELS"] == {"name": "PIXELS", "datatype": "UINT8", "shape": [-1, 96, 96]}
+    found = api.infer("image", [tensor("PIXELS", pixels, "UINT8")]).as_numpy("EMBEDDING")
+    np.testing.assert_allclose(found, engine.image.encode(list(films)), atol=1e-6)
+    with pytest.raises(InferenceServerException, match="-1, 96, 96"):
+        api.infer("image", [tensor("PIXELS", pixels[:, :50], "UINT8")])
+    both = [tensor("PIXELS", pixels, "UINT8"), tensor("IMAGE", column(films), "BYTES")]
+    with pytest.raises(InferenceServerException, match="IMAGE or PIXELS"):
+        api.infer("image", both)
+
+
 def test_films_in_json(client: TestClient, engine: Engine, film: bytes) -> None:
     data = [base64.b64encode(film).decode()]
     given = {"name": "IMAGE", "shape": [1], "datatype": "BYTES", "data": data}
