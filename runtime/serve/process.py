@@ -226,16 +226,23 @@ def _open_indexes(folders: Sequence[IndexFolder], models: ServedModels) -> dict[
     from runtime.retrieval.index import check_model, open_index
 
     opened = {}
-    with models.lease() as model:
-        for each in folders:
-            index = open_index(each.folder)
-            check_model(model.engine.manifest, index.about.origin, f"The index {each.name}")
-            root = each.root.resolve() if each.root else None
-            if root is not None and not root.is_dir():
-                raise InputError(
-                    f"There is no folder {root}, in which the pictures of the index {each.name} should lie."
-                )
-            opened[each.name] = ServedIndex(each.name, index, root)
+    for each in folders:
+        root = each.root.resolve() if each.root else None
+        if root is not None and not root.is_dir():
+            raise InputError(f"There is no folder {root}, in which the pictures of the index {each.name} should lie.")
+        index = open_index(each.folder)
+        faults = {}
+        for name in models.names:
+            with models.lease(name) as model:
+                try:
+                    check_model(model.engine.manifest, index.about.origin, f"The index {each.name}")
+                except InputError as error:
+                    faults[name] = error
+                    continue
+            opened[each.name] = ServedIndex(each.name, index, root, name)
+            break
+        else:
+            raise faults[models.names[0]]
     return opened
 
 

@@ -20,11 +20,19 @@ TASKS = ("fill-mask", "feature-extraction", "zero-shot-image-classification", "s
 
 @dataclass(frozen=True)
 class ServedIndex:
-    """An index that can be searched, the folder that its pictures' relative paths start from (None: none are shown)."""
+    """An index that can be searched.
+
+    Attributes:
+        name: that clients call it by.
+        index: itself.
+        root: folder that its pictures' relative paths start from; None shows none.
+        model: the bundle that searches it where a request names none; None for the default one.
+    """
 
     name: str
     index: Index
     root: Path | None = None
+    model: str | None = None
 
 
 @dataclass

@@ -139,6 +139,7 @@ class Model:
 
         asked = await self._read(caller, texts, read)
         caller.timings.tokens += sum(map(len, asked.rows))
+        caller.timings.items += len(asked.rows)
         found: list[list[list[Filled]]] = [[[] for _ in masks] for masks in asked.masks]
         items = [MaskItem(asked, text, into) for text, into in enumerate(found)]
         await self._compute(caller, lane, items, map(len, asked.rows))
@@ -209,6 +210,7 @@ class Model:
     async def _decode(self, caller: Caller, images: Sequence[bytes]) -> list[Pixels]:
         decoder = self._required_decoder()
         self._check_images(len(images))
+        caller.timings.items += len(images)
         return await decoder.decode(list(images), caller)
 
     def _check_images(self, count: int) -> None:
@@ -233,6 +235,7 @@ class Model:
         lane = self._lanes.text
         assert lane is not None, "a bundle with a text part has a lane for it"
         caller.timings.tokens += sum(map(len, rows))
+        caller.timings.items += len(rows)
         places: dict[tuple[int, ...], int] = {}
         where = [places.setdefault(tuple(row), len(places)) for row in rows]
         embeddings = np.empty((len(places), self.engine.text.embedding_size), dtype=np.float32)

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from runtime.errors import InputError
-from runtime.retrieval.index import Found
+from runtime.retrieval.index import Found, check_model
 from runtime.serve.models.contract import ServedModel
 from runtime.serve.protocols.asked import Asked, asked_of, embed, require
 from runtime.serve.protocols.drawing import png
@@ -34,10 +34,14 @@ async def _search(request: Request) -> Response:
     given = await read_given(request, asked.limits)
     served = _served(asked.server.indexes, given.fields.text("index"))
     top_k = given.fields.whole("top_k", _TOP_K, 1, asked.limits.hits)
-    with asked.server.models.lease(given.fields.text("model")) as model:
+    with asked.server.models.lease(given.fields.text("model") or served.model) as model:
+        try:
+            check_model(model.engine.manifest, served.index.about.origin, served.name)
+        except InputError:
+            raise RequestError(
+                "Validation", "The index was made with another model. Name that one as `model`.", param="model"
+            ) from None
         query = await _query(asked, model, given)
-        if query.shape[1] != served.index.embedding_size:
-            raise RequestError("Validation", "The index was made with another model. Name that one as `model`.")
         found = await asyncio.to_thread(served.index.search, query, top_k)
         content = {"index": served.name, "kind": served.index.kind, "hits": _hits(served, found), "model": model.name}
         return answer(content, headers=asked.headers(model))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import copy
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +15,21 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 import runtime
+from runtime.archive.digests import model_digest
 from runtime.engine import Engine
 from runtime.retrieval.index_folder import IndexedItem, Origin, write_folder
 from runtime.serve.server_state import ServedIndex, Server
+from tests.runtime.serve.protocols.direct import DirectModel
 
 pytest.importorskip("faiss")
 
 SENTENCES = ["Left pleural effusion.", "Clear lungs", "No pneumothorax"]
 
 
-def write(out: Path, kind: str, vectors: np.ndarray, items: Sequence[IndexedItem]) -> runtime.Index:
-    write_folder(out, Origin(kind, "biovil", "0" * 64, {}, "cpu", "fp32", True), vectors, iter(items))
+def write(engine: Engine, out: Path, kind: str, vectors: np.ndarray, items: Sequence[IndexedItem]) -> runtime.Index:
+    weights = engine.manifest.source.weights
+    origin = Origin(kind, "biovil", model_digest(engine, kind), dict(weights), "cpu", "fp32", True)
+    write_folder(out, origin, vectors, iter(items))
     return runtime.open_index(out)
 
 
@@ -48,8 +54,8 @@ def client(server: Server, engine: Engine, films: list[bytes], root: Path, clien
     vectors = np.vstack([rows, *[rows[:1]] * (len(paths) - len(rows))])
     images = [IndexedItem(f"film-{row}", None, path) for row, path in enumerate(paths)]
     texts = [IndexedItem(f"text-{row}", text, None) for row, text in enumerate(SENTENCES)]
-    by_image = write(root.parent / "images.index", "image", vectors, images)
-    by_text = write(root.parent / "texts.index", "text", engine.text.encode(SENTENCES), texts)
+    by_image = write(engine, root.parent / "images.index", "image", vectors, images)
+    by_text = write(engine, root.parent / "texts.index", "text", engine.text.encode(SENTENCES), texts)
     server.indexes = {"films": ServedIndex("films", by_image, root), "texts": ServedIndex("texts", by_text)}
     return client
 
@@ -106,6 +112,23 @@ def test_an_index_without_root_shows_none(client: TestClient) -> None:
 )
 def test_refusals(client: TestClient, body: dict, status: int) -> None:
     assert client.post("/search", json=body).status_code == status
+
+
+def test_an_index_is_searched_by_the_model_that_made_it_alone(
+    client: TestClient, server: Server, model: DirectModel, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another of the same embedding size would find something, and nothing would say that it is meaningless."""
+    films = server.indexes["films"]
+    server.indexes = {"films": replace(films, model="other")}
+    before = client.post("/search", json={"text": "effusion"}).json()["hits"]
+    source = replace(engine.manifest.source, weights={"pytorch_model.bin": "0" * 64})
+    copied = copy.copy(engine)
+    copied.manifest = replace(engine.manifest, source=source)
+    monkeypatch.setattr(model, "engine", copied)  # the default one
+    answer = client.post("/search", json={"text": "effusion"})
+    assert (answer.json()["model"], answer.json()["hits"]) == ("other", before)
+    answer = client.post("/search", json={"text": "effusion", "model": "tiny"})
+    assert (answer.status_code, "another model" in answer.json()["error"]) == (422, True)
 
 
 def test_no_index(server: Server, client: TestClient) -> None:
