@@ -12,11 +12,12 @@
  * @property {string[]} templates
  */
 
-/** The models and indexes of an answer of /info; what it does not say is not offered. */
+/** The models, indexes and bounds of an answer of /info; what it does not say is not offered. */
 export function offerOf(info) {
   const listed = Array.isArray(info.models) && info.models.length ? info.models : [info.served_model_name ?? info.model_id ?? ""];
   const models = listed.map((model) => modelOf(typeof model === "object" ? { ...info, ...model } : { ...info, name: model }));
-  return { models, indexes: (Array.isArray(info.indexes) ? info.indexes : []).map(indexOf) };
+  const indexes = (Array.isArray(info.indexes) ? info.indexes : []).map(indexOf);
+  return { models, indexes, limits: { image_bytes: Infinity, ...info.limits } };
 }
 
 function modelOf(told) {

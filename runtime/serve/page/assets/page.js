@@ -14,16 +14,19 @@ import { startTexts } from "./tools/texts.js";
 
 async function readOffer() {
   const problem = byId("offer-error");
+  const main = byId("main");
   for (;;) {
     try {
       return offerOf(await getJson("/info"));
     } catch (error) {
       byId("offer").textContent = "The server’s models are not known.";
+      main.setAttribute("aria-busy", "false"); // or the error would not be read out
       showError(problem, error);
       const again = element("button", { type: "button" }, "Try again");
       problem.append(again);
       await new Promise((resolve) => again.addEventListener("click", resolve, { once: true }));
       showError(problem, null);
+      main.setAttribute("aria-busy", "true");
       byId("offer").textContent = "Asking the server what it offers …";
     }
   }
@@ -31,12 +34,12 @@ async function readOffer() {
 
 async function start() {
   startAppearance();
-  const { models, indexes } = await readOffer();
+  const { models, indexes, limits } = await readOffer();
   const choice = byId("model");
   const model = () => models[Math.max(0, choice.selectedIndex)];
   // Said only where there is a choice: most servers have one model.
   const modelField = () => (models.length > 1 ? { model: model().name } : {});
-  const radiograph = createRadiograph(modelField);
+  const radiograph = createRadiograph(modelField, limits.image_bytes);
   const context = { model, modelField, radiograph, indexes: () => indexes };
   const tools = [startPhrases, startLabels, startMaskedWords, startSearch, startTexts].map((startTool) => startTool(context));
 

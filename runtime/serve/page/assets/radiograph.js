@@ -9,18 +9,20 @@ import { InputProblem, showError } from "./task.js";
 const PNG = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 const JPEG = [0xff, 0xd8, 0xff];
 const DEPTH_AT = 24; // of a PNG's IHDR
+const ROOM = 16_384; // of a body, for the fields beside the picture
 
 /**
  * The place for a radiograph.
  *
  * @param modelField () → {model} or {}: what requests say of the model
+ * @param mostBytes that the server reads: a larger body would end in a broken connection instead of words
  */
-export function createRadiograph(modelField) {
+export function createRadiograph(modelField, mostBytes) {
   const [section, figure, picture, file, status, problem] = [
     "radiograph", "figure", "picture", "file", "radiograph-status", "radiograph-error",
   ].map(byId);
   const listeners = [];
-  let current = null; // {content: Blob as it is sent, shown: Blob as the browser shows it or null}
+  let current = null; // {content: Blob as it is sent, shown: whether there is a picture, decode: whether by the server}
   let asking = null;
 
   const forget = () => {
@@ -36,7 +38,7 @@ export function createRadiograph(modelField) {
   };
 
   const show = (content) => {
-    current.shown = content;
+    current.shown = true;
     if (picture.src) URL.revokeObjectURL(picture.src);
     picture.src = URL.createObjectURL(content);
     picture.alt = "The radiograph that was opened";
@@ -52,7 +54,7 @@ export function createRadiograph(modelField) {
       const decoded = await response.blob();
       if (current !== mine) return;
       show(decoded);
-      status.textContent = "Opened.";
+      status.textContent = mine.opened;
     } catch (error) {
       if (current !== mine || error.name === "AbortError") return;
       status.textContent = "";
@@ -60,34 +62,35 @@ export function createRadiograph(modelField) {
     }
   };
 
-  const open = async (given) => {
+  const open = async ([given, ...others]) => {
     forget();
-    const mine = { content: null, shown: null };
+    const opened = others.length ? `Opened the first of ${others.length + 1} files.` : "Opened.";
+    const mine = { content: null, shown: false, decode: false, opened };
     current = mine;
     const start = new Uint8Array(await given.slice(0, DEPTH_AT + 1).arrayBuffer());
     if (current !== mine) return; // another one came meanwhile
     const starts = (signature) => signature.every((byte, index) => start[index] === byte);
     const type = starts(PNG) ? "image/png" : starts(JPEG) ? "image/jpeg" : "application/dicom";
-    const refused = given.size === 0 ? "This file is empty." : refusal(given, type);
+    const refused = refusal(given, type, mostBytes);
     if (refused) {
       forget();
-      showError(problem, new InputProblem(`${refused} A PNG, JPEG or DICOM file is expected.`));
+      showError(problem, new InputProblem(refused));
       return;
     }
     mine.content = new Blob([given], { type });
     byId("file-name").textContent = given.name ?? "";
     figure.hidden = false;
-    const deep = type === "image/png" && start[DEPTH_AT] > 8;
+    mine.decode = type === "application/dicom" || (type === "image/png" && start[DEPTH_AT] > 8);
     if (type !== "application/dicom") {
       const stored = await withoutExif(mine.content);
       if (current !== mine) return;
       show(stored);
     }
-    if (type === "application/dicom" || deep) await showDecoded(mine);
-    else status.textContent = "Opened.";
+    if (mine.decode) await showDecoded(mine);
+    else status.textContent = mine.opened;
   };
 
-  file.addEventListener("change", () => file.files.length && open(file.files[0]));
+  file.addEventListener("change", () => file.files.length && open([...file.files]));
   byId("remove").addEventListener("click", () => {
     forget();
     file.focus();
@@ -111,14 +114,14 @@ export function createRadiograph(modelField) {
     section.classList.remove("dropping");
     if (!event.dataTransfer?.types.includes("Files")) return;
     event.preventDefault(); // or the browser would leave the page for the file
-    const [first] = filesOf(event.dataTransfer);
-    if (first) open(first);
+    const files = filesOf(event.dataTransfer);
+    if (files.length) open(files);
   });
   document.addEventListener("paste", (event) => {
-    const [first] = filesOf(event.clipboardData);
-    if (!first) return; // text goes where the cursor is
+    const files = filesOf(event.clipboardData);
+    if (!files.length) return; // text goes where the cursor is
     event.preventDefault();
-    open(first);
+    open(files);
   });
 
   return {
@@ -132,12 +135,19 @@ export function createRadiograph(modelField) {
     /** The <img> to draw; null where the browser cannot show it. */
     picture: () => (picture.hidden ? null : picture),
     /** Decode again what another model may see otherwise. */
-    again: () => current?.content?.type === "application/dicom" && showDecoded(current),
+    again: () => current?.content && current.decode && showDecoded(current),
   };
 }
 
 /** Why a file is not even sent; "" where the server should try. DICOM files need not have a name or a signature. */
-function refusal({ type, name = "" }, found) {
+function refusal({ size, type, name = "" }, found, mostBytes) {
+  const expected = "A PNG, JPEG or DICOM file is expected.";
+  if (size === 0) return `This file is empty. ${expected}`;
+  if (size + ROOM > mostBytes) return `This file has ${inMegabytes(size)}; the server reads ${inMegabytes(mostBytes)} at most.`;
   if (found !== "application/dicom" || type === "application/dicom" || /\.(dcm|dicom|ima)$/i.test(name)) return "";
-  return /^(image|text|video|audio)\/|pdf|zip|json/.test(type) ? "This file is of another kind." : "";
+  return /^(image|text|video|audio)\/|pdf|zip|json/.test(type) ? `This file is of another kind. ${expected}` : "";
+}
+
+function inMegabytes(bytes) {
+  return `${(bytes / 2 ** 20).toFixed(bytes < 2 ** 20 ? 2 : 0)} MB`;
 }

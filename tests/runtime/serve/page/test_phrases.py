@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 
@@ -271,12 +272,30 @@ def test_a_bundle_without_patches_gives_the_similarity_alone(open_page, fake):
     assert {path for path, _ in fake.asked} == {"/embed/image", "/embed/text"}
 
 
+def test_of_several_files_the_first_is_opened_and_that_is_said(open_page):
+    page = open_page()
+    page.evaluate(
+        """encoded => {
+            const bytes = Uint8Array.from(atob(encoded), letter => letter.charCodeAt(0));
+            const dataTransfer = new DataTransfer();
+            for (const name of ["1.png", "2.png"]) dataTransfer.items.add(new File([bytes], name, {type: "image/png"}));
+            document.body.dispatchEvent(new DragEvent("drop", {dataTransfer, bubbles: true, cancelable: true}));
+        }""",
+        base64.b64encode(film()).decode(),
+    )
+    page.locator("#radiograph-status", has_text="Opened the first of 2 files.").wait_for()
+    assert page.inner_text("#file-name") == "1.png"
+
+
 def test_what_cannot_be_a_radiograph_is_refused_before_it_is_sent(open_page, fake):
+    fake.info["limits"] = {"image_bytes": 1_024_000}
     page = open_page()
     choose(page, b"", "empty.png")
     page.locator("#radiograph-error", has_text="empty").wait_for()
     choose(page, b"%PDF-1.7 ...", "report.pdf", "application/pdf")
     page.locator("#radiograph-error", has_text="another kind").wait_for()
+    choose(page, b"\x89PNG\r\n\x1a\n" + b"\0" * (1 << 20), "large.png")
+    page.locator("#radiograph-error", has_text="This file has 1 MB; the server reads 0.98 MB at most.").wait_for()
     assert fake.asked == []
     page.fill("#phrases-given", "Effusion")
     page.click("#phrases [type=submit]")

@@ -176,10 +176,10 @@ def test_thumbnails_bring_the_key_and_never_leave_the_host(open_page, fake):
     from starlette.responses import JSONResponse
 
     hit = {"rank": 1, "score": 0.5, "id": "x", "picture": "//elsewhere.example/x.png"}
-    other = {**hit, "picture": "https://elsewhere.example/x.png"}
-    fake.refuse["/search"] = [JSONResponse({"index": "films", "kind": "image", "hits": [hit, other]})]
+    others = [{**hit, "picture": url} for url in ("https://elsewhere.example/x.png", "/\\elsewhere.example/x.png")]
+    fake.refuse["/search"] = [JSONResponse({"index": "films", "kind": "image", "hits": [hit, *others]})]
     page.click("#search [type=submit]")
-    page.locator("#search [role=status]", has_text="2 hits").wait_for()
+    page.locator("#search [role=status]", has_text="3 hits").wait_for()
     assert page.locator("#search .hits img").count() == 0
 
 

@@ -18,23 +18,30 @@ export function createMapView() {
   const [stage, canvas, readout, legend] = ["stage", "map", "readout", "legend"].map(byId);
   let shown = null; // {answer, index, settings}
   let patch = null; // {row, column} that is read
+  const drawn = document.createElement("canvas"); // the map without the mark of the patch, which moves
 
   const draw = () => {
     if (!shown) return;
-    const { answer, index, settings } = shown;
     const [width, height] = [stage.clientWidth, stage.clientHeight];
     const density = window.devicePixelRatio || 1;
-    canvas.width = Math.round(width * density);
-    canvas.height = Math.round(height * density);
-    const context = canvas.getContext("2d");
+    drawn.width = canvas.width = Math.max(1, Math.round(width * density));
+    drawn.height = canvas.height = Math.max(1, Math.round(height * density));
+    const context = drawn.getContext("2d");
     context.scale(density, density);
-    paintMap(context, { width, height }, answer, index, settings);
-    if (patch) paintPatch(context, { width, height }, answer, patch);
+    paintMap(context, { width, height }, shown.answer, shown.index, shown.settings);
+    mark();
+  };
+  const mark = () => {
+    const context = canvas.getContext("2d");
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    context.drawImage(drawn, 0, 0);
+    const density = canvas.width / stage.clientWidth;
+    if (patch) paintPatch(context, canvas, shown.answer, patch, density);
   };
   const read = (at) => {
     if (at?.row === patch?.row && at?.column === patch?.column) return;
     patch = at;
-    draw();
+    mark();
     say();
   };
   const say = () => {

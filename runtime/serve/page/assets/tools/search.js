@@ -70,11 +70,12 @@ export function startSearch({ model, modelField, radiograph, indexes }) {
 
 function itemOf({ rank, score, id, text, picture }, pictures) {
   const place = element("div", { class: "thumbnail" });
-  // A picture is a path of this server, never another host's.
-  if (typeof picture === "string" && /^\/(?!\/)/.test(picture)) pictures.push({ place, picture, id });
+  // A picture is one of this server, never of another host: the request brings the API key.
+  const own = typeof picture === "string" && new URL(picture, location.href).origin === location.origin;
+  if (own) pictures.push({ place, picture, id });
   return element(
     "li", {},
-    typeof picture === "string" ? place : null,
+    own ? place : null,
     element("div", {}, element("span", { class: "rank" }, `${rank}.`), " ", element("b", {}, inNumbers(score)), " ", element("span", { class: "id" }, String(id)), text ? element("p", {}, text) : null),
   );
 }
