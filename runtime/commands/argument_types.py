@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-__all__ = ["as_text", "count", "counts", "names", "positive", "seed"]
+__all__ = ["as_text", "count", "counts", "names", "positive", "seed", "whole_number"]
 
 
 def as_text(argument: str) -> str:
@@ -24,6 +24,11 @@ def as_text(argument: str) -> str:
 def count(text: str) -> int:
     """A whole number of at least 1."""
     return _whole_number(text, 1)
+
+
+def whole_number(text: str) -> int:
+    """A whole number of at least 0."""
+    return _whole_number(text, 0)
 
 
 def seed(text: str) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from runtime.commands.argument_types import count, positive
+from runtime.commands.argument_types import count, positive, whole_number
 from runtime.commands.arguments import add_engine_options, dicom_options
 from runtime.errors import InputError, MissingExtraError
 from runtime.process.wording import RESEARCH_ONLY
@@ -104,7 +104,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "which none are shown (repeatable)",
     )
     parser.add_argument("--auto-truncate", action="store_true", help="cut texts that are too long, unless asked not to")
-    parser.add_argument("--decode-processes", type=count, metavar="N", help="processes that decode a bundle's images")
+    parser.add_argument(
+        "--decode-processes",
+        type=whole_number,
+        metavar="N",
+        help="a bundle's images that are decoded at a time (1 for every 2 cores), each in a process of its own, which "
+        "may crash; 0 decodes on threads, where a broken DICOM file can end the server",
+    )
     parser.add_argument(
         "--workers", type=count, default=1, help="server processes that share the processors (1); bounds hold for each"
     )

@@ -49,7 +49,8 @@ class Settings:
         task: what `POST /` is.
         page: whether `GET /` is the page for people.
         auto_truncate: whether texts that are too long are cut where neither request nor bundle says.
-        decode_processes: child processes that decode images; None for as many as suit the machine.
+        decode_processes: child processes that decode images; 0 decodes on threads, None takes as many as suit
+            the machine.
         host: to listen on.
         port: to listen on; 0 for a free one.
         uds: a Unix socket to listen on instead.

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from PIL import Image
 
 from runtime.bundle.parts import Preprocessing
+from runtime.engines.cores import find_cores
 from runtime.errors import Fault, InputError
 from runtime.image.bounds import Bounds
 from runtime.image.dicom_options import DicomOptions
@@ -22,7 +23,7 @@ from runtime.serve.decoding.answers import PICTURE, PIXELS, Answer
 from runtime.serve.decoding.children import Children, UnavailableError
 from runtime.serve.decoding.forkserver import Orders
 from runtime.serve.decoding.line import Job, Line
-from runtime.serve.decoding.small import is_small
+from runtime.serve.decoding.quick import is_quick
 from runtime.serve.decoding.work import ACCEPTED, Work
 from runtime.serve.limits import Limits
 from runtime.serve.request_errors import RequestError
@@ -30,15 +31,17 @@ from runtime.serve.request_errors import RequestError
 __all__ = ["Decoder", "default_processes"]
 
 _NAME = "image"
-# Of a picture, beyond the fork server's own; the largest that was met took 24 bytes a pixel.
+# The engine has the others.
+_CORES_A_PICTURE = 2
+# Of a picture, beyond the fork server's own; JPEG 2000 in colours takes 32 bytes a pixel, the most of all kinds.
 _BYTES_OF_A_PIXEL, _BYTES = 40, 256 << 20
 # Until pictures were decoded, one is taken to take so many seconds; later ones count so much.
 _FIRST_SECONDS, _WEIGHT = 0.05, 0.1
 
 
 def default_processes() -> int:
-    """How many pictures to decode at a time: for half of the processors; 0 where children cannot be forked."""
-    return max(1, (os.cpu_count() or 1) // 2) if hasattr(os, "fork") else 0
+    """How many pictures to decode at a time: one for every two cores; 0 where children cannot be forked."""
+    return max(1, find_cores().most // _CORES_A_PICTURE) if hasattr(os, "fork") else 0
 
 
 class Decoder:
@@ -63,9 +66,9 @@ class Decoder:
             preprocessing: of the bundle.
             dicom: how DICOM files are read.
             limits: of the server.
-            processes: pictures decoded at a time, each in a process of its own. 0 decodes on threads: for Windows,
-                which forks none, and where processes cannot be started. A picture that crashes a decoder then ends the
-                server, and one that takes long cannot be stopped.
+            processes: pictures decoded at a time, each in a process of its own unless it is quick. 0 decodes all of
+                them on threads: for Windows, which forks no processes, and where they cannot be started. A picture
+                that crashes a decoder then ends the server, and one that takes long cannot be stopped.
             fast_decode: see `runtime.load`.
             seconds: that a picture may take in its process.
 
@@ -81,7 +84,7 @@ class Decoder:
         self._line = Line()
         self._threads = [
             threading.Thread(target=self._run, name=f"cxr-engine-decoder-{number}", daemon=True)
-            for number in range(processes or max(1, (os.cpu_count() or 1) // 2))
+            for number in range(processes or max(1, find_cores().most // _CORES_A_PICTURE))
         ]
         self._mean_seconds = _FIRST_SECONDS
         self._closed = False
@@ -210,7 +213,7 @@ class Decoder:
                 continue
             begun = time.perf_counter()
             try:
-                if self._children is None or is_small(job.image):
+                if self._children is None or is_quick(job.image):
                     answer = self._work(job.kind, job.image)
                 else:
                     answer = self._children.run(job.kind, job.image, self._work.expected(job.kind))

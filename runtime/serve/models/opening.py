@@ -12,10 +12,9 @@ import numpy as np
 
 from runtime.engine import Engine
 from runtime.engines import PROVIDERS, Session
-from runtime.engines.cores import find_cores
 from runtime.errors import BundleError
 from runtime.loading import load
-from runtime.serve.decoding.decoder import Decoder
+from runtime.serve.decoding.decoder import Decoder, default_processes
 from runtime.serve.limits import Limits
 from runtime.serve.models.model import Lanes, Model
 from runtime.serve.scheduling.graph_lane import GraphLane
@@ -34,8 +33,6 @@ __all__ = ["Opening", "open_model", "warm_up"]
 _LEAST_TOKENS = 1024
 # Batches are full, or hold what waited at low load; see `TextLane`.
 _SOON_AT_MOST = 320
-# Processes that decode images, unless told: one for every so many cores.
-_CORES_A_DECODER = 2
 # What the planner's widths are multiples of.
 _COARSE = 32
 # Engines that prepare themselves for each shape of a call, which takes as long as some calls do.
@@ -49,7 +46,8 @@ class Opening:
     Attributes:
         engine: as `runtime.load` is asked to.
         auto_truncate: whether texts that are too long are cut where neither request nor bundle says.
-        decode_processes: child processes that decode images; None for as many as suit the machine.
+        decode_processes: child processes that decode images; 0 decodes on threads, None takes as many as suit
+            the machine.
     """
 
     engine: EngineOptions = field(default_factory=EngineOptions)
@@ -109,7 +107,7 @@ def open_model(
     if engine.manifest.image is not None:
         images.largest = 1 if PROVIDERS[engine.provider].whole_batches else engine.image.batch
         encoder = engine.image
-        processes = opening.decode_processes or max(1, find_cores().most // _CORES_A_DECODER)
+        processes = default_processes() if opening.decode_processes is None else opening.decode_processes
         decoder = Decoder(encoder.preprocessing, encoder.dicom, limits, processes=processes)
         decoder.start()
     added = [lane for lane in (lanes.text, lanes.mask, images, others) if lane is not None]

@@ -18,7 +18,7 @@ from runtime.image.images import load_pixels, read_picture
 from runtime.serve.caller import Caller
 from runtime.serve.decoding.decoder import Decoder
 from runtime.serve.decoding.line import Job, Line
-from runtime.serve.decoding.small import is_small
+from runtime.serve.decoding.quick import is_quick
 from runtime.serve.limits import Limits
 from runtime.serve.request_errors import RequestError
 from tests.runtime.dicoms import TEST_FILES, write_dicom
@@ -30,7 +30,9 @@ TINY = Limits(pixels=2_000_000)
 
 
 @pytest.fixture(params=[2, 0], ids=["children", "threads"])
-def decoder(request: pytest.FixtureRequest, open_decoder) -> Decoder:
+def decoder(request: pytest.FixtureRequest, open_decoder, monkeypatch: pytest.MonkeyPatch) -> Decoder:
+    """One that has a child for every picture, and one that has none."""
+    monkeypatch.setattr("runtime.serve.decoding.decoder.is_quick", lambda image: False)
     return open_decoder(processes=request.param, limits=TINY)
 
 
@@ -98,7 +100,8 @@ def test_real_radiographs_become_the_same_pixels(decoder: Decoder, shared_data: 
 
 
 @pytest.mark.parametrize("colours", ["rgb", "rgb after resizing", "luminance"])
-def test_other_rules_hold_in_children(colours: str) -> None:
+def test_other_rules_hold_in_children(colours: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.serve.decoding.decoder.is_quick", lambda image: False)
     rule = grey_rule(64, 48, colours=colours)
     decoder = Decoder(rule, DicomOptions(), TINY, processes=1, fast_decode=True)
     decoder.start()
@@ -174,7 +177,7 @@ class Held:
 @pytest.fixture
 def held(open_decoder, monkeypatch: pytest.MonkeyPatch) -> tuple[Decoder, Held]:
     """A decoder of one thread."""
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    monkeypatch.setattr("runtime.serve.decoding.decoder._CORES_A_PICTURE", 1 << 20)
     decoder = open_decoder(processes=0, limits=Limits(queue_items=5, wait_seconds=1.0))
     decoder._work = held = Held(decoder._work)
     return decoder, held
@@ -281,19 +284,19 @@ def test_callers_take_turns() -> None:
     assert taken == ["many 0", "one 0", "two 0", "many 1", "two 1", "many 2", "many 3"]
 
 
-def test_which_pictures_are_small(film: bytes) -> None:
-    at_most, beyond = picture(1024, 1024), picture(1024, 1025)
+def test_which_pictures_are_quick(film: bytes) -> None:
+    at_most, beyond = (Image.new("L", (2048, height)) for height in (4096, 4097))
     for kind in ("PNG", "JPEG"):
-        assert is_small(encoded(at_most, kind))
-        assert not is_small(encoded(beyond, kind))
-        assert not is_small(encoded(at_most, kind)[:20])
-    assert not is_small(encoded(picture(60, 50), "JPEG", progressive=True)), "its scans may be any number"
-    assert not is_small(png(0, 5))
-    assert not is_small(png(60_000, 60_000))
-    assert not is_small(film)
-    assert not is_small(b"")
-    assert not is_small(encoded(picture(60, 50)) + bytes(4 << 20))
-    assert is_small(encoded(picture(60, 50), "JPEG", exif=b"Exif\0\0" + bytes(500), comment=b"one"))
+        assert is_quick(encoded(at_most, kind))
+        assert not is_quick(encoded(beyond, kind))
+        assert not is_quick(encoded(at_most, kind)[:20])
+    assert not is_quick(encoded(picture(60, 50), "JPEG", progressive=True)), "its scans may be any number"
+    assert not is_quick(png(0, 5))
+    assert not is_quick(png(60_000, 60_000))
+    assert not is_quick(film)
+    assert not is_quick(b"")
+    assert not is_quick(encoded(picture(60, 50)) + bytes(32 << 20))
+    assert is_quick(encoded(picture(60, 50), "JPEG", exif=b"Exif\0\0" + bytes(500), comment=b"one"))
 
 
 def test_the_event_loop_goes_on_meanwhile(decoder: Decoder) -> None:
@@ -310,3 +313,17 @@ def test_the_event_loop_goes_on_meanwhile(decoder: Decoder) -> None:
         return longest
 
     assert asyncio.run(run()) < 1.0
+
+
+def test_quick_pictures_have_no_child(open_decoder, film: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = open_decoder(processes=1)
+    asked: list[bytes] = []
+    run = decoder._children.run
+    monkeypatch.setattr(
+        decoder._children, "run", lambda kind, image, expected: asked.append(image) or run(kind, image, expected)
+    )
+    grey = picture(600, 500)
+    progressive = encoded(grey, "JPEG", progressive=True)
+    images = [encoded(grey), encoded(grey, "JPEG"), progressive, film]
+    assert same(decode(decoder, images), load_pixels(images, RULE)[0])
+    assert asked == [progressive, film]
