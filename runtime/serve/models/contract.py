@@ -33,11 +33,16 @@ class ServedModel(Protocol):
         name: that clients call it by.
         engine: for what it says of itself: manifest, provider, precision, tokenizer. Nothing is computed on it here.
         created: seconds since the epoch: when it was loaded.
+        fills_masks: whether there is a graph for that, in the precision that is served.
     """
 
     name: str
     engine: Engine
     created: float
+
+    @property
+    def fills_masks(self) -> bool:
+        """See above."""
 
     async def embed_texts(
         self,

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.requests import Request
 
-from runtime.engine import Engine
 from runtime.serve.caller import Caller
 from runtime.serve.limits import Limits
 from runtime.serve.models.contract import ServedModel
@@ -84,9 +83,9 @@ def _milliseconds(seconds: float) -> str:
     return str(round(seconds * 1000))
 
 
-def capabilities(engine: Engine) -> dict[str, bool]:
+def capabilities(model: ServedModel) -> dict[str, bool]:
     """What can be asked of a bundle: the names are those of `_MISSING`."""
-    manifest = engine.manifest
+    engine, manifest = model.engine, model.engine.manifest
     text = manifest.text if "text" in engine.choices else None
     image = manifest.image if "image" in engine.choices else None
     joint = text is not None and image is not None and manifest.joint is not None
@@ -94,14 +93,14 @@ def capabilities(engine: Engine) -> dict[str, bool]:
         "text": text is not None,
         "image": image is not None,
         "joint": joint,
-        "mask": text is not None and text.masked_words and engine.text.tokenizer.mask_token_id is not None,
+        "mask": model.fills_masks,
         "patches": joint and image is not None and image.grid is not None,
     }
 
 
 def require(model: ServedModel, *needed: str) -> None:
     """Raise RequestError (422) where a bundle cannot do what is asked; it names what it can."""
-    there = capabilities(model.engine)
+    there = capabilities(model)
     for name in needed:
         if not there[name]:
             can = ", ".join(each for each, able in there.items() if able)

@@ -75,7 +75,7 @@ async def _zero_shot_image_classification(asked: Asked, model: ServedModel, give
         raise RequestError("Validation", message, param="parameters.hypothesis_template")
     templates = None if template is None else [template]
     check_size(model, asked.limits, labels, templates)
-    images = await decode_images(value if isinstance(value, list) else [value], "inputs")
+    images = await decode_images(value if isinstance(value, list) else [value], "inputs", asked.limits.images)
     joint = model.engine.manifest.joint
     found = await model.classify(
         asked.caller,

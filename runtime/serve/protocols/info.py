@@ -59,7 +59,7 @@ def model_names(server: Server) -> list[tuple[str, float]]:
 def described_model(model: ServedModel) -> dict[str, Any]:
     """What a bundle is and can do, JSON-ready."""
     engine, manifest = model.engine, model.engine.manifest
-    able = capabilities(engine)
+    able = capabilities(model)
     joint = manifest.joint or COSINES
     score = joint.score if able["joint"] else None
     tokenizer = engine.text.tokenizer if able["text"] else None

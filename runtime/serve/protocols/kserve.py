@@ -68,7 +68,7 @@ async def _image(asked: Asked, model: ServedModel, inference: Inference) -> Any:
         return await model.embed_pixels(asked.caller, np.array(inference.inputs["PIXELS"].values))
     values = inference.inputs["IMAGE"].values
     as_text = any(isinstance(each, str) for each in values)  # JSON has no bytes
-    images = await decode_images(values, "IMAGE") if as_text else values
+    images = await decode_images(values, "IMAGE", asked.limits.images) if as_text else values
     return await model.embed_images(asked.caller, images)
 
 
@@ -123,7 +123,7 @@ def _found(request: Request, asked: Asked) -> Iterator[tuple[str, _Kind, ServedM
     if bundle and bundle not in asked.server.models.names:
         raise unknown
     with asked.server.models.lease(bundle or None) as model:
-        if not capabilities(model.engine)[_KINDS[kind].needs]:
+        if not capabilities(model)[_KINDS[kind].needs]:
             raise unknown
         yield name, _KINDS[kind], model
 
@@ -133,7 +133,7 @@ async def _server(request: Request) -> Response:
     served = []
     for position, name in enumerate(models.names):
         with models.lease(name) as model:
-            able = capabilities(model.engine)
+            able = capabilities(model)
         kinds = [kind for kind, each in _KINDS.items() if able[each.needs]]
         served += ([] if position else kinds) + [f"{name}.{kind}" for kind in kinds]
     return answer(

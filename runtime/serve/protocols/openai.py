@@ -20,8 +20,8 @@ from starlette.routing import BaseRoute, Route
 from runtime.serve.models.contract import ServedModel
 from runtime.serve.protocols.asked import Asked, asked_of, check_dimensions, embed, require
 from runtime.serve.protocols.info import model_names
-from runtime.serve.request_errors import RefusedItem, RequestError
-from runtime.serve.wire.fields import Fields
+from runtime.serve.request_errors import RequestError
+from runtime.serve.wire.fields import Fields, refuse_items
 from runtime.serve.wire.given import read_given
 from runtime.serve.wire.images import decode_images
 from runtime.serve.wire.json_text import answer, numbers
@@ -83,18 +83,13 @@ def _items(fields: Fields) -> list[_Item]:
             "check_embedding_ctx_length=False.)",
             param="input",
         )
-    items: list[_Item] = []
-    refused: list[RefusedItem] = []
-    for index, each in enumerate(listed):
-        item = (modality, each) if isinstance(each, str) else _of_object(each)
-        if item is None:
-            refused.append(RefusedItem(index, f"{_EXPECTED} is expected"))
-        else:
-            items.append(item)
-    if refused:
-        message = f"{len(refused)} of {len(listed)} items of `input` cannot be used: {_EXPECTED} is expected."
-        raise RequestError("Validation", message, items=refused[:100], param="input")
-    return items
+    items = [(modality, each) if isinstance(each, str) else _of_object(each) for each in listed]
+    refuse_items(items, _fault, "items of `input` cannot be used", "input")
+    return [item for item in items if item is not None]
+
+
+def _fault(item: _Item | None) -> str | None:
+    return f"{_EXPECTED} is expected" if item is None else None
 
 
 def _of_object(value: Any) -> _Item | None:
@@ -144,7 +139,7 @@ async def _embedded(asked: Asked, model: ServedModel, fields: Fields, items: Seq
     rows: dict[str, NDArray[np.float32]] = {}
     if pictures := [value for kind, value in items if kind == _IMAGE]:
         require(model, "image")
-        images = await decode_images(pictures, "input")
+        images = await decode_images(pictures, "input", asked.limits.images)
         rows[_IMAGE] = await model.embed_images(asked.caller, images)
     if texts := [value for kind, value in items if kind == _TEXT]:
         options = Fields(

@@ -19,8 +19,8 @@ from starlette.routing import BaseRoute, Route
 from runtime.serve.models.contract import ServedModel
 from runtime.serve.protocols.asked import Asked, asked_of, check_dimensions, embed, prompt_of, require
 from runtime.serve.protocols.info import server_info
-from runtime.serve.request_errors import RefusedItem, RequestError
-from runtime.serve.wire.fields import Fields
+from runtime.serve.request_errors import RequestError
+from runtime.serve.wire.fields import Fields, refuse_items
 from runtime.serve.wire.given import read_fields
 from runtime.serve.wire.json_text import answer, numbers
 from runtime.text import Tokenizer
@@ -47,14 +47,12 @@ def _inputs(fields: Fields) -> list[str | list[int]]:
     listed = fields.items("inputs", _EXPECTED)
     if _is_ids(listed):
         return [listed]
-    refused = [
-        RefusedItem(index, f"{_EXPECTED} is expected")
-        for index, each in enumerate(listed)
-        if not isinstance(each, str) and not _is_ids(each)
-    ]
-    if refused:
-        message = f"{len(refused)} of {len(listed)} items of `inputs` are neither texts nor token ids."
-        raise RequestError("Validation", message, items=refused[:100], param="inputs")
+    refuse_items(
+        listed,
+        lambda each: None if isinstance(each, str) or _is_ids(each) else f"{_EXPECTED} is expected",
+        "items of `inputs` are neither texts nor token ids",
+        "inputs",
+    )
     return listed
 
 
@@ -84,14 +82,13 @@ async def _embedded(asked: Asked, model: ServedModel, fields: Fields, inputs: Se
 
 def _check_ids(tokenizer: Tokenizer, inputs: Sequence[str | list[int]]) -> None:
     size, longest = tokenizer.vocabulary_size, tokenizer.max_length
-    refused = [
-        RefusedItem(index, f"1 to {longest} token ids from 0 to {size - 1} are expected")
-        for index, row in enumerate(inputs)
-        if not isinstance(row, str) and (len(row) > longest or min(row) < 0 or max(row) >= size)
-    ]
-    if refused:
-        message = f"{len(refused)} of {len(inputs)} inputs are no token ids of this model: {refused[0].reason}."
-        raise RequestError("Validation", message, items=refused, param="inputs")
+    expected = f"1 to {longest} token ids from 0 to {size - 1} are expected"
+
+    def fault(row: str | list[int]) -> str | None:
+        usable = isinstance(row, str) or (len(row) <= longest and min(row) >= 0 and max(row) < size)
+        return None if usable else expected
+
+    refuse_items(inputs, fault, "inputs are no token ids of this model", "inputs")
 
 
 async def _embed_all(request: Request) -> Response:
@@ -107,13 +104,9 @@ async def _tokenize(request: Request) -> Response:
     fields = await read_fields(request, asked.limits)
     texts, special = fields.texts("inputs"), fields.flag("add_special_tokens", True)
     _check_count(len(texts), asked.limits.texts)
-    refused = [
-        RefusedItem(index, f"more than {asked.limits.characters:,} characters; shorten it")
-        for index, text in enumerate(texts)
-        if len(text) > asked.limits.characters
-    ]
-    if refused:
-        raise RequestError("Validation", f"{len(refused)} of {len(texts)} texts are too long.", items=refused)
+    most = asked.limits.characters
+    long = f"more than {most:,} characters; shorten it"
+    refuse_items(texts, lambda text: long if len(text) > most else None, "texts are too long", "inputs")
     with asked.server.models.lease(fields.text("model")) as model:
         require(model, "text")
         tokenizer = model.engine.text.tokenizer

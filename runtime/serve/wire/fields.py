@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from runtime.serve.request_errors import RefusedItem, RequestError
 
-__all__ = ["Fields", "type_name", "wrong_type"]
+__all__ = ["Fields", "refuse_items", "type_name", "wrong_type"]
+
+_T = TypeVar("_T")
 
 _NAMED = {
     "dict": "an object",
@@ -32,6 +34,31 @@ def type_name(value: Any) -> str:
 def wrong_type(name: str, value: Any, expected: str) -> RequestError:
     """The error for a field of another type; what came is named by its type alone."""
     return RequestError("Validation", f"`{name}` is {type_name(value)}; {expected} is expected.", param=name)
+
+
+def refuse_items(items: Sequence[_T], fault: Callable[[_T], str | None], are: str, param: str) -> None:
+    """Refuse items of a list that cannot be used, of very many the first.
+
+    Args:
+        items: the list.
+        fault: why an item cannot be used; None where it can.
+        are: what they are: "items of `inputs` are no texts".
+        param: the field that the list came in.
+
+    Raises:
+        RequestError: there are such (422).
+    """
+    count = 0
+    listed: list[RefusedItem] = []
+    for index, each in enumerate(items):
+        reason = fault(each)
+        if reason is not None:
+            count += 1
+            if len(listed) < _LISTED:
+                listed.append(RefusedItem(index, reason))
+    if count:
+        message = f"{count} of {len(items)} {are}; item {listed[0].index}: {listed[0].reason}."
+        raise RequestError("Validation", message, items=listed, param=param)
 
 
 @dataclass(frozen=True)
@@ -134,14 +161,12 @@ class Fields:
             return [value]
         listed = self.items(name, "a text or a list of texts")
         where = f"{self.within}{name}"
-        refused = [
-            RefusedItem(index, f"{type_name(each)} came where a text is expected")
-            for index, each in enumerate(listed)
-            if not isinstance(each, str)
-        ]
-        if refused:
-            message = f"{len(refused)} of {len(listed)} items of `{where}` are no texts."
-            raise RequestError("Validation", message, items=refused[:_LISTED], param=where)
+        refuse_items(
+            listed,
+            lambda each: None if isinstance(each, str) else f"{type_name(each)} came where a text is expected",
+            f"items of `{where}` are no texts",
+            where,
+        )
         return listed
 
     def items(self, name: str, expected: str = "a list") -> list[Any]:

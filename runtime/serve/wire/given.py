@@ -34,10 +34,12 @@ class Given:
 
     Attributes:
         fields: of JSON, of a form, or of the URL where the body is a picture.
+        most: pictures that a request may have.
         attached: pictures that came as they are: the body itself, or files of a form.
     """
 
     fields: Fields
+    most: int
     attached: Sequence[bytes] = ()
 
     @property
@@ -49,7 +51,7 @@ class Given:
         """The pictures, at least one, and whether it is one that did not come in a list.
 
         Raises:
-            RequestError: none came, or what came is none (422).
+            RequestError: none came, too many, or what came is none (422).
         """
         if self.attached:
             return list(self.attached), len(self.attached) == 1
@@ -59,7 +61,7 @@ class Given:
                 listed = value if isinstance(value, list) else [value]
                 if not listed:
                     raise RequestError("Empty", f"`{name}` cannot be empty.", param=name)
-                return await decode_images(listed, name), not isinstance(value, list)
+                return await decode_images(listed, name, self.most), not isinstance(value, list)
         raise self.fields.missing("image", "a picture: a PNG, JPEG or DICOM file, in base64 where it is sent in JSON,")
 
     async def image(self) -> bytes:
@@ -102,14 +104,14 @@ async def read_given(request: Request, limits: Limits) -> Given:
         )
     body = await read_body(request, limits.image_bytes, seconds)
     if kind == _JSON or (not kind and body.lstrip()[:1] in (b"{", b"")):
-        given = Given(await _json_fields(body, limits))
+        given = Given(await _json_fields(body, limits), limits.images)
         if len(body) > limits.json_bytes and not given.has_images:
             raise RequestError("TooLarge", f"Without images a body may have at most {limits.json_bytes:,} bytes.")
         return given
     query = {name: request.query_params[name] for name in _IN_URL if name in request.query_params}
     if not body:
         raise RequestError("Empty", "The body is empty where a picture is expected.")
-    return Given(Fields(query, form=True), [body])
+    return Given(Fields(query, form=True), limits.images, [body])
 
 
 def _check_type(request: Request, known: Sequence[str]) -> str:
@@ -152,4 +154,4 @@ async def _of_form(parts: Sequence[Part], limits: Limits) -> Given:
             before = values[part.name]
             value = [*before, value] if isinstance(before, list) else [before, value]
         values[part.name] = value
-    return Given(Fields(values, form=True), attached)
+    return Given(Fields(values, form=True), limits.images, attached)

@@ -20,16 +20,20 @@ _PIECE = 1 << 20
 _SCHEMES = ("http:", "https:", "ftp:", "file:", "s3:", "gs:")
 
 
-async def decode_images(values: Sequence[Any], name: str) -> list[bytes]:
+async def decode_images(values: Sequence[Any], name: str, most: int) -> list[bytes]:
     """Pictures of base64 texts.
 
     Args:
         values: each base64, or "data:image/png;base64,…".
         name: of the field that they came in.
+        most: pictures.
 
     Raises:
-        RequestError: values that are neither (422); all of them are named by their positions.
+        RequestError: more pictures than that, or values that are none (422); all of them are named by their positions.
     """
+    if len(values) > most:
+        message = f"{len(values)} images came; at most {most} are taken in a request."
+        raise RequestError("Validation", message, param=name)
     if sum(len(value) for value in values if isinstance(value, str)) > OFF_LOOP_BYTES:
         return await asyncio.to_thread(_decode, values, name)
     return _decode(values, name)

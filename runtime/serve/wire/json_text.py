@@ -17,6 +17,8 @@ __all__ = ["OFF_LOOP_BYTES", "answer", "numbers", "parse_json"]
 
 # Larger bodies are parsed in a thread: 64 kB take 0.1 ms on the loop.
 OFF_LOOP_BYTES = 64 << 10
+# An empty object takes three bytes of text and seventy of memory: at most so many values, as commas and brackets count.
+_VALUES = 1 << 20
 # More numbers are written in a thread, some rows at a time, between which the loop gets its turn.
 _OFF_LOOP_NUMBERS = 32 << 10
 
@@ -29,7 +31,7 @@ async def parse_json(body: bytes, nesting: int) -> Any:
         nesting: of objects and lists within each other.
 
     Raises:
-        RequestError: no JSON, or nested deeper (400).
+        RequestError: no JSON, or nested deeper (400); more than a million values (413).
     """
     if len(body) > OFF_LOOP_BYTES:
         return await asyncio.to_thread(_parse, body, nesting)
@@ -37,6 +39,8 @@ async def parse_json(body: bytes, nesting: int) -> Any:
 
 
 def _parse(body: bytes, nesting: int) -> Any:
+    if sum(map(body.count, (b",", b"[", b"{"))) > _VALUES:
+        raise RequestError("TooLarge", f"The JSON of the body has more than {_VALUES:,} values. Send fewer a request.")
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:

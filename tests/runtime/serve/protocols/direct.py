@@ -31,6 +31,10 @@ class DirectModel:
     fails: Exception | None = None
     asked: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def fills_masks(self) -> bool:
+        return self.engine.manifest.text is not None and self.engine.manifest.text.masked_words
+
     async def _run(self, count: int, call: Callable[[], Any]) -> Any:
         if self.fails is not None:
             raise self.fails

@@ -13,7 +13,7 @@ from runtime.serve.wire.images import decode_images
 
 
 def decoded(*values: object) -> list[bytes]:
-    return asyncio.run(decode_images(values, "image"))
+    return asyncio.run(decode_images(values, "image", 5))
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100, 60_000, 786_431, 786_432, 786_433, 3_000_000])
@@ -57,6 +57,11 @@ def test_what_is_none(value: object) -> None:
     with pytest.raises(RequestError) as raised:
         decoded(value)
     assert (raised.value.kind, raised.value.param) == ("Validation", "image")
+
+
+def test_too_many() -> None:
+    with pytest.raises(RequestError, match="6 images"):
+        decoded(*["?"] * 6)
 
 
 def test_each_that_cannot_be_used_is_named_by_position() -> None:

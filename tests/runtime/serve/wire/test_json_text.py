@@ -53,6 +53,15 @@ def test_what_is_none(body: bytes) -> None:
     assert "nothing" not in raised.value.message
 
 
+def test_what_becomes_a_multiple_of_its_size() -> None:
+    for item in (b"[]", b"{}", b"1"):
+        body = b"[" + b",".join([item] * 1_100_000) + b"]"
+        with pytest.raises(RequestError) as raised:
+            parsed(body)
+        assert raised.value.kind == "TooLarge"
+    assert len(parsed(b"[" + b",".join([b"1"] * 1_000_000) + b"]")) == 1_000_000  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("rows", [3, 2000])
 def test_numbers_come_back_to_the_bit(rows: int) -> None:
     array = np.random.default_rng(0).standard_normal((rows, 128)).astype(np.float32)[:, ::2]
