@@ -30,6 +30,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
+RUN, SERVE = "python -m runtime", "python -m runtime serve"
 COMMANDS = [line for block in blocks("bash") for line in block.splitlines() if line.strip()]
 
 
@@ -45,7 +46,9 @@ def clip_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def workplace(tiny: System, tmp_path: Path) -> Path:
     """A folder with the files that the README names."""
     (tmp_path / "bundles").mkdir()
-    (tmp_path / "bundles" / "biovil").symlink_to(tiny.bundle)
+    for name in ("biovil", "biovil-t"):
+        (tmp_path / "bundles" / name).symlink_to(tiny.bundle)
+    (tmp_path / "keys").write_text("a key\n")
     (tmp_path / "films").mkdir()
     for file in ("chest.png", "films/a.png", "films/b.png"):
         Image.fromarray(chest_phantom(200, 180)).save(tmp_path / file)
@@ -59,7 +62,18 @@ def test_the_readme_has_commands() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("python -m runtime")])
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith(SERVE)])
+def test_servers_start_and_stop(workplace: Path, command: str) -> None:
+    arguments = [*shlex.split(command, comments=True)[1:], "--port", "0"]
+    with subprocess.Popen([sys.executable, *arguments], cwd=workplace, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("Serving ")
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [each for each in COMMANDS if each.startswith(RUN) and not each.startswith(SERVE)])
 def test_runtime_commands_run(workplace: Path, clip_bundle: Path, command: str) -> None:
     arguments = shlex.split(command)
     (workplace / "bundles" / "biomedclip").symlink_to(clip_bundle)

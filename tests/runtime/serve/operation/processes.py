@@ -35,7 +35,9 @@ class Served:
     def connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
 
-    def get(self, path: str, method: str = "GET", headers: Any = None, body: str | None = None) -> tuple[int, str]:
+    def get(
+        self, path: str, method: str = "GET", headers: Any = None, body: str | bytes | None = None
+    ) -> tuple[int, str]:
         connection = self.connect()
         connection.request(method, path, body, headers or {})
         answer = connection.getresponse()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -9,9 +10,11 @@ import stat
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.conftest import System
+from tests.runtime.dicoms import write_dicom
 from tests.runtime.serve.operation.fakes import read_answer
 from tests.runtime.serve.operation.processes import TEXT, Clients, Served, serving
 
@@ -105,6 +108,43 @@ def test_a_hangup_reads_keys_and_bundles_again(tiny_copy: Path, tmp_path: Path) 
         assert served.embed(two) == 200, "the bundle before stays"
         served.signal()
         assert served.status() == 0
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_nothing_of_a_request_is_logged(tiny: System, tmp_path: Path, as_json: bool) -> None:
+    """Texts, queries, names in paths, headers, elements of DICOM: whether they can be used or not."""
+    mark = "Marker^Maria"
+    film = write_dicom(tmp_path / "film.dcm", np.arange(3600, dtype=np.uint16).reshape(60, 60), PatientName=mark)
+    whole = film.read_bytes()
+    bodies = [
+        ("application/json", json.dumps(body).encode())
+        for body in (
+            {"inputs": mark}, {"inputs": [mark, mark, ""]}, {"inputs": [f"{mark} [MASK]"]}, {"inputs": mark * 999},
+            {"inputs": "a [MASK]", "parameters": {"targets": [mark], "top_k": mark}}, {mark: mark}, {"input": mark},
+            {"inputs": f"[SEP] {mark}"}, {"texts": mark, "image": mark}, {"model": mark, "input": mark, "inputs": mark},
+        )
+    ]  # fmt: skip
+    bodies += [("application/dicom", each) for each in (whole, whole[:-100], whole[:400], mark.encode())]
+    bodies += [("application/json", mark.encode()), (mark, mark.encode()), ("image/png", b"\x89PNG" + mark.encode())]
+    paths = ["/", "/embed", "/v1/embeddings", "/embed/image", "/classify", "/fill-mask", f"/v2/models/{mark}/infer"]
+    headers = {"X-Patient": mark, "Authorization": f"Bearer {mark}", "Cookie": mark}
+    with serving(tmp_path, str(tiny.bundle), *(["--log-json"] if as_json else [])) as served:
+        asked = 0
+        for path in [*paths, f"/{mark}"]:
+            for media_type, body in bodies:
+                for more in ({}, headers, {"X-Request-Timeout": mark}):
+                    status, answer = served.get(
+                        f"{path}?patient={mark}", "POST", {"Content-Type": media_type, **more}, body
+                    )
+                    assert status in (200, 400, 404, 405, 413, 415, 422), (path, status, answer)
+                    asked += 1
+        assert served.metric("te_request_count") > 50
+        served.signal()
+        assert served.status() == 0
+        log = served.log()
+    assert log.count("request_id") >= asked
+    assert "Marker" not in log
+    assert "Maria" not in log
 
 
 def test_workers_answer_are_replaced_and_shown_together(tiny: System, tmp_path: Path) -> None:
