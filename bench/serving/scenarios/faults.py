@@ -12,7 +12,7 @@ import runtime
 from bench.serving.checks import Judgement
 from bench.serving.faulty_server import MARK
 from bench.serving.load.connection import UNANSWERED
-from bench.serving.load.outcome import LEFT, NEVER, Outcome
+from bench.serving.load.outcome import LEFT, NEVER
 from bench.serving.load.plan import Stream
 from bench.serving.questions import text_questions
 from bench.serving.result import SKIPPED, Figure, Result, median
@@ -21,6 +21,9 @@ from bench.serving.setting import Setting, check_figures
 __all__ = ["disconnects", "exceptions", "reload", "termination"]
 
 _CONNECTIONS = 32
+# A reload is waited for in legs of a load, each judged when it is over.
+_LEG_SECONDS = 2.0
+_LEGS = 60
 _END_SECONDS = 60.0
 _LEAVE = 0.3
 # Of capacity, where the load is to be bearable.
@@ -42,7 +45,9 @@ def termination(setting: Setting) -> Result:
         with setting.served(questions) as (server, client):
             setting.warm(client, len(questions))
             order = setting.order(len(questions), 10 + number)
-            running = client.start([Stream(order, _CONNECTIONS, seconds=4.0, seed=number)], patience=_END_SECONDS)
+            running = client.start(
+                [Stream(order, _CONNECTIONS, seconds=4.0, pause=0.25, seed=number)], patience=_END_SECONDS
+            )
             # At another moment of a batch each time.
             time.sleep(1.0 + 0.137 * number)
             told = time.perf_counter()
@@ -56,7 +61,7 @@ def termination(setting: Setting) -> Result:
         gone = np.isin(outcome.status, (UNANSWERED, NEVER))
         lost += int(gone.sum())
         crossed += int(np.sum(gone & (outcome.begun > told) & (outcome.ended - outcome.begun < _CROSSED)))
-        outcomes.append(_counts(outcome))
+        outcomes.append(outcome.counts())
     note = f"{crossed} of them sent less than {1000 * _CROSSED:.0f} ms before their connection ended, after the signal"
     clean = sum(status == 0 for status in statuses)
     figures = [
@@ -84,32 +89,44 @@ def reload(setting: Setting) -> Result:
     folder = setting.work / "reloaded"
     bundles = [setting.bundle.resolve(), setting.second.resolve()]
     _point(folder, bundles[0])
+    checked, outcomes, seconds, stale = Judgement(), [], [], 0
     with setting.served(questions, bundle=folder) as (server, client):
         setting.warm(client, len(questions))
-        seconds = max(setting.seconds, 4.0)
-        running = client.start([Stream(setting.order(len(questions), 20), _CONNECTIONS, seconds=seconds)])
-        times = []
+        leg = Stream(setting.order(len(questions), 20), _CONNECTIONS, seconds=_LEG_SECONDS)
         for number in range(1, setting.rounds + 1):
-            time.sleep(seconds / (setting.rounds + 1))
             _point(folder, bundles[number % 2])
-            times.append(time.perf_counter())
-            server.signal(signal.SIGHUP)
-        outcome = running.wait()
-        last = client.run(Stream(list(range(len(questions))), _CONNECTIONS, count=len(questions)))
-    checked = setting.judged(outcome, questions)
-    finally_ = setting.judged(last, questions)
-    wanted = setting.rounds % 2
-    changes = int(np.sum(np.diff(_by_begin(outcome, checked)) != 0))
+            told = 0.0
+            for _ in range(_LEGS):
+                running = client.start([leg])
+                if not told:
+                    time.sleep(_LEG_SECONDS / 4)
+                    told = time.perf_counter()
+                    server.signal(signal.SIGHUP)
+                outcome = running.wait()
+                found = setting.judged(outcome, questions)
+                checked = checked.beside(found)
+                outcomes.append(outcome.counts())
+                new = outcome.ended[found.which == number % 2]
+                if len(new):
+                    seconds.append(float(new.min()) - told)
+                    old = (found.which == (number + 1) % 2) & (outcome.begun > new.min())
+                    stale += int(old.sum())
+                    break
+    refused = sum(number for each in outcomes for status, number in each.items() if status != "200")
+    total = sum(number for each in outcomes for number in each.values())
+    either = np.bincount(checked.which[checked.which >= 0], minlength=2)
+    done = f"the first new answer {median(seconds):.1f} s after the signal" if seconds else "no new answer came"
     figures = [
-        Figure("not answered with 200", float(np.sum(~outcome.ok)), "", 0.0, True, str(_counts(outcome))),
-        Figure("answers of the first bundle", float(np.sum(checked.which == 0)), "", 1.0),
-        Figure("answers of the second", float(np.sum(checked.which == 1)), "", 1.0),
-        Figure("reloads", float(setting.rounds), note=f"{changes} changes among answers, in the requests' order"),
-        Figure("answers of the last bundle at the end", float(np.mean(finally_.which == wanted)), "", 1.0),
-        Figure("p99", 1000 * outcome.quantile(0.99), "ms"),
+        Figure("reloads that were seen", float(len(seconds)), "", float(setting.rounds), False, done),
+        Figure("not answered with 200", float(refused), "", 0.0, True, f"of {total:,}"),
+        Figure(
+            "old answers to later requests", float(stale), "", 0.0, True, "sent after the first new answer was there"
+        ),
+        Figure("answers of either bundle", float(either.min()), "", 1.0, False, " and ".join(map(str, either))),
         *check_figures(checked),
     ]
-    return Result("reload", figures, {"connections": _CONNECTIONS, "reloads": setting.rounds})
+    settings = {"connections": _CONNECTIONS, "reloads": setting.rounds}
+    return Result("reload", figures, settings, {"seconds to the first new answer": seconds})
 
 
 def disconnects(setting: Setting) -> Result:
@@ -127,7 +144,7 @@ def disconnects(setting: Setting) -> Result:
     stayed = outcome.of(outcome.status != LEFT)
     checked = setting.judged(outcome, questions)
     figures = [
-        Figure("who stayed and got no 200", float(np.sum(~stayed.ok)), "", 0.0, True, str(_counts(outcome))),
+        Figure("who stayed and got no 200", float(np.sum(~stayed.ok)), "", 0.0, True, str(outcome.counts())),
         Figure("left", float(np.sum(outcome.status == LEFT)), note=f"of {len(outcome.status):,}"),
         Figure("capacity afterwards / before", after / capacity),
         Figure("memory grown by", grown, "MB"),
@@ -158,8 +175,8 @@ def exceptions(setting: Setting) -> Result:
     checked = setting.judged(outcome, questions)
     others = outcome.of(~bad)
     figures = [
-        Figure("other requests without 200", float(np.sum(~others.ok)), "", 0.0, True, str(_counts(others))),
-        Figure("requests the engine raises for", float(bad.sum()), note=str(_counts(outcome.of(bad)))),
+        Figure("other requests without 200", float(np.sum(~others.ok)), "", 0.0, True, str(others.counts())),
+        Figure("requests the engine raises for", float(bad.sum()), note=str(outcome.of(bad).counts())),
         Figure("of these not answered with 500", float(np.sum(outcome.status[bad] != 500)), "", 0.0, True),
         Figure("ready afterwards", float(ready == 200), "", 1.0),
         *check_figures(checked),
@@ -167,20 +184,10 @@ def exceptions(setting: Setting) -> Result:
     return Result("exceptions", figures, {"connections": _CONNECTIONS, "marked": _MARKED})
 
 
-def _counts(outcome: Outcome) -> dict[str, int]:
-    return outcome.counts()
-
-
 def _others(counts: list[dict[str, int]]) -> int:
     """Requests with a status that a server that stops has no reason for."""
     known = ("200", "503", "no connection", "unanswered", "never")
     return sum(number for each in counts for status, number in each.items() if status not in known)
-
-
-def _by_begin(outcome: Outcome, checked: Judgement) -> np.ndarray:
-    order = np.argsort(outcome.begun)
-    which = checked.which[order]
-    return which[which >= 0]
 
 
 def _point(link: Path, target: Path) -> None:
