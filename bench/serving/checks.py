@@ -8,6 +8,7 @@ judgement carries its control: the same answers, handed to each other's requests
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -41,7 +42,7 @@ class Kind:
 
     read: Callable[[Any], Any]
     exact: float = 1e-4
-    rounded: float = 0.05
+    rounded: float = 0.1
     unmistakable: bool = False
 
 
@@ -91,8 +92,8 @@ class Judgement:
 
 
 def _filled(answer: Any) -> list[list[float]]:
-    """Scores of the targets, in the order of their tokens."""
-    return [[word["score"] for word in sorted(answer, key=lambda word: word["token"])]]
+    """Logarithms of the targets' scores, in the order of their tokens: most words are hardly likely at all."""
+    return [[math.log(word["score"]) for word in sorted(answer, key=lambda word: word["token"])]]
 
 
 def _classified(answer: Any) -> list[list[float]]:
@@ -107,7 +108,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "text": Kind(lambda answer: answer, unmistakable=True),
         "openai": Kind(lambda answer: [each["embedding"] for each in answer["data"]], unmistakable=True),
-        "fill-mask": Kind(_filled),
+        "fill-mask": Kind(_filled, 1e-3, 0.5, unmistakable=True),
         "image": Kind(lambda answer: answer["embeddings"], unmistakable=True),
         "similarity": Kind(lambda answer: [[answer["similarity"]]]),
         "classify": Kind(_classified),

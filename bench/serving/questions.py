@@ -32,9 +32,8 @@ _MASKED = (
     "No focal [MASK] is seen",
     "[MASK] heart size",
 )
-# Words that are asked about, each a token of the vocabulary.
-_TARGETS = 5
-_CANDIDATES = 50
+# Words that are asked about, those that are a token of the vocabulary.
+_WORDS = ("effusion", "opacity", "nodule", "heart", "pleural", "left", "right", "small", "no", "lung")
 # Shares of the kinds in a mixture of all.
 MIXTURE: Mapping[str, float] = MappingProxyType(
     {"text": 0.55, "fill-mask": 0.15, "image": 0.1, "similarity": 0.08, "classify": 0.06, "ground": 0.06}
@@ -97,15 +96,14 @@ def mixed_questions(engine: Engine, texts: Sequence[str], images: Sequence[Path]
 
 
 def _masked(engine: Engine) -> list[Question]:
-    vocabulary = engine.text.tokenizer.vocabulary_size
-    best = engine.text.fill_mask(_MASKED[0], min(_CANDIDATES, vocabulary))
-    targets = [word["token_str"] for word in best if word["token_str"].isalpha()][:_TARGETS]
+    # Three: the word between the special tokens.
+    targets = [word for word in _WORDS if len(engine.text.tokenizer.encode([word])[0]) == 3]
     if not targets:
         return []
     found = []
     for text in _MASKED:
         words = engine.text.fill_mask(text, len(targets), targets)
-        scores = [word["score"] for word in sorted(words, key=lambda word: word["token"])]
+        scores = np.log([word["score"] for word in sorted(words, key=lambda word: word["token"])])
         body = {"inputs": text, "parameters": {"top_k": len(targets), "targets": targets}}
         found.append(Question("fill-mask", _json("/fill-mask", body), (_rows([scores]),)))
     return found

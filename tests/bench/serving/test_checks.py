@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -95,7 +96,7 @@ def test_either_bundle_may_answer_during_a_reload_but_no_mixture_of_them() -> No
 def test_other_kinds_have_their_own_forms() -> None:
     words = [{"token": 9, "score": 0.2}, {"token": 4, "score": 0.5}]
     cases = {
-        "fill-mask": (words, [[0.5, 0.2]]),
+        "fill-mask": (words, [[math.log(0.5), math.log(0.2)]]),
         "image": ({"embeddings": [[1.0, 0.0]]}, [[1.0, 0.0]]),
         "similarity": ({"similarity": 0.4}, [[0.4]]),
         "classify": ({"labels": {"b": 0.1, "a": 0.9}}, [[0.9, 0.1]]),
