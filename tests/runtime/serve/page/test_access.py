@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.runtime.serve.page.steps import choose, drop, film, find
 
@@ -199,6 +203,25 @@ def test_light_and_dark_follow_the_system_and_the_choice_which_is_kept(open_page
     assert page.evaluate(background) == dark
     page.select_option("#appearance", "")
     assert page.evaluate(background) == "rgb(255, 255, 255)"
+
+
+@pytest.mark.parametrize(("name", "bright"), [("light", True), ("dark", False), ("phone", True)])
+def test_it_looks_as_it_should(open_page, fake, tmp_path, name, bright):
+    """Light is light and dark is dark from top to bottom; set CXR_TEST_SCREENSHOTS to a folder to look at the rest."""
+    fake.offer({"random_weights": True}, indexes=(_FILMS,))
+    phone = {"width": 360, "height": 740, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
+    page = open_page(**(phone if name == "phone" else {}), color_scheme="light" if bright else "dark")
+    _all_results(page)
+    page.locator("#search .hits img").nth(5).wait_for()
+    file = Path(os.environ.get("CXR_TEST_SCREENSHOTS", tmp_path)) / f"page-{name}.png"
+    page.screenshot(path=file, full_page=True)
+    seen = np.asarray(Image.open(file).convert("L"))
+    margin = seen[:, :8]  # beside the contents: paper alone, but for the notice
+    assert np.median(seen) == np.median(margin)
+    assert (np.median(margin) > 250) if bright else (np.median(margin) < 40)
+    assert (margin == np.median(margin)).mean() > 0.97
+    ink = np.abs(seen.astype(int) - int(np.median(margin))) > 100
+    assert 0.01 < ink.mean() < 0.4
 
 
 @pytest.mark.parametrize("width", [320, 360, 768])

@@ -44,9 +44,9 @@ export function colourAt(palette, share) {
   return stops[below].map((value, channel) => value + (stops[below + 1][channel] - value) * (at - below));
 }
 
-/** The same in CSS; `lighter` more than 1 makes it stand out on a dark film. */
-export function cssColour(palette, share, lighter = 1) {
-  return `rgb(${colourAt(palette, share).map((value) => Math.round(Math.min(255, value * lighter))).join(" ")})`;
+/** The same in CSS, with a share of white that makes it stand out on a dark film. */
+export function cssColour(palette, share, white = 0) {
+  return `rgb(${colourAt(palette, share).map((value) => Math.round(value + (255 - value) * white)).join(" ")})`;
 }
 
 /** How much of a value is seen over the film, in [0, 1]: what is weak, or near 0 where colours diverge, leaves it visible. */

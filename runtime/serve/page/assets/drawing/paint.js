@@ -7,7 +7,8 @@ import { decimalsFor, inNumbers } from "./values.js";
 
 const FINER = 8; // steps of the isolines' grid in each patch: curves instead of polygons, as in the command's overlay
 const HALO = "rgb(0 0 0 / 65%)"; // under lines and numbers, so that they are seen on bone as on lung
-const LIGHTER = 1.35; // the palettes' dark ends are too dark for lines on a dark film
+const WHITE_IN_LINES = 0.3; // the palettes' dark ends are too dark for lines on a dark film
+const WHITE_IN_NUMBERS = 0.6;
 const LABELS_FROM = 280; // pixels of width; on less there is no room for numbers
 
 /**
@@ -93,12 +94,8 @@ function paintIsolines(context, box, map, { palette, range }, thickness, width) 
     context.stroke();
   };
   for (const each of levels) stroke(each, HALO, 3.5);
-  for (const each of levels) stroke(each, lineColour(palette, each.level, range), 1.6);
+  for (const each of levels) stroke(each, cssColour(palette, shareOf(each.level, range), WHITE_IN_LINES), 1.6);
   if (width >= LABELS_FROM * thickness) paintNumbers(context, levels, place, palette, range, thickness, box);
-}
-
-function lineColour(palette, level, range) {
-  return cssColour(palette, shareOf(level, range), LIGHTER);
 }
 
 /** Each level's number on its longest line, where no other number stands. */
@@ -124,7 +121,7 @@ function paintNumbers(context, levels, place, palette, range, thickness, box) {
     taken.push([...free, wide]);
     context.strokeStyle = HALO;
     context.strokeText(text, ...free);
-    context.fillStyle = lineColour(palette, level, range);
+    context.fillStyle = cssColour(palette, shareOf(level, range), WHITE_IN_NUMBERS);
     context.fillText(text, ...free);
   }
 }
