@@ -6,6 +6,7 @@ Source: hi-ml-multimodal, `vlp/inference_engine.py` (`ImageTextInferenceEngine`)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,9 +24,11 @@ if TYPE_CHECKING:  # Pillow is imported with the first image part
     from runtime.text import TextEncoder
 
 __all__ = [
+    "Located",
     "average_prompts",
     "gaussian_smooth",
     "ground_phrases",
+    "locate_phrases",
     "map_to_image",
     "patch_similarity",
     "word_similarities",
@@ -34,6 +37,28 @@ __all__ = [
 _SIGMA = 1.5
 _TRUNCATE = 4.0
 _EPSILON = np.float32(1e-12)
+
+
+@dataclass(frozen=True)
+class Located:
+    """A phrase located patch by patch: a `Grounding` without a map of the image's size, which takes 4 bytes a pixel.
+
+    Attributes:
+        patches: float32 (rows, columns), the smoothed similarity of each patch.
+        score: global similarity of image and phrase, in [-1, 1].
+        size: width and height of the image in pixels.
+        square: left, top, width and height in it of what the model sees.
+    """
+
+    patches: NDArray[np.float32]
+    score: float
+    size: tuple[int, int]
+    square: tuple[int, int, int, int]
+
+    def enlarged(self) -> Grounding:
+        """The same with the map."""
+        similarity_map = map_to_image(self.patches, self.size, self.square)
+        return Grounding(similarity_map, self.score, Box(*self.square), self.patches)
 
 
 def ground_phrases(
@@ -50,13 +75,25 @@ def ground_phrases(
         InputError: the image or a phrase cannot be used.
         BundleError: the encoder embeds no patches.
     """
+    return [each.enlarged() for each in locate_phrases(text, image, film, phrases, previous, attention)]
+
+
+def locate_phrases(
+    text: TextEncoder,
+    image: ImageEncoder,
+    film: ImageLike,
+    phrases: Sequence[str],
+    previous: ImageLike | None = None,
+    attention: AttentionRule | None = None,
+) -> list[Located]:
+    """What `ground_phrases` finds, patch by patch, and raises."""
     if image.grid is None:
         raise BundleError(
             "This bundle embeds images as a whole, without patches on a grid, so that nothing says where in an image a "
             "phrase is. engine.similarity says how well the whole image and a phrase agree."
         )
     if attention is not None:
-        return _ground_words(text, image, film, phrases, attention)
+        return _locate_words(text, image, film, phrases, attention)
     text_embeds = text.encode(phrases)
     films = [film] if previous is None else [film, previous]
     loaded, faults = image.load(films)
@@ -72,13 +109,13 @@ def ground_phrases(
     for text_embed in text_embeds:
         patches = patch_similarity(patch_embeds[0], text_embed)
         score = float(np.clip(image_embeds[0] @ text_embed, -1.0, 1.0))
-        found.append(Grounding(map_to_image(patches, size, square), score, Box(*square), patches))
+        found.append(Located(patches, score, size, square))
     return found
 
 
-def _ground_words(
+def _locate_words(
     text: TextEncoder, image: ImageEncoder, film: ImageLike, phrases: Sequence[str], attention: AttentionRule
-) -> list[Grounding]:
+) -> list[Located]:
     """Maps are the attention of a phrase's words, their mean; GLoRIA shows one for each word."""
     embedded = text.encode_words(phrases)
     if empty := [phrase for phrase, each in zip(phrases, embedded, strict=True) if not each.words]:
@@ -89,7 +126,7 @@ def _ground_words(
     for each in embedded:
         patches = word_maps(each.embeds, regions[0], attention).mean(axis=0)
         score = float(np.clip(image_embeds[0] @ each.text_embed, -1.0, 1.0))
-        found.append(Grounding(map_to_image(patches, loaded.size, square), score, Box(*square), patches))
+        found.append(Located(patches, score, loaded.size, square))
     return found
 
 

@@ -15,7 +15,7 @@ from runtime.serve.caller import Caller
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from runtime.tasks.grounding import Grounding
+    from runtime.tasks.joint import Located
     from runtime.tasks.prompts import Prompts
     from runtime.tasks.templates import GivenTemplates
 
@@ -105,8 +105,8 @@ class ServedModel(Protocol):
     ) -> list[dict[str, float]]:
         """See `Engine.classify`; prompts are embedded once, also for later requests."""
 
-    async def ground(self, caller: Caller, image: bytes, phrases: Sequence[str]) -> list[Grounding]:
-        """See `Engine.ground_phrases`."""
+    async def ground(self, caller: Caller, image: bytes, phrases: Sequence[str]) -> list[Located]:
+        """See `Engine.ground_phrases`; patch by patch, as maps of the image's size may take gigabytes."""
 
     async def picture(self, caller: Caller, image: bytes) -> Image:
         """A picture at its full size as the model sees it, mode "L" or "RGB", to draw on."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from runtime.image.given_images import Pixels
     from runtime.serve.decoding.decoder import Decoder
-    from runtime.tasks.grounding import Grounding
+    from runtime.tasks.joint import Located
     from runtime.tasks.prompts import Prompts
     from runtime.tasks.templates import GivenTemplates
 
@@ -192,11 +192,17 @@ class Model:
         rows = classifier.probabilities(await self.embed_images(caller, images)).tolist()
         return [dict(zip(classifier.labels, row, strict=True)) for row in rows]
 
-    async def ground(self, caller: Caller, image: bytes, phrases: Sequence[str]) -> list[Grounding]:
+    async def ground(self, caller: Caller, image: bytes, phrases: Sequence[str]) -> list[Located]:
         """See `contract.ServedModel`."""
+        from runtime.tasks.joint import locate_phrases
+
         checked_texts(phrases, self._limits, "phrases")
         (pixels,) = await self._decode(caller, [image])
-        return await self._call(caller, lambda: self.engine.ground_phrases(pixels, list(phrases)))
+        engine, joint = self.engine, self.engine.manifest.joint
+        attention = joint.attention if joint else None
+        return await self._call(
+            caller, lambda: locate_phrases(engine.text, engine.image, pixels, phrases, attention=attention)
+        )
 
     async def picture(self, caller: Caller, image: bytes) -> Image:
         """See `contract.ServedModel`."""

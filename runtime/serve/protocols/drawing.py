@@ -11,7 +11,7 @@ from PIL import Image
 
 from runtime.process.wording import RANDOM_WEIGHTS, RESEARCH_ONLY
 from runtime.serve.models.contract import ServedModel
-from runtime.tasks.grounding import Grounding
+from runtime.tasks.joint import Located
 
 __all__ = ["overlay", "png"]
 
@@ -22,13 +22,13 @@ _SIDE = 1600
 _COMPRESSION = 1
 
 
-async def overlay(model: ServedModel, picture: Image.Image, grounding: Grounding, phrase: str) -> bytes:
+async def overlay(model: ServedModel, picture: Image.Image, located: Located, phrase: str) -> bytes:
     """The drawing of a grounded phrase, see `runtime.tasks.overlay`, as a PNG file.
 
     Args:
         model: whose answer it is.
         picture: as `ServedModel.picture` gives it.
-        grounding: of that picture.
+        located: in that picture.
         phrase: the text.
 
     Raises:
@@ -37,7 +37,7 @@ async def overlay(model: ServedModel, picture: Image.Image, grounding: Grounding
     is_random = model.engine.manifest.source.kind == "random"
     note = f"{RANDOM_WEIGHTS} {RESEARCH_ONLY}" if is_random else RESEARCH_ONLY
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_DRAWER, _draw, picture, grounding, phrase, note)
+    return await loop.run_in_executor(_DRAWER, _draw, picture, located, phrase, note)
 
 
 async def png(picture: Image.Image, side: int | None = None) -> bytes:
@@ -50,18 +50,15 @@ async def png(picture: Image.Image, side: int | None = None) -> bytes:
     return await asyncio.to_thread(_encode, picture, side)
 
 
-def _draw(picture: Image.Image, grounding: Grounding, phrase: str, note: str) -> bytes:
+def _draw(picture: Image.Image, located: Located, phrase: str, note: str) -> bytes:
     from runtime.tasks.overlay import render_overlay
 
     factor = -(-max(picture.size) // _SIDE)
     if factor > 1:
         picture = picture.reduce(factor)
-        grounding = replace(
-            grounding,
-            similarity_map=grounding.similarity_map[::factor, ::factor],
-            crop=grounding.crop.scaled(1 / factor, 1 / factor),
-        )
-    return render_overlay(picture, grounding, phrase, note=note)
+        left, top, width, height = (round(each / factor) for each in located.square)
+        located = replace(located, size=picture.size, square=(left, top, max(1, width), max(1, height)))
+    return render_overlay(picture, located.enlarged(), phrase, note=note)
 
 
 def _encode(picture: Image.Image, side: int | None) -> bytes:

@@ -15,7 +15,7 @@ from runtime.serve.protocols.drawing import overlay, png
 from runtime.serve.request_errors import RequestError
 from runtime.serve.wire.given import Given, read_given
 from runtime.serve.wire.json_text import answer
-from runtime.tasks.grounding import Grounding
+from runtime.tasks.joint import Located
 
 __all__ = ["routes"]
 
@@ -53,14 +53,13 @@ def _wants_png(request: Request, given: Given) -> bool:
     return fields.choice("format", ("json", "png"), "png" if accepts_it else "json") == "png"
 
 
-def _described(found: Sequence[Grounding], phrases: Sequence[str]) -> dict[str, Any]:
+def _described(found: Sequence[Located], phrases: Sequence[str]) -> dict[str, Any]:
     """Maps patch by patch: enlarged to `box` by nearest neighbour, they are `Engine.similarity_map`."""
-    height, width = found[0].similarity_map.shape
-    box = found[0].crop
+    width, height = found[0].size
     return {
         "width": width,
         "height": height,
-        "box": {"x": box.x, "y": box.y, "width": box.width, "height": box.height},
+        "box": dict(zip(("x", "y", "width", "height"), found[0].square, strict=True)),
         "grid": list(found[0].patches.shape),
         "phrases": [
             {"phrase": phrase, "score": each.score, "map": each.patches}

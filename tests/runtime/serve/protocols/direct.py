@@ -18,6 +18,7 @@ from runtime.image.images import read_picture
 from runtime.serve.caller import Caller
 from runtime.serve.limits import Limits
 from runtime.serve.request_errors import RequestError
+from runtime.tasks.joint import locate_phrases
 
 
 @dataclass
@@ -79,7 +80,8 @@ class DirectModel:
         return await self._run(len(images), lambda: classify(list(images), prompts, rule, score, templates))
 
     async def ground(self, caller, image, phrases):
-        return await self._run(len(phrases), lambda: self.engine.ground_phrases(image, phrases))
+        engine = self.engine
+        return await self._run(len(phrases), lambda: locate_phrases(engine.text, engine.image, image, phrases))
 
     async def picture(self, caller, image):
         colours = self.engine.manifest.image.preprocessing.colours

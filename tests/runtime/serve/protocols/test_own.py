@@ -10,8 +10,11 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from export.samples import chest_phantom
 from runtime.engine import Engine
+from runtime.serve.protocols import drawing
 from runtime.serve.request_errors import RequestError
+from runtime.tasks.joint import locate_phrases
 from tests.runtime.serve.protocols.direct import DirectModel
 
 TEXTS = ["There is a left pleural effusion.", "No pneumothorax", "Clear lungs"]
@@ -131,6 +134,34 @@ def test_an_overlay(client: TestClient, film: bytes, how: str) -> None:
     drawn = Image.open(io.BytesIO(answer.content))
     assert drawn.width > 500
     assert len(np.unique(np.asarray(drawn.convert("RGB")).reshape(-1, 3), axis=0)) > 500  # no blank sheet
+
+
+def test_large_pictures_are_drawn_on_a_smaller_copy(engine: Engine) -> None:
+    """The map lies on the same part of the picture."""
+    picture = Image.fromarray(chest_phantom(3301, 2503))
+    (located,) = locate_phrases(engine.text, engine.image, picture, TEXTS[:1])
+    drawn = []
+    for side in (1600, 10_000):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(drawing, "_SIDE", side)
+            content = drawing._draw(picture, located, TEXTS[0], "")
+        drawn.append(np.asarray(Image.open(io.BytesIO(content)).convert("RGB").resize((600, 400)), float))
+    assert np.abs(drawn[0] - drawn[1]).mean() < 2
+    assert np.abs(drawn[0] - np.roll(drawn[1], 10, axis=1)).mean() > 4
+
+
+def test_nothing_is_spooled_to_disk(client: TestClient, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A film of more than a megabyte, of which frameworks make a temporary file."""
+    for name in ("TemporaryFile", "NamedTemporaryFile", "SpooledTemporaryFile", "mkstemp"):
+        monkeypatch.setattr(f"tempfile.{name}", None)
+    stream = io.BytesIO()
+    Image.fromarray(chest_phantom(1400, 1200)).save(stream, "PNG", compress_level=0)
+    film = stream.getvalue()
+    assert len(film) > 1 << 20
+    want = engine.image.encode([film])
+    for each in ({"files": {"image": ("x.png", film)}}, {"content": film}, {"json": {"image": b64(film)}}):
+        found = client.post("/embed/image", **each).json()["embeddings"]
+        np.testing.assert_allclose(found, want, atol=1e-6)
 
 
 def test_a_picture_as_the_model_sees_it(client: TestClient, film: bytes) -> None:
