@@ -28,7 +28,7 @@ from runtime.serve.operation.keys import Keys
 from runtime.serve.operation.lifecycle import Lifecycle, close_models, signals
 from runtime.serve.operation.logs import configure_logs
 from runtime.serve.operation.metrics import Metrics
-from runtime.serve.operation.peer import Peer
+from runtime.serve.operation.peer import Handler, Peer
 from runtime.serve.operation.sockets import allow_open_files, bind_tcp, bind_unix, loopback_only, shown_address
 from runtime.serve.operation.turns import Turns
 from runtime.serve.operation.workers import Workers
@@ -196,11 +196,18 @@ async def _run_worker(opened: _Opened, number: int, turns: Turns, control: socke
         if server.not_ready == _OTHERS:
             server.not_ready = ""
 
+    async def ails(_: Any) -> str:
+        well, reason = server.models.alive()
+        return "" if well else reason
+
     async def follow() -> None:
         await parent.run()
         lifecycle.drain()  # the parent has ended
 
-    parent = await Peer.open(control, {"go": go, "drain": drain, "reload": reload, "metrics": metrics})
+    handlers: Mapping[str, Handler] = {
+        "go": go, "drain": drain, "reload": reload, "metrics": metrics, "ails": ails,
+    }  # fmt: skip
+    parent = await Peer.open(control, handlers)
     app = opened.app(partial(parent.call, "metrics"), partial(parent.call, "reload"))
     http = HttpServer(app, opened.sockets, opened.bounds, (turns, number))
     lifecycle = Lifecycle(server, http, opened.keys, opened.settings.drain_seconds)

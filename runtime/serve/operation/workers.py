@@ -30,6 +30,8 @@ _STEADY_SECONDS = 60.0
 _FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS = 0.2, 30.0
 _METRICS_SECONDS = 2.0
 _TELLING_SECONDS = 2.0
+# How often workers are asked whether they are well, and how long they may be silent.
+_WATCH_SECONDS, _SILENT_SECONDS = 5.0, 15.0
 # Beyond `drain_seconds`: for workers to close what they have open.
 _CLOSING_SECONDS = 10.0
 _FAILED = 1
@@ -62,7 +64,7 @@ class Workers:
         Args:
             target: run in each process with its number, the turns of all, the socket to talk to this one, and the
                 sockets to serve; its process ends with `SystemExit`'s status. It calls "ready" with a text, and answers
-                "go", "drain", "reload" and "metrics".
+                "go", "drain", "reload", "metrics", and "ails" with why only its end helps, or nothing.
             count: workers.
             sockets: bound; closed here when the workers are told to stop.
             drain_seconds: that workers may take to stop.
@@ -93,8 +95,7 @@ class Workers:
         await self._stop.wait()
         for each in self._sockets:
             each.close()
-        for worker in self._workers:
-            await self._tell_to_stop(worker)
+        await asyncio.gather(*map(self._tell_to_stop, self._workers))
         _, late = await asyncio.wait(lives, timeout=self._drain_seconds + _CLOSING_SECONDS)
         if late:
             self._kill()
@@ -177,11 +178,30 @@ class Workers:
 
         worker.process = process
         worker.peer = await Peer.open(ours, {"ready": ready, "metrics": self.metrics, "reload": self.reload})
+        watching = asyncio.create_task(self._watch(worker, worker.peer, process))
         await worker.peer.run()
+        watching.cancel()
         worker.peer = None
         self._turns.leave(worker.number)
         await asyncio.get_running_loop().run_in_executor(None, process.join)
         return process.exitcode
+
+    @staticmethod
+    async def _watch(worker: _Worker, peer: Peer, process: BaseProcess) -> None:
+        """Kill a worker that answers no more, or whose engine hangs: nothing else frees what it holds."""
+        reason = ""
+        while not reason:
+            await asyncio.sleep(_WATCH_SECONDS)
+            if worker.ready_since is None:
+                continue
+            try:
+                reason = await peer.call("ails", None, _SILENT_SECONDS)
+            except asyncio.TimeoutError:
+                reason = "it does not answer"
+            except PeerLeft:
+                return
+        log_event("worker killed", worker=worker.number, reason=reason)
+        process.kill()
 
     async def _note_ready(self, worker: _Worker, text: str) -> None:
         worker.ready_since = time.monotonic()

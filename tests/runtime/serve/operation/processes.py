@@ -79,6 +79,7 @@ def serving(tmp_path: Path, *arguments: str, port: bool = True) -> Iterator[Serv
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
+            start_new_session=True,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
     try:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hmac
+import re
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
 from runtime.errors import InputError
+from runtime.serve.app import build_app
 from runtime.serve.operation import keys as keys_module
 from runtime.serve.operation.gate import is_loopback
 from runtime.serve.operation.keys import Keys
 from runtime.serve.operation.sockets import loopback_only
-from tests.runtime.serve.operation.fakes import make
+from runtime.serve.server_state import Server
+from tests.runtime.serve.operation.fakes import Models, make
 
 _OPEN = {"/health", "/ping", "/livez", "/ready", "/readyz"}
 
@@ -39,6 +42,26 @@ def test_every_route_but_health_needs_a_key(key_file: Path) -> None:
     refused = client.post("/no-such-route")
     assert refused.status_code == 401
     assert refused.headers["www-authenticate"] == "Bearer"
+
+
+def test_every_route_of_the_protocols_needs_a_key_but_pages(key_file: Path) -> None:
+    app = build_app(Server(Models()), Keys(key_file))
+    client = TestClient(app)
+    open_ones = {*_OPEN, "/v2/health/live", "/v2/health/ready", "/page/{file:path}", "/docs", "/openapi.json"}
+    asked = 0
+    for route in app.routes:
+        path = re.sub(r"{[^}]*}", "1", route.path)
+        for method in route.methods:
+            if route.path in open_ones or (path == "/" and method in ("GET", "HEAD")):
+                continue
+            assert client.request(method, path).status_code == 401, (method, route.path)
+            asked += 1
+    assert asked > 30
+    assert (
+        client.get("/").status_code == client.get("/docs").status_code == client.get("/openapi.json").status_code == 200
+    )
+    without_page = TestClient(build_app(Server(Models(), page=False), Keys(key_file)))
+    assert without_page.get("/").status_code == 401
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,28 @@ def test_while_it_stops_it_is_not_ready_and_finishes_what_has_begun(tiny: System
         assert served.status() == 0
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_to_all_processes_stop_it_as_well(
+    tiny: System, tmp_path: Path, workers: str, number: signal.Signals
+) -> None:
+    """As terminals send Ctrl-C and systemd SIGTERM: images under way are still decoded, in processes of their own."""
+    film = write_dicom(tmp_path / "film.dcm", np.arange(10_000, dtype=np.uint16).reshape(100, 100)).read_bytes()
+    with serving(tmp_path, str(tiny.bundle), "--workers", workers) as served:
+        with socket.create_connection(("127.0.0.1", served.port), timeout=20) as opened:
+            head = "POST /embed/image HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/dicom\r\n"
+            opened.sendall(f"{head}Content-Length: {len(film)}\r\n\r\n".encode() + film[:100])
+            time.sleep(0.2)
+            os.killpg(served.process.pid, number)
+            time.sleep(0.5)
+            assert served.process.poll() is None
+            opened.sendall(film[100:])
+            answer = read_answer(opened)
+            assert answer.startswith(b"HTTP/1.1 200 "), answer
+            assert b"embeddings" in answer
+        assert served.status() == 0
+
+
 def test_what_does_not_end_in_time_is_lost_and_said(tiny: System, tmp_path: Path) -> None:
     with serving(tmp_path, str(tiny.bundle), "--drain-seconds", "0.5") as served, _half_a_request(served):
         served.signal()
