@@ -8,6 +8,8 @@ import logging
 import socket
 import threading
 import time
+from collections import deque
+from typing import NamedTuple
 
 from runtime.errors import InputError
 from runtime.serve.decoding.answers import BEGUN, Answer, Expected, read_answer
@@ -33,6 +35,22 @@ class UnavailableError(Exception):
     """No child process can be had now."""
 
 
+class _Child(NamedTuple):
+    """A child that waits for its picture, or is about to.
+
+    Attributes:
+        connection: to it.
+        server: that was told to fork it.
+        number: its picture's.
+        ahead: it was forked before there was a picture.
+    """
+
+    connection: socket.socket
+    server: ForkServer
+    number: int
+    ahead: bool
+
+
 class Children:
     """A fork server, and another one when it ends. Any thread may call.
 
@@ -40,9 +58,16 @@ class Children:
         crashes: pictures that ended their child, or were ended with it, so far.
     """
 
-    def __init__(self, orders: Orders) -> None:
-        """Start nothing yet."""
+    def __init__(self, orders: Orders, ahead: int) -> None:
+        """Start nothing yet.
+
+        Args:
+            orders: what children do.
+            ahead: of them that wait for a picture.
+        """
         self.crashes = 0
+        self._ahead = ahead
+        self._waiting: deque[_Child] = deque()
         self._orders = orders
         self._numbers = itertools.count(1)
         self._changed = threading.Condition()
@@ -65,6 +90,7 @@ class Children:
                 "images are decoded on threads of this one, which a broken image can then end."
             ) from error
         self._watcher.start()
+        self._fork_ahead()
 
     def close(self) -> None:
         """End the fork server and its children."""
@@ -76,6 +102,8 @@ class Children:
             server.end()
         if self._watcher.is_alive():
             self._watcher.join()
+        while self._waiting:
+            self._waiting.popleft().connection.close()
 
     @property
     def alive(self) -> bool:
@@ -99,16 +127,44 @@ class Children:
         Raises:
             UnavailableError: no child can be had.
         """
-        for _ in range(_TRIES):
-            server, number = self._current(), next(self._numbers)
-            ours, theirs = socket.socketpair()
-            with ours:
-                with theirs:
-                    ordered = server.order(DECODE, number, theirs)
-                if ordered and self._begins(ours, server):
-                    return self._answer(ours, server, number, kind, image, expected)
+        for _ in range(self._ahead + _TRIES):
+            child = self._next()
+            if child is not None:
+                with child.connection:
+                    if self._begins(child, REQUEST.pack(kind, len(image))):
+                        try:
+                            return self._answer(child, image, expected)
+                        finally:
+                            self._fork_ahead()
+                if child.ahead:
+                    continue
             time.sleep(_BEFORE_RETRY)
         raise UnavailableError
+
+    def _next(self) -> _Child | None:
+        """A child that was forked ahead, or else another one; None where its fork server has just ended."""
+        try:
+            return self._waiting.popleft()
+        except IndexError:
+            return self._forked(self._current(), False)
+
+    def _forked(self, server: ForkServer, ahead: bool) -> _Child | None:
+        number = next(self._numbers)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            if server.order(DECODE, number, theirs):
+                return _Child(ours, server, number, ahead)
+        ours.close()
+        return None
+
+    def _fork_ahead(self) -> None:
+        """Have children forked that wait for pictures, where there is a fork server."""
+        while len(self._waiting) < self._ahead and not self._closing.is_set():
+            server = self._server
+            child = None if server is None else self._forked(server, True)
+            if child is None:
+                return
+            self._waiting.append(child)
 
     def _current(self) -> ForkServer:
         with self._changed:
@@ -117,28 +173,29 @@ class Children:
                 raise UnavailableError
             return self._server
 
-    def _begins(self, ours: socket.socket, server: ForkServer) -> bool:
-        """Whether a child took the picture's socket: not where its fork server ended first, or could not fork."""
-        ours.settimeout(_BEGIN_SECONDS)
+    def _begins(self, child: _Child, request: bytes) -> bool:
+        """Whether a child took the request: not where it was killed, or its fork server ended or could not fork."""
+        child.connection.settimeout(_BEGIN_SECONDS)
         try:
-            return ours.recv(1) == BEGUN
-        except TimeoutError:
-            server.kill()  # it was stopped
+            child.connection.sendall(request)
+            return child.connection.recv(1) == BEGUN
+        except TimeoutError:  # it was stopped, or its fork server was
+            if child.ahead:
+                child.server.order(KILL, child.number)
+            else:
+                child.server.kill()
         except OSError:
             pass
         return False
 
-    def _answer(
-        self, ours: socket.socket, server: ForkServer, number: int, kind: bytes, image: bytes, expected: Expected
-    ) -> Answer:
+    def _answer(self, child: _Child, image: bytes, expected: Expected) -> Answer:
         begun = time.monotonic()
         end = begun + self._orders.seconds
         try:
-            _send(ours, REQUEST.pack(kind, len(image)), end)
-            _send(ours, image, end)
-            return read_answer(lambda count: _receive(ours, count, end), expected)
+            _send(child.connection, image, end)
+            return read_answer(lambda count: _receive(child.connection, count, end), expected)
         except (OSError, EOFError, ValueError, TypeError) as error:
-            server.order(KILL, number)
+            child.server.order(KILL, child.number)
             self.crashes += 1
             if time.monotonic() - begun >= self._orders.seconds:
                 reason = TOOK_TOO_LONG.format(seconds=self._orders.seconds)

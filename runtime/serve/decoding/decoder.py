@@ -79,7 +79,7 @@ class Decoder:
             raise InputError(f"{processes} processes for decoding were asked for, but this system forks none. Give 0.")
         self._work = Work(preprocessing, dicom, Bounds(limits.pixels, ACCEPTED), fast_decode)
         memory = _BYTES + _BYTES_OF_A_PIXEL * limits.pixels + 2 * limits.image_bytes
-        self._children = Children(Orders(self._work, seconds, memory)) if processes else None
+        self._children = Children(Orders(self._work, seconds, memory), processes) if processes else None
         self._limits = limits
         self._line = Line()
         self._threads = [

@@ -74,7 +74,7 @@ def test_a_picture_that_hangs_is_refused_in_time(open_decoder, film: bytes) -> N
     assert reasons == dict.fromkeys(range(1, 5), "cannot be decoded: it took longer than 2 seconds")
     assert time.monotonic() - begun < 12
     assert len(decode(decoder, [film])) == 1
-    until(lambda: not children(decoder.fork_server))
+    until(lambda: len(children(decoder.fork_server)) == 5)  # which wait for a picture
 
 
 def descriptors(process: object) -> int:
@@ -96,8 +96,8 @@ def test_a_child_ends_itself_where_nobody_else_does() -> None:
             ours, theirs = socket.socketpair()
             with ours, theirs:
                 assert server.order(DECODE, 1, theirs)
-                assert ours.recv(1) == BEGUN
                 ours.sendall(REQUEST.pack(PIXELS, 16) + deed(name))
+                assert ours.recv(1) == BEGUN
             assert children(server.process)
             until(lambda: not children(server.process))
     finally:
@@ -141,17 +141,28 @@ def test_a_child_killed_from_outside_fails_its_own_picture(open_decoder, film: b
 
     async def one() -> None:
         sleeping = asyncio.ensure_future(decoder.decode([deed("sleep")], Caller()))
-        while not (found := children(decoder.fork_server)):
-            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
         assert len(await decoder.decode([film], Caller())) == 1
-        os.kill(found[0], signal.SIGKILL)
+        for child in children(decoder.fork_server):  # those that wait for a picture as well, which fails nobody's
+            os.kill(child, signal.SIGKILL)
         with pytest.raises(InputError, match=CRASHED):
             await sleeping
+        assert len(await decoder.decode([film], Caller())) == 1
 
     for _ in range(3):
         asyncio.run(one())
-        until(lambda: not children(decoder.fork_server))
     assert decoder.crashes == 3
+
+
+def test_children_that_wait_may_be_stopped(open_decoder, film: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.serve.decoding.children._BEGIN_SECONDS", 0.5)
+    decoder = open_decoder()
+    until(lambda: len(children(decoder.fork_server)) == 2)
+    server = decoder.fork_server
+    for child in children(server):
+        os.kill(child, signal.SIGSTOP)
+    assert len(decode(decoder, [film, film])) == 2
+    assert decoder.fork_server == server
 
 
 def test_a_killed_fork_server_is_replaced_and_fails_nothing(open_decoder, film: bytes) -> None:
@@ -188,8 +199,10 @@ def test_a_killed_fork_server_is_replaced_and_fails_nothing(open_decoder, film: 
 def test_a_stopped_fork_server_is_replaced(open_decoder, film: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runtime.serve.decoding.children._BEGIN_SECONDS", 0.5)
     decoder = open_decoder()
-    os.kill(decoder.fork_server, signal.SIGSTOP)
-    assert len(decode(decoder, [film])) == 1
+    first = decoder.fork_server
+    os.kill(first, signal.SIGSTOP)
+    assert len(decode(decoder, [film] * 4)) == 4, "two of them in children that were there before"
+    assert decoder.fork_server != first
 
 
 def test_a_child_has_nothing_that_it_needs_not(open_decoder, monkeypatch: pytest.MonkeyPatch) -> None:
