@@ -47,6 +47,7 @@ export function createRadiograph(modelField, mostBytes) {
 
   /** The server's 8-bit picture of what browsers cannot show: DICOM, and PNG of 16 bit, whose contrast is not theirs. */
   const showDecoded = async (mine) => {
+    asking?.abort();
     asking = new AbortController();
     status.textContent = "The server decodes the picture …";
     try {
@@ -67,11 +68,12 @@ export function createRadiograph(modelField, mostBytes) {
     const opened = others.length ? `Opened the first of ${others.length + 1} files.` : "Opened.";
     const mine = { content: null, shown: false, decode: false, opened };
     current = mine;
-    const start = new Uint8Array(await given.slice(0, DEPTH_AT + 1).arrayBuffer());
+    // What cannot be read is a folder, or was removed meanwhile.
+    const start = await given.slice(0, DEPTH_AT + 1).arrayBuffer().then((read) => new Uint8Array(read), () => null);
     if (current !== mine) return; // another one came meanwhile
-    const starts = (signature) => signature.every((byte, index) => start[index] === byte);
+    const starts = (signature) => signature.every((byte, index) => start?.[index] === byte);
     const type = starts(PNG) ? "image/png" : starts(JPEG) ? "image/jpeg" : "application/dicom";
-    const refused = refusal(given, type, mostBytes);
+    const refused = start ? refusal(given, type, mostBytes) : "This file cannot be read.";
     if (refused) {
       forget();
       showError(problem, new InputProblem(refused));

@@ -109,6 +109,15 @@ def test_what_cannot_be_a_radiograph_is_refused_before_it_is_sent(open_page, fak
     page = open_page()
     choose(page, b"", "empty.png")
     page.locator("#radiograph-error", has_text="empty").wait_for()
+    page.evaluate("() => { Blob.prototype.read = Blob.prototype.arrayBuffer }")
+    page.evaluate(
+        """() => {
+            Blob.prototype.arrayBuffer = () => Promise.reject(new DOMException("a folder", "NotReadableError"));
+        }"""
+    )
+    choose(page, film())
+    page.locator("#radiograph-error", has_text="cannot be read").wait_for()
+    page.evaluate("() => { Blob.prototype.arrayBuffer = Blob.prototype.read }")
     choose(page, b"%PDF-1.7 ...", "report.pdf", "application/pdf")
     page.locator("#radiograph-error", has_text="another kind").wait_for()
     choose(page, b"\x89PNG\r\n\x1a\n" + b"\0" * (1 << 20), "large.png")

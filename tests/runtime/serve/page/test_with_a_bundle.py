@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.testclient import TestClient
 
 import runtime
 from export.samples import chest_phantom
@@ -18,6 +19,7 @@ from runtime.serve.limits import Limits
 from runtime.serve.models.opening import Opening
 from runtime.serve.models.registry import open_models
 from runtime.serve.operation.keys import Keys
+from runtime.serve.page.page import CONTENT_SECURITY_POLICY
 from runtime.serve.server_state import ServedIndex, Server
 from runtime.serve.settings import EngineOptions
 from tests.runtime.dicoms import write_dicom
@@ -174,6 +176,21 @@ def test_the_page_loads_without_a_key_and_asks_for_it(browser, server, tmp_path)
         page.fill("#api-key-value", "a-key-of-some-length-123456")
         page.keyboard.press("Enter")
         page.locator("#texts").wait_for()
+
+
+def test_the_page_and_the_protocol_share_the_root_and_the_policy_is_said_once(server):
+    client = TestClient(build_app(server))
+    page = client.get("/")
+    assert "<title>Radiographs and text</title>" in page.text
+    filled = client.post("/", json={"inputs": "A [MASK].", "parameters": {"top_k": 2}})
+    assert [sorted(word) for word in filled.json()] == [["score", "sequence", "token", "token_str"]] * 2
+    for path in ("/", "/page/page.js", "/page/drawing/colours.js"):
+        headers = client.get(path).headers
+        assert headers.get_list("content-security-policy") == [CONTENT_SECURITY_POLICY]
+        assert headers.get_list("cache-control") == ["no-cache"]
+        assert len(headers.get_list("x-content-type-options")) == 1
+    missing = client.get("/page/missing.js")
+    assert (missing.status_code, missing.json()["error_type"]) == (404, "NotFound")
 
 
 @pytest.mark.parametrize(
