@@ -14,7 +14,7 @@ from typing import NamedTuple
 from runtime.errors import InputError
 from runtime.serve.decoding.answers import BEGUN, Answer, Expected, read_answer
 from runtime.serve.decoding.fork_server_handle import ForkServer
-from runtime.serve.decoding.forkserver import DECODE, KILL, REQUEST, Orders
+from runtime.serve.decoding.orders import DECODE, KILL, REQUEST, Orders
 
 __all__ = ["CRASHED", "TOOK_TOO_LONG", "Children", "UnavailableError"]
 

@@ -21,8 +21,8 @@ from runtime.process.notices import Notice
 from runtime.serve.caller import Caller
 from runtime.serve.decoding.answers import PICTURE, PIXELS, Answer
 from runtime.serve.decoding.children import Children, UnavailableError
-from runtime.serve.decoding.forkserver import Orders
 from runtime.serve.decoding.line import Job, Line
+from runtime.serve.decoding.orders import Orders
 from runtime.serve.decoding.quick import is_quick
 from runtime.serve.decoding.work import ACCEPTED, Work
 from runtime.serve.limits import Limits
@@ -80,7 +80,8 @@ class Decoder:
         self._work = Work(preprocessing, dicom, Bounds(limits.pixels, ACCEPTED), fast_decode)
         memory = _BYTES + _BYTES_OF_A_PIXEL * limits.pixels + 2 * limits.image_bytes
         self._children = Children(Orders(self._work, seconds, memory), processes) if processes else None
-        self._limits = limits
+        self._limits, self._seconds = limits, seconds
+        self._is_quick = is_quick
         self._line = Line()
         self._threads = [
             threading.Thread(target=self._run, name=f"cxr-engine-decoder-{number}", daemon=True)
@@ -101,15 +102,18 @@ class Decoder:
             thread.start()
 
     def close(self) -> None:
-        """End them. Who still waits is told that the server stops."""
+        """End them. Who still waits is told that the server stops; what was begun is finished."""
         self._closed = True
         for job in self._line.close():
             _tell(job, None, _stopping())
+        begun = [thread for thread in self._threads if thread.is_alive()]
+        end = time.monotonic() + self._seconds
+        for thread in begun:
+            thread.join(max(0.0, end - time.monotonic()))
         if self._children is not None:
             self._children.close()
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join()
+        for thread in begun:
+            thread.join()
 
     def alive(self) -> bool:
         """Whether pictures are decoded: False once closed, and while processes cannot be started any more."""
@@ -213,7 +217,7 @@ class Decoder:
                 continue
             begun = time.perf_counter()
             try:
-                if self._children is None or is_quick(job.image):
+                if self._children is None or self._is_quick(job.image):
                     answer = self._work(job.kind, job.image)
                 else:
                     answer = self._children.run(job.kind, job.image, self._work.expected(job.kind))

@@ -11,7 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
-from runtime.serve.decoding.forkserver import COMMAND, LENGTH, READY, Orders
+from runtime.serve.decoding.orders import COMMAND, LENGTH, READY, Orders
 
 __all__ = ["ForkServer"]
 
@@ -72,7 +72,7 @@ class ForkServer:
         """Send an order; whether it was taken. One that takes none is ended.
 
         Args:
-            command: see `forkserver`.
+            command: see `orders`.
             picture: its number.
             theirs: the end of a socket that a child is to have.
         """

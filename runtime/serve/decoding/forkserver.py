@@ -17,22 +17,15 @@ import resource
 import select
 import signal
 import socket
-import struct
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from runtime.serve.decoding.answers import BEGUN, Answer, framed
+from runtime.serve.decoding.answers import BEGUN, framed
+from runtime.serve.decoding.orders import COMMAND, KILL, LENGTH, READY, REQUEST, Orders
 
-__all__ = ["COMMAND", "DECODE", "KILL", "LENGTH", "READY", "REQUEST", "Orders", "main"]
+__all__ = ["main"]
 
-# What the server sends: an order, and the number of the picture; with DECODE comes the child's socket.
-COMMAND = struct.Struct("<cQ")
-DECODE, KILL = b"D", b"K"
-# Before the orders; and what a child is sent: what is asked for, and the length of the file.
-LENGTH, REQUEST = struct.Struct("<Q"), struct.Struct("<cQ")
-READY = b"R"
 # Seconds between looks for children that ended; and after which a child ends itself that the server did not end.
 _REAP_EVERY, _GRACE = 1.0, 1.0
 # Of prctl(2) and proc(5).
@@ -44,34 +37,6 @@ _NEEDED = (
     *("gdcm", "openjpeg", "PIL.PngImagePlugin", "PIL.JpegImagePlugin", "PIL.MpoImagePlugin", "PIL.Jpeg2KImagePlugin"),
     *("encodings.latin_1", "encodings.ascii", "encodings.utf_8", "encodings.idna", "unicodedata"),
 )
-
-
-class Working(Protocol):
-    """What children do; a `runtime.serve.decoding.work.Work`."""
-
-    def __call__(self, kind: bytes, image: bytes) -> Answer:
-        """Decode a picture."""
-
-    def warm(self) -> None:
-        """Import what that takes."""
-
-    def touch(self) -> None:
-        """Go through what is imported."""
-
-
-@dataclass(frozen=True)
-class Orders:
-    """What a fork server is started with.
-
-    Attributes:
-        work: what children do.
-        seconds: that a child may take, of the clock and of the processor.
-        memory: bytes that a child may take beyond what the fork server has.
-    """
-
-    work: Working
-    seconds: float
-    memory: int
 
 
 def main(descriptor: int) -> None:

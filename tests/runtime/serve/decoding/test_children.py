@@ -25,7 +25,7 @@ from runtime.serve.decoding.answers import BEGUN, PIXELS
 from runtime.serve.decoding.children import CRASHED
 from runtime.serve.decoding.decoder import Decoder
 from runtime.serve.decoding.fork_server_handle import ForkServer
-from runtime.serve.decoding.forkserver import DECODE, REQUEST, Orders
+from runtime.serve.decoding.orders import DECODE, REQUEST, Orders
 from runtime.serve.limits import Limits
 from tests.conftest import ROOT
 from tests.runtime.serve.decoding.conftest import RULE, encoded
@@ -214,6 +214,7 @@ def test_a_child_has_nothing_that_it_needs_not(open_decoder, monkeypatch: pytest
     assert "CXR_SECRET_KEY" not in environment
     (blocks,) = decode(decoder, [deed("memory")]).values()
     assert 4 < int(blocks) < 32, "16 MB each, of 256"
+    assert Path(f"/proc/{decoder.fork_server}/oom_score_adj").read_text() == "1000\n"
     status = Path(f"/proc/{decoder.fork_server}/status").read_text()
     assert "NoNewPrivs:\t1" in status
     assert "Threads:\t1" in status
@@ -271,3 +272,32 @@ heavy = ["onnxruntime", "openvino", "torch", "starlette", "uvicorn", "asyncio"]
 print([name for name in heavy if name in sys.modules])
 """
     assert fresh_python(code).strip() == "[]"
+
+
+def test_threads_decode_where_nothing_can_be_forked(fresh_python) -> None:
+    """As on Windows, which lacks these."""
+    code = """
+import asyncio, os, sys
+sys.modules["resource"] = sys.modules["fcntl"] = None
+del os.fork
+from runtime.errors import InputError
+from runtime.image.dicom_options import DicomOptions
+from runtime.serve.caller import Caller
+from runtime.serve.decoding.decoder import Decoder, default_processes
+from runtime.serve.limits import Limits
+from tests.runtime.parts import grey_rule
+from tests.runtime.serve.decoding.conftest import encoded, picture
+assert default_processes() == 0
+try:
+    Decoder(grey_rule(64, 48), DicomOptions(), Limits(), processes=1)
+except InputError as error:
+    print(error)
+decoder = Decoder(grey_rule(64, 48), DicomOptions(), Limits(), processes=0)
+decoder.start()
+(found,) = asyncio.run(decoder.decode([encoded(picture(90, 80), "JPEG", progressive=True)], Caller()))
+print(found.pixels.shape)
+decoder.close()
+"""
+    refused, shape = fresh_python(code).splitlines()
+    assert refused == "1 processes for decoding were asked for, but this system forks none. Give 0."
+    assert shape == "(48, 48)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +29,15 @@ from tests.runtime.serve.decoding.conftest import RULE, encoded, picture
 TINY = Limits(pixels=2_000_000)
 
 
-@pytest.fixture(params=[2, 0], ids=["children", "threads"])
-def decoder(request: pytest.FixtureRequest, open_decoder, monkeypatch: pytest.MonkeyPatch) -> Decoder:
+@pytest.fixture(scope="module", params=[2, 0], ids=["children", "threads"])
+def decoder(request: pytest.FixtureRequest) -> Iterator[Decoder]:
     """One that has a child for every picture, and one that has none."""
-    monkeypatch.setattr("runtime.serve.decoding.decoder.is_quick", lambda image: False)
-    return open_decoder(processes=request.param, limits=TINY)
+    made = Decoder(RULE, DicomOptions(), TINY, processes=request.param)
+    made._is_quick = lambda image: False
+    made.start()
+    yield made
+    assert made.crashes == 0
+    made.close()
 
 
 def decode(decoder: Decoder, images: Sequence[bytes], caller: Caller | None = None, **options: object):
@@ -100,10 +104,10 @@ def test_real_radiographs_become_the_same_pixels(decoder: Decoder, shared_data: 
 
 
 @pytest.mark.parametrize("colours", ["rgb", "rgb after resizing", "luminance"])
-def test_other_rules_hold_in_children(colours: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtime.serve.decoding.decoder.is_quick", lambda image: False)
+def test_other_rules_hold_in_children(colours: str) -> None:
     rule = grey_rule(64, 48, colours=colours)
     decoder = Decoder(rule, DicomOptions(), TINY, processes=1, fast_decode=True)
+    decoder._is_quick = lambda image: False
     decoder.start()
     try:
         images = generated()
@@ -270,6 +274,24 @@ def test_who_waits_when_the_server_stops_is_told(held: tuple[Decoder, Held]) -> 
 
     asyncio.run(run())
     assert not decoder.alive()
+
+
+def test_what_is_begun_in_a_child_is_finished_when_the_server_stops(open_decoder) -> None:
+    decoder = open_decoder(processes=1)
+    large = encoded(Image.linear_gradient("L").resize((4000, 3000)), compress_level=1)
+
+    async def run() -> None:
+        one = asyncio.ensure_future(decoder.decode([large], Caller()))
+        two = asyncio.ensure_future(decoder.decode([large], Caller()))
+        while decoder.waiting != 1:
+            await asyncio.sleep(0.005)
+        await asyncio.to_thread(decoder.close)
+        assert len(await one) == 1
+        with pytest.raises(RequestError, match="stops"):
+            await two
+
+    asyncio.run(run())
+    assert decoder.crashes == 0
 
 
 def test_callers_take_turns() -> None:
