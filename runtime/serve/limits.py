@@ -28,6 +28,7 @@ class Limits:
         wait_seconds: of other callers' work before a request would be answered, as predicted: 429.
         queue_items: texts and images that wait: 429.
         header_seconds: until a request's headers, and again its body, must be there: the connection is closed, or 408.
+            A body that comes at 256 KiB/s may take longer.
         header_bytes: of a request's headers: the connection is closed.
         request_seconds: that a request takes at most, the client's own deadline being nearer or not: 504.
     """

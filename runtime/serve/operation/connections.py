@@ -16,10 +16,14 @@ __all__ = ["KEEP_ALIVE_SECONDS", "Bounds", "Connection"]
 
 # Longer than proxies keep theirs (nginx, AWS: 60 s): else they send requests into connections that are just closed.
 KEEP_ALIVE_SECONDS = 75.0
-# A body may take `header_seconds`, and longer as long as it comes at this rate.
-_BYTES_A_SECOND = 64 << 10
+# A body may take `header_seconds`, and longer as long as it comes at this rate, which is `wire.bodies`' too.
+_BYTES_A_SECOND = 256 << 10
 # What a header takes beside its name and value, as HTTP/2 counts it: many empty ones are not free.
 _PER_HEADER = 32
+# Each piece of a body costs some microseconds, whatever its size: a body may come in so many, and one more for each so
+# many bytes. Beside itself it may bring as much of chunks' sizes and extensions as those pieces need, and trailers.
+_PIECES, _BYTES_A_PIECE = 10_000, 256
+_BYTES_BESIDE, _BESIDE_SHARE = 128 << 10, 1 / 8
 # For a client that was refused to read why.
 _LINGER_SECONDS = 2.0
 _PHRASES = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}
@@ -47,7 +51,7 @@ class Connection(HttpToolsProtocol):
 
     Idle, it is kept for `keep_alive` seconds (the first request must begin within `header_seconds`). From a request's
     first byte its headers must be there within `header_seconds`; then its body within as long, and longer while it
-    comes at 64 KiB/s. A client that does not read its answer is left after `request_seconds`.
+    comes at 256 KiB/s. A client that does not read its answer is left after `request_seconds`.
     """
 
     def __init__(self, bounds: Bounds, config: Any, server_state: Any) -> None:
@@ -58,6 +62,8 @@ class Connection(HttpToolsProtocol):
         self._refused = False
         self._header_bytes = 0
         self._body_bytes = 0
+        self._body_pieces = 0
+        self._bytes_beside = 0
         self._body_began = 0.0
         self.idle_since = time.monotonic()
         self._deadline = self.idle_since + bounds.limits.header_seconds
@@ -72,8 +78,15 @@ class Connection(HttpToolsProtocol):
         """Take bytes of a client."""
         if self._refused:
             return
-        counted = self._reading_headers or not self._reading_body
+        counted, body_bytes = self._reading_headers or not self._reading_body, self._body_bytes
         super().data_received(data)
+        if not counted and self._reading_body and not self._refused:
+            self._bytes_beside += len(data) - (self._body_bytes - body_bytes)
+            if (
+                self._body_pieces > _PIECES + self._body_bytes / _BYTES_A_PIECE
+                or self._bytes_beside > _BYTES_BESIDE + self._body_bytes * _BESIDE_SHARE
+            ):
+                self._refuse(400, "The body comes in pieces that are too small.", "malformed")
         if counted and self._reading_headers:
             self._header_bytes += len(data)
             if self._header_bytes > self._bounds.limits.header_bytes:
@@ -86,6 +99,11 @@ class Connection(HttpToolsProtocol):
         self._header_bytes = 0
         self._set_deadline(self._bounds.limits.header_seconds)
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header is there; trailers, which come after a body, are passed over."""
+        if self._reading_headers:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """A request's headers are there."""
         self._reading_headers = False
@@ -96,7 +114,7 @@ class Connection(HttpToolsProtocol):
             return
         super().on_headers_complete()  # raises for what is no address
         self._reading_body = True
-        self._body_bytes = 0
+        self._body_bytes = self._body_pieces = self._bytes_beside = 0
         self._body_began = time.monotonic()
         self._set_deadline(self._bounds.limits.header_seconds)
         if self._bounds.closing:
@@ -107,6 +125,7 @@ class Connection(HttpToolsProtocol):
         if self._refused:
             return
         self._body_bytes += len(body)
+        self._body_pieces += 1
         limits = self._bounds.limits
         allowed = limits.header_seconds + self._body_bytes / _BYTES_A_SECOND
         self._deadline = self._body_began + min(allowed, limits.request_seconds)

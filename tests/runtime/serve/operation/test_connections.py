@@ -160,6 +160,44 @@ def test_what_is_no_http(served: _Served, broken: bytes) -> None:
     served.live.call(_settled(served))
 
 
+_CHUNKED = b"POST /length HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("piece", "count"),
+    [(b"1\r\nx\r\n", 200_000), (b"a\r\n0123456789\r\n", 200_000), (b"1;" + b"e" * 100 + b"\r\nx\r\n", 20_000)],
+)
+def test_bodies_in_tiny_pieces(served: _Served, piece: bytes, count: int) -> None:
+    with served.live.connect() as opened:
+        opened.sendall(_CHUNKED)
+        with contextlib.suppress(ConnectionError):
+            opened.sendall(piece * count)
+        answer = read_answer(opened)
+        assert answer.startswith(b"HTTP/1.1 400 "), answer
+    served.live.call(_settled(served))
+    assert served.closed == ["malformed"]
+
+
+@pytest.mark.parametrize("trailer", [b"X: y\r\n" * 100_000, b"X: " + b"y" * 600_000])
+def test_floods_of_trailers(served: _Served, trailer: bytes) -> None:
+    with served.live.connect() as opened:
+        opened.sendall(_CHUNKED + b"3\r\nabc\r\n0\r\n")
+        with contextlib.suppress(ConnectionError):
+            opened.sendall(trailer)
+        assert read_answer(opened).startswith(b"HTTP/1.1 400 ")
+    served.live.call(_settled(served))
+
+
+@pytest.mark.parametrize(("size", "count"), [(3, 5_000), (1_000, 2_000), (100_000, 20)])
+def test_bodies_in_pieces(served: _Served, size: int, count: int) -> None:
+    with served.live.connect() as opened:
+        opened.sendall(_CHUNKED)
+        opened.sendall((b"%x\r\n" % size + bytes(size) + b"\r\n") * count)
+        answer = served.live.ask(opened, b"0\r\nX-Trailer: a\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b'"length":%d,' % (size * count) in answer
+
+
 def test_too_many_connections(served: _Served) -> None:
     opened = [served.live.connect() for _ in range(5)]
     for each in opened:
