@@ -108,7 +108,9 @@ def open_model(
         images.largest = 1 if PROVIDERS[engine.provider].whole_batches else engine.image.batch
         encoder = engine.image
         processes = default_processes() if opening.decode_processes is None else opening.decode_processes
-        decoder = Decoder(encoder.preprocessing, encoder.dicom, limits, processes=processes)
+        decoder = Decoder(
+            encoder.preprocessing, encoder.dicom, limits, processes=processes, fast_decode=asked.fast_decode
+        )
         decoder.start()
     added = [lane for lane in (lanes.text, lanes.mask, images, others) if lane is not None]
     for lane in added:

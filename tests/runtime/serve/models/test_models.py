@@ -246,3 +246,20 @@ def test_draining_waits_for_what_was_accepted(tiny: System) -> None:
 def test_a_bundle_that_is_none_is_said(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="There is no bundle"):
         open_models({"m": tmp_path}, opening(), Limits())
+
+
+def test_fast_decoding_is_as_in_the_engine(tiny: System) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(chest_phantom(1300, 1100)).save(stream, "JPEG")
+    picture = stream.getvalue()
+    opened = open_models({"m": tiny.bundle}, Opening(EngineOptions("cpu", threads=1, fast_decode=True)), Limits())
+    try:
+        found = ask(opened, lambda model: model.embed_images(Caller(), [picture]))
+    finally:
+        opened.close()
+    fast, exact = (
+        runtime.load(tiny.bundle, provider="cpu", threads=1, fast_decode=fast).image.encode(picture)
+        for fast in (True, False)
+    )
+    np.testing.assert_allclose(found, fast, rtol=0, atol=1e-6)
+    assert np.abs(found - exact).max() > 1e-5
