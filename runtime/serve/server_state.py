@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.serve.limits import Limits
-from runtime.serve.models.contract import ServedModels
 
 if TYPE_CHECKING:
     from runtime.retrieval.index import Index
+    from runtime.serve.models.contract import ServedModels
 
 __all__ = ["TASKS", "ServedIndex", "Server"]
 
