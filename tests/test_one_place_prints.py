@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 
 PLACE = "runtime/process/console.py"
 # A worker's own protocol: lines of JSON in, lines of JSON out, on descriptors that it keeps for itself.
-PROTOCOLS = {"bench/measuring/worker.py": ["sys.stdin"]}
+PROTOCOLS = {"bench/measuring/worker.py": ["sys.stdin"], "bench/serving/load/worker.py": ["sys.stdin"]}
 _STREAMS = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
 
 
