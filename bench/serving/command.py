@@ -20,6 +20,8 @@ from bench.serving.setting import Setting
 from runtime.bundle import open_bundle
 from runtime.commands.argument_types import count, names, positive, seed
 from runtime.commands.arguments import add_force
+from runtime.commands.command_line import INTERRUPTED
+from runtime.errors import CxrEngineError
 from runtime.files import check_destinations
 from runtime.process import print_note, print_result
 
@@ -57,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the scenarios one after the other, print their figures, write the report.
 
     Returns:
-        1 if a goal was missed or a scenario failed; else 0.
+        1 if a goal was missed or a scenario failed; 130 if it was interrupted, and what was measured is written; else 0.
 
     Raises:
         PeerError: there is no scenario of a name.
@@ -87,10 +89,15 @@ def run(options: argparse.Namespace) -> int:
             texts=options.texts,
             peers=options.peers,
         )
-        results = []
-        for name, scenario in chosen.items():
-            results.append(_run(name, scenario, setting, parts))
-            _print(results[-1])
+        results: list[Result] = []
+        interrupted = False
+        try:
+            for name, scenario in chosen.items():
+                results.append(_run(name, scenario, setting, parts))
+                _print(results[-1])
+        except KeyboardInterrupt:
+            interrupted = True
+            results += [Result(name, status=SKIPPED, reason="interrupted") for name in list(chosen)[len(results) :]]
         report = ServeReport(
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             command=_command(options),
@@ -102,7 +109,7 @@ def run(options: argparse.Namespace) -> int:
     if options.out:
         for file in write_report(report, options.out, options.force):
             print_note(f"wrote {file}")
-    return int(any(result.missed for result in results))
+    return INTERRUPTED if interrupted else int(any(result.missed for result in results))
 
 
 def _chosen(asked: Sequence[str], known: Iterable[str], what: str) -> list[str]:
@@ -121,7 +128,7 @@ def _run(name: str, scenario: Scenario, setting: Setting, parts: Sequence[str]) 
     started = time.perf_counter()
     try:
         found = scenario.run(setting)
-    except PeerError as error:
+    except (PeerError, CxrEngineError) as error:
         found = Result(name, status=FAILED, reason=str(error))
     return replace(found, seconds=time.perf_counter() - started)
 

@@ -21,9 +21,7 @@ from runtime.engines import default_threads
 
 __all__ = ["Point", "best_within", "peers"]
 
-_CONNECTIONS = (1, 2, 4, 8, 16, 32, 64)
-# Ours are measured at more, so that its best within a bound is not far below the bound.
-_OURS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96)
+_CONNECTIONS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)
 _GOAL = 1.5
 # What only this runtime and the reference strip from the end of a text.
 _STRIPPED = "!?."
@@ -52,6 +50,7 @@ def peers(setting: Setting) -> Result:
     ours, found = _ours(setting, questions)
     checked = checked.beside(found)
     points: dict[str, list[Point]] = {}
+    judged: dict[str, Judgement] = {}
     for name in names:
         peer = PEERS[name]
         provider = peer.provider or engine.provider
@@ -60,17 +59,17 @@ def peers(setting: Setting) -> Result:
                 references[provider] = runtime.load(setting.bundle, provider, precision, threads, parts=["text"])
             asked = _questions(references[provider], texts, peer.kind, peer)
             with start_peer(peer, served) as server, _client(server.port, asked) as client:
-                points[name], found = _sweep(setting, client, asked, _CONNECTIONS)
+                points[name], judged[name] = _sweep(setting, client, asked)
         except PeerError as error:
             reason = " ".join(str(error).split())
             figures.append(Figure(peer.label, math.nan, note=f"not measured: {reason[-300:]}"))
-            continue
-        figures.append(_comparison(peer, points[name], ours, found))
     again, found = _ours(setting, questions)
     checked = checked.beside(found)
+    both = _together(ours, again)
     figures = [
         Figure("this server, most texts a second", max(point.rate for point in ours), "texts/s", note=_shown(ours)),
         Figure("the same afterwards", max(point.rate for point in again), "texts/s", note=_shown(again)),
+        *(_comparison(PEERS[name], each, both, judged[name]) for name, each in points.items()),
         *figures,
         *check_figures(checked),
     ]
@@ -104,7 +103,7 @@ def _ours(setting: Setting, questions: Sequence[Question]) -> tuple[list[Point],
         engine_server([str(setting.bundle)], setting.options(), program=setting.program) as server,
         _client(server.port, questions) as client,
     ):
-        return _sweep(setting, client, questions, _OURS)
+        return _sweep(setting, client, questions)
 
 
 @contextmanager
@@ -113,16 +112,21 @@ def _client(port: int, questions: Sequence[Question]) -> Iterator[Client]:
         yield client
 
 
-def _sweep(
-    setting: Setting, client: Client, questions: Sequence[Question], connections: Sequence[int]
-) -> tuple[list[Point], Judgement]:
+def _together(before: Sequence[Point], after: Sequence[Point]) -> list[Point]:
+    """Of two sweeps at the same loads the mean rates, and the larger 99th percentiles."""
+    return [
+        Point(mine.connections, (mine.rate + its.rate) / 2, max(mine.p99, its.p99))
+        for mine, its in zip(before, after, strict=True)
+    ]
+
+
+def _sweep(setting: Setting, client: Client, questions: Sequence[Question]) -> tuple[list[Point], Judgement]:
     """A closed loop for each number of connections, each answer compared; every text is asked for once before."""
     checked, points = Judgement(), []
     setting.warm(client, len(questions))
     order = setting.order(len(questions), 60)
-    for count in connections:
-        stream = Stream(order, count, seconds=max(1.0, setting.seconds / len(_CONNECTIONS)))
-        outcome = client.run(stream)
+    for count in _CONNECTIONS:
+        outcome = client.run(Stream(order, count, seconds=max(1.0, setting.seconds / len(_CONNECTIONS))))
         found = judge(outcome, questions, setting.exact)
         checked = checked.beside(found)
         refused = int((~outcome.ok).sum())

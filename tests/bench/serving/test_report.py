@@ -11,6 +11,8 @@ import pytest
 from bench.__main__ import main
 from bench.serving.report import ServeReport, write_report
 from bench.serving.result import SKIPPED, Figure, Result
+from bench.serving.scenarios import Scenario
+from runtime.commands.command_line import INTERRUPTED
 from runtime.errors import InputError
 from tests.conftest import System
 
@@ -61,3 +63,24 @@ def test_unknown_names_are_listed(tiny: System, options: list[str], said: str, c
     told = capsys.readouterr().err
     assert f"there is no {said}" in told
     assert "throughput" in told or "litserve-onnxruntime" in told
+
+
+def test_an_interrupt_writes_what_was_measured(
+    tiny: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    def interrupted(_: object) -> Result:
+        raise KeyboardInterrupt
+
+    def measured(_: object) -> Result:
+        return Result("throughput", [Figure("share", 0.95, "", 0.9)])
+
+    table = {
+        "throughput": Scenario(measured, "x"),
+        "latency": Scenario(interrupted, "x"),
+        "floor": Scenario(measured, "x"),
+    }
+    monkeypatch.setattr("bench.serving.command.SCENARIOS", table)
+    assert main(["serve", str(tiny.bundle), "--out", str(tmp_path / "out"), "--provider", "cpu"]) == INTERRUPTED
+    found = json.loads((tmp_path / "out" / "serve.json").read_text())["results"]
+    assert [each["status"] for each in found] == ["measured", "skipped", "skipped"]
+    assert found[0]["figures"][0]["value"] == 0.95
