@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from runtime.process.version import __version__
-from runtime.serve.models.contract import ServedModel
+from runtime.serve.models.contract import ServedModel, ServedModels
 from runtime.serve.protocols.asked import Asked, asked_of, capabilities, embed
 from runtime.serve.protocols.masks import fill_masks
 from runtime.serve.request_errors import RequestError
@@ -32,7 +32,7 @@ from runtime.serve.wire.images import decode_images
 from runtime.serve.wire.json_text import answer
 from runtime.serve.wire.tensors import JSON_LENGTH, Inference, Tensor, read_inference, written_bytes
 
-__all__ = ["routes"]
+__all__ = ["routes", "served_names"]
 
 _VERSION = "1"
 # Output → datatype and values.
@@ -128,17 +128,20 @@ def _found(request: Request, asked: Asked) -> Iterator[tuple[str, _Kind, ServedM
         yield name, _KINDS[kind], model
 
 
-async def _server(request: Request) -> Response:
-    models = asked_of(request).server.models
-    served = []
+def served_names(models: ServedModels) -> list[str]:
+    """Names of all models of this protocol."""
+    served: list[str] = []
     for position, name in enumerate(models.names):
         with models.lease(name) as model:
             able = capabilities(model)
         kinds = [kind for kind, each in _KINDS.items() if able[each.needs]]
         served += ([] if position else kinds) + [f"{name}.{kind}" for kind in kinds]
-    return answer(
-        {"name": "cxr-engine", "version": __version__, "extensions": ["binary_tensor_data"], "models": served}
-    )
+    return served
+
+
+async def _server(request: Request) -> Response:
+    content = {"name": "cxr-engine", "version": __version__, "extensions": ["binary_tensor_data"]}
+    return answer({**content, "models": served_names(asked_of(request).server.models)})
 
 
 async def _live(request: Request) -> Response:

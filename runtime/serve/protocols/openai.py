@@ -72,6 +72,8 @@ def _format_field(fields: Fields) -> str:
 
 def _items(fields: Fields) -> list[_Item]:
     if fields.has("messages"):
+        if fields.has("input"):
+            raise RequestError("Validation", "There are both `input` and `messages`; one of them is expected.")
         return [_of_messages(fields)]
     modality = fields.choice("modality", (_TEXT, _IMAGE), _TEXT)
     value = fields.values.get("input")

@@ -16,10 +16,12 @@ from starlette.routing import BaseRoute, Route
 
 from runtime.process.version import __version__
 from runtime.process.wording import RESEARCH_ONLY
+from runtime.serve.protocols.asked import asked_of
 from runtime.serve.protocols.documented.hub import HUB
 from runtime.serve.protocols.documented.operation import ERRORS, IMAGE, SCHEMAS, Operation, object_of, ref, text
 from runtime.serve.protocols.documented.others import KSERVE, OPENAI, STATE
 from runtime.serve.protocols.documented.own import OWN
+from runtime.serve.protocols.kserve import served_names
 from runtime.serve.wire.images import IMAGE_TYPES
 from runtime.serve.wire.json_text import answer
 
@@ -54,9 +56,18 @@ _WITH_BODY = {
 _MEANING = {**_ANYWHERE, **_WITH_BODY}
 
 
-@lru_cache(1)
-def document() -> Mapping[str, Any]:
-    """The document, OpenAPI 3.1."""
+@lru_cache(4)
+def document(bundles: tuple[str, ...] = (), served: tuple[str, ...] = ()) -> Mapping[str, Any]:
+    """The document, OpenAPI 3.1.
+
+    Args:
+        bundles: their names, which requests may give; empty for any.
+        served: names of KServe's models, likewise.
+    """
+    names = {"Bundle": bundles, "Served": served}
+    schemas = {
+        name: {**schema, "enum": [*names[name]]} if names.get(name) else schema for name, schema in SCHEMAS.items()
+    }
     paths: dict[str, dict[str, Any]] = {}
     for each in _OPERATIONS:
         paths.setdefault(each.path, {})[each.method] = _described(each)
@@ -65,7 +76,7 @@ def document() -> Mapping[str, Any]:
         "info": {"title": "cxr-engine", "version": __version__, "description": _ABOUT},
         "paths": paths,
         "components": {
-            "schemas": dict(SCHEMAS),
+            "schemas": schemas,
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
         # With and without a key, as the server was started.
@@ -179,7 +190,8 @@ def _json(value: Any) -> str:
 
 
 async def _document(request: Request) -> Response:
-    return answer(document())
+    models = asked_of(request).server.models
+    return answer(document(tuple(models.names), tuple(served_names(models))))
 
 
 async def _docs(request: Request) -> Response:

@@ -1,4 +1,4 @@
 """What the OpenAPI document says of each path, as data: requests, answers, examples.
 
-Imports nothing of the server.
+Imports the names of tasks alone.
 """

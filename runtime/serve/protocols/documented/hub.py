@@ -59,9 +59,7 @@ _FILLED_MASKS = list_of(
     either(ref("FilledMask"), list_of(either(ref("FilledMask"), list_of(ref("FilledMask"))))),
     description="Words, best first; of several masks a list of those, and of several texts a list of what each gives.",
 )
-_SENTENCES = object_of(
-    {"source_sentence": text(), "sentences": list_of({"type": "string"}, 1)}, ("source_sentence", "sentences")
-)
+_SENTENCES = object_of({"source_sentence": text(), "sentences": TEXTS}, ("source_sentence", "sentences"))
 _SIMILAR_EXAMPLE = {
     "inputs": {"source_sentence": "Left pleural effusion.", "sentences": ["Fluid in the left pleura.", "Clear lungs."]}
 }
@@ -150,7 +148,7 @@ HUB = (
         object_of({"inputs": {}, "parameters": nullable(object_of({}))}, ("inputs",)),
         {"inputs": _EFFUSION},
         _FILLED,
-        parameters={"task": text("fill-mask, feature-extraction, …")},
+        parameters={"task": ref("Task")},
     ),
     Operation(
         "post",
@@ -161,7 +159,7 @@ HUB = (
         object_of({"inputs": {}, "parameters": nullable(object_of({}))}, ("inputs",)),
         {"inputs": _EFFUSION},
         _FILLED,
-        parameters={"model": text("Name of a bundle."), "task": text("fill-mask, feature-extraction, …")},
+        parameters={"model": ref("Bundle"), "task": ref("Task")},
     ),
     Operation(
         "post",

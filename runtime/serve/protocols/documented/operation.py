@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from runtime.serve.server_state import TASKS
+
 __all__ = [
     "ERRORS",
     "IMAGE",
@@ -100,7 +102,8 @@ def _texts(fewest: int) -> Schema:
 TEXTS = _texts(1)
 VECTOR = list_of(number())
 VECTORS = list_of(VECTOR)
-MODEL = nullable(text("Name of a bundle; the default one where it is left out."))
+# Of a bundle, and of a model of KServe's protocol: `openapi.document` lists those that there are.
+MODEL = either(ref("Bundle"), {"enum": ["", None]}, description="A bundle; the default one where it is left out.")
 IMAGE = text("A PNG, JPEG or DICOM file in base64, alone or as a data: URL. URLs are not fetched.")
 
 _FAULTS = list_of(object_of({"index": whole(), "reason": text()}, ("index", "reason")))
@@ -133,6 +136,9 @@ SCHEMAS: Mapping[str, Schema] = MappingProxyType(
             ("error",),
         ),
         "KServeError": object_of({"error": text(), "request_id": text()}, ("error",)),
+        "Bundle": text("Name of a bundle."),
+        "Served": text("Such as text, image or fill_mask; GET /v2 lists them."),
+        "Task": text("What is done.", enum=[*TASKS]),
         "FilledMask": object_of(
             {
                 "score": number("Probability among all words, 0 to 1."),

@@ -10,6 +10,7 @@ from runtime.serve.protocols.documented.operation import (
     list_of,
     nullable,
     object_of,
+    ref,
     text,
     whole,
 )
@@ -89,7 +90,7 @@ OPENAI = (
         _OPENAI,
         "A bundle.",
         _ITS_MODEL,
-        parameters={"model": text("Its name.")},
+        parameters={"model": ref("Bundle")},
         dialect="openai",
         errors=(503,),
     ),
@@ -110,7 +111,7 @@ _DESCRIBED = list_of(
         {"name": text(), "datatype": text(), "shape": list_of({"type": "integer"})}, ("name", "datatype", "shape")
     )
 )
-_VERSIONED = {"model": text("Such as text, image or fill_mask; GET /v2 lists them."), "version": text("1")}
+_VERSIONED = {"model": ref("Served"), "version": text("", enum=["1"])}
 _INFER_EXAMPLE = {"inputs": [{"name": "TEXT", "shape": [1, 1], "datatype": "BYTES", "data": ["No effusion."]}]}
 
 

@@ -94,7 +94,7 @@ OWN = (
             object_of(
                 {
                     "inputs": object_of(
-                        {"source_sentence": text(), "sentences": list_of({"type": "string"}, 1)},
+                        {"source_sentence": text(), "sentences": TEXTS},
                         ("source_sentence", "sentences"),
                     ),
                     "parameters": nullable(object_of({})),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+from hypothesis import strategies as st
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
@@ -77,38 +79,42 @@ def test_the_page_has_no_script_and_loads_nothing(client: TestClient) -> None:
 
 @pytest.mark.slow
 def test_a_fuzzer_finds_nothing(scheduled: Server) -> None:
-    """No 5xx, only statuses and media types that are described, answers by their schemas."""
+    """No 5xx, statuses, media types and answers as described, and nothing is taken that the schemas forbid."""
     import schemathesis
     from hypothesis import HealthCheck, Phase, given, settings
+    from schemathesis import GenerationMode
     from schemathesis.checks import not_a_server_error
-    from schemathesis.specs.openapi.checks import (
-        content_type_conformance,
-        response_schema_conformance,
-        status_code_conformance,
-    )
+    from schemathesis.specs.openapi import checks as described
 
     schema = schemathesis.openapi.from_asgi("/openapi.json", build_app(scheduled))
-    checks = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-    statuses: set[int] = set()
-    count = 0
+    checks = [
+        not_a_server_error,
+        described.status_code_conformance,
+        described.content_type_conformance,
+        described.response_schema_conformance,
+        described.negative_data_rejection,
+    ]
+    statuses: Counter[int] = Counter()
+
+    @settings(
+        max_examples=15,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(data=st.data())
+    def fuzz(strategy: st.SearchStrategy[schemathesis.Case], data: st.DataObject) -> None:
+        case = data.draw(strategy)
+        answer = case.call()
+        statuses[answer.status_code] += 1
+        case.validate_response(answer, checks=checks)
+
     for found in schema.get_all_operations():
         operation = found.ok()
-
-        @settings(
-            max_examples=25,
-            deadline=None,
-            derandomize=True,
-            database=None,
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )
-        def fuzz(case: schemathesis.Case) -> None:
-            nonlocal count
-            count += 1
-            answer = case.call()
-            statuses.add(answer.status_code)
-            case.validate_response(answer, checks=checks)
-
-        given(case=operation.as_strategy())(fuzz)()
-    assert count > 500
-    assert {200, 400, 404, 422} <= statuses
+        fuzz(operation.as_strategy(generation_mode=GenerationMode.POSITIVE))
+        if operation.method == "post":
+            fuzz(operation.as_strategy(generation_mode=GenerationMode.NEGATIVE))
+    assert statuses.total() > 500
+    assert {200, 400, 404, 422} <= set(statuses)
