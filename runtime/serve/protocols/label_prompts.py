@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from runtime.serve.limits import Limits
@@ -86,13 +87,13 @@ def check_size(model: ServedModel, limits: Limits, prompts: Any, templates: Give
     """
     if isinstance(prompts, str):
         return
-    written = [*_strings(prompts)]
+    written = [*islice(_strings(prompts), limits.texts + 1)]
     joint = model.engine.manifest.joint
     filling = [*_templates(templates)] if templates is not None else list(joint.templates if joint else ())
     if not isinstance(prompts, list) or not filling:
         filling = [""]
     if len(written) * len(filling) > limits.texts:
-        message = f"{len(written) * len(filling)} prompts came, or are made by templates; the most is {limits.texts}."
+        message = f"More than {limits.texts} prompts came, or are made by templates; that is the most."
         raise RequestError("Validation", message)
     if max(map(len, written), default=0) + max(map(len, filling)) > limits.characters:
         raise RequestError("Validation", f"A prompt has more than {limits.characters} characters. Shorten it.")

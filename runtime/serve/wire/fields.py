@@ -22,6 +22,8 @@ _NAMED = {
     "NoneType": "null",
 }
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
+# Of a list, before what its items are is looked at: more than any field takes.
+_ITEMS = 1 << 16
 # Of wrong items that are listed one by one.
 _LISTED = 100
 
@@ -170,13 +172,15 @@ class Fields:
         return listed
 
     def items(self, name: str, expected: str = "a list") -> list[Any]:
-        """A list with at least one item."""
+        """A list with at least one item, and no more than any field takes."""
         value = self.values.get(name)
         if value is None:
             raise self.missing(name, expected)
         if not isinstance(value, list):
             raise self.wrong(name, expected)
+        where = f"{self.within}{name}"
         if not value:
-            where = f"{self.within}{name}"
             raise RequestError("Empty", f"`{where}` cannot be empty.", param=where)
+        if len(value) > _ITEMS:
+            raise RequestError("Validation", f"`{where}` has more than {_ITEMS:,} items.", param=where)
         return value

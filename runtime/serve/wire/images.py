@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,14 +80,14 @@ def _base64(value: str) -> bytes:
         raise ValueError(reason)
     if any(space in value for space in " \r\n\t"):
         value = "".join(value.split())
-    pieces = []
+    whole = io.BytesIO()
     try:
         for start in range(0, len(value), _PIECE):
             piece = value[start : start + _PIECE]
             decoded = base64.b64decode(piece, validate=True)
             if start + _PIECE < len(value) and len(decoded) * 4 != len(piece) * 3:  # padding within
                 raise ValueError(reason)
-            pieces.append(decoded)
+            whole.write(decoded)
     except binascii.Error:
         raise ValueError(reason) from None
-    return b"".join(pieces)
+    return whole.getvalue()

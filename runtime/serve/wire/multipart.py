@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 from collections.abc import AsyncIterator
@@ -90,7 +91,7 @@ class _Form:
     most: int
     parts: list[Part] = field(default_factory=list)
     closed: bool = False
-    _pieces: list[bytes] = field(default_factory=list)
+    _content: io.BytesIO = field(default_factory=io.BytesIO)
     _headers: dict[bytes, bytes] = field(default_factory=dict)
     _header: tuple[bytes, bytes] = (b"", b"")
     _header_count: int = 0
@@ -101,7 +102,7 @@ class _Form:
     def begin(self) -> None:
         if len(self.parts) == self.most:
             raise RequestError("Validation", f"The form has more than {self.most} parts. Send fewer items a request.")
-        self._pieces, self._headers = [], {}
+        self._content, self._headers = io.BytesIO(), {}
         self._header_count = self._header_bytes = 0
 
     def header_begins(self) -> None:
@@ -135,10 +136,10 @@ class _Form:
         self._is_file = b"filename" in parameters
 
     def content(self, data: bytes, start: int, end: int) -> None:
-        self._pieces.append(data[start:end])
+        self._content.write(memoryview(data)[start:end])
 
     def end(self) -> None:
-        self.parts.append(Part(self._name, b"".join(self._pieces), self._is_file))
+        self.parts.append(Part(self._name, self._content.getvalue(), self._is_file))
 
     def close(self) -> None:
         self.closed = True

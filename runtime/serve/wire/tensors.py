@@ -5,6 +5,7 @@ Sources: open-inference-protocol, `inference_rest.md`; Triton, `extension_binary
 
 from __future__ import annotations
 
+import asyncio
 import math
 import struct
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ import orjson
 from numpy.typing import NDArray
 
 from runtime.serve.request_errors import RequestError
-from runtime.serve.wire.json_text import parse_json
+from runtime.serve.wire.json_text import OFF_LOOP_BYTES, parse_now
 
 __all__ = ["JSON_LENGTH", "Inference", "Tensor", "read_inference", "written_bytes"]
 
@@ -79,12 +80,18 @@ async def read_inference(body: bytes, json_length: str | None, nesting: int, mos
     Raises:
         RequestError: it does not follow the protocol (400).
     """
+    if len(body) > OFF_LOOP_BYTES:
+        return await asyncio.to_thread(_read, body, json_length, nesting, most)
+    return _read(body, json_length, nesting, most)
+
+
+def _read(body: bytes, json_length: str | None, nesting: int, most: int) -> Inference:
     length = len(body)
     if json_length is not None:
         if not (json_length.isascii() and json_length.isdigit() and 0 < int(json_length) <= len(body)):
             raise _bad(f"{JSON_LENGTH} is not the number of bytes of JSON that the body begins with.")
         length = int(json_length)
-    content = await parse_json(body[:length], nesting)
+    content = parse_now(body[:length], nesting)
     if not isinstance(content, dict):
         raise _bad("The body is no object.")
     parameters = _object(content, "parameters")

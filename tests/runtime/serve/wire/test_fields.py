@@ -57,6 +57,11 @@ def test_empty_lists_are_an_error_of_their_own() -> None:
     assert refusal(lambda: Fields({"x": []}).texts("x")).kind == "Empty"
 
 
+def test_very_long_lists_are_not_looked_at() -> None:
+    assert len(Fields({"x": ["a"] * 65_536}).texts("x")) == 65_536
+    assert "65,536" in refusal(lambda: Fields({"x": [1] * 65_537}).texts("x")).message
+
+
 def test_items_that_are_no_texts_are_listed() -> None:
     told = refusal(lambda: Fields({"x": ["secret", 1, "b", None, ["secret"]]}).texts("x"))
     assert [each.index for each in told.items] == [1, 3, 4]
