@@ -58,9 +58,21 @@ def staged(
         raise DestinationError(f"{out} cannot be written: {error}") from error
     try:
         yield stage
+        _let_be_read(stage)
         _put_in_place(stage, out)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def _let_be_read(stage: Path) -> None:
+    """Give every file the mode that the user's umask leaves, which the folder has.
+
+    onnx writes weights for their owner alone, and a server that runs as another user could not read them.
+    """
+    mode = stage.stat().st_mode & 0o666
+    for file in stage.rglob("*"):
+        if file.is_file():
+            file.chmod(mode)
 
 
 def _put_in_place(stage: Path, out: Path) -> None:

@@ -206,6 +206,16 @@ def test_a_failed_rename_puts_the_old_bundle_back(tiny_copy: Path, monkeypatch) 
     assert [path.name for path in tiny_copy.parent.iterdir()] == ["bundle"]
 
 
+def test_who_may_read_the_folder_may_read_its_files(tiny: System, tmp_path: Path) -> None:
+    """onnx writes weights with mode 0600; a server in a container is another user."""
+    assert {each.stat().st_mode & 0o077 for each in tiny.bundle.rglob("*") if each.is_file()} == {
+        tiny.bundle.stat().st_mode & 0o066
+    }
+    with staged(tmp_path / "bundle", False, print) as stage:
+        (stage / "weights").touch(mode=0o600)
+    assert (tmp_path / "bundle" / "weights").stat().st_mode & 0o777 == (tmp_path / "bundle").stat().st_mode & 0o666
+
+
 def test_a_replaced_bundle_without_successor_is_kept(tmp_path: Path) -> None:
     kept = tmp_path / f".bundle.replaced~{socket.gethostname()}~999999999~00000000"
     kept.mkdir()
