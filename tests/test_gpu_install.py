@@ -54,7 +54,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environmen
     shutil.copytree(
         ROOT,
         work / "source",
-        ignore=shutil.ignore_patterns(".git", ".venv", ".cache", "demo", "build", "*.egg-info", "__pycache__"),
+        ignore=shutil.ignore_patterns(".git", ".venv*", ".cache", "demo", "build", "*.egg-info", "__pycache__"),
     )
     folder = work / "environment"
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)

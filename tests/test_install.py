@@ -20,7 +20,7 @@ def test_cpu_install_is_small_and_runs_without_torch(tiny: System, tmp_path: Pat
     source = tmp_path / "source"
     # A copy, since building writes into the source folder.
     shutil.copytree(
-        ROOT, source, ignore=shutil.ignore_patterns(".git", ".venv", "demo", "build", "*.egg-info", "__pycache__")
+        ROOT, source, ignore=shutil.ignore_patterns(".git", ".venv*", "demo", "build", "*.egg-info", "__pycache__")
     )
     environment = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
