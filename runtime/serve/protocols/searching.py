@@ -20,6 +20,7 @@ from runtime.serve.protocols.asked import Asked, asked_of, embed, require
 from runtime.serve.protocols.drawing import png
 from runtime.serve.request_errors import RequestError
 from runtime.serve.server_state import ServedIndex
+from runtime.serve.wire.bodies import whole_number
 from runtime.serve.wire.given import Given, read_given
 from runtime.serve.wire.json_text import answer
 
@@ -84,8 +85,8 @@ def _served(indexes: Mapping[str, ServedIndex], name: str | None) -> ServedIndex
 async def _index_picture(request: Request) -> Response:
     asked = asked_of(request)
     served = _served(asked.server.indexes, request.path_params["name"])
-    row = request.path_params["row"]
-    if not 0 <= row < len(served.index):
+    row = whole_number(request.path_params["row"])
+    if row is None or row >= len(served.index):
         raise RequestError("NotFound", "The index has no item of that number.")
     path = await asyncio.to_thread(_inside, served, row)
     content = None if path is None else await asyncio.to_thread(_read, path, asked.limits.image_bytes)
@@ -127,5 +128,5 @@ def routes() -> list[BaseRoute]:
     """Paths of indexes."""
     return [
         Route("/search", _search, methods=["POST"]),
-        Route("/indexes/{name}/pictures/{row:int}", _index_picture, methods=["GET"]),
+        Route("/indexes/{name}/pictures/{row}", _index_picture, methods=["GET"]),
     ]

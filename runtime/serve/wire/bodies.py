@@ -13,19 +13,28 @@ from starlette.requests import Request
 
 from runtime.serve.request_errors import RequestError
 
-__all__ = ["body_chunks", "inflated", "media_type", "read_body", "refuse_encodings"]
+__all__ = ["body_chunks", "inflated", "media_type", "read_body", "refuse_encodings", "whole_number"]
 
 # A body may take `Limits.header_seconds`, and a second more for each so many bytes that came.
 _BYTES_PER_SECOND = 256 << 10
 _PIECE = 1 << 20
+_DIGITS = 18
 # Of zlib: what tells gzip from zlib's own format.
 _WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
 def media_type(request: Request) -> tuple[str, dict[str, str]]:
     """The media type of a body in lower case, "" where none is given, and its parameters."""
-    name, parameters = parse_options_header(request.headers.get("content-type", ""))
+    try:
+        name, parameters = parse_options_header(request.headers.get("content-type", ""))
+    except ValueError:  # of some releases, for characters that no header has
+        return "", {}
     return name.decode("latin-1"), {key.decode("latin-1"): value.decode("latin-1") for key, value in parameters.items()}
+
+
+def whole_number(value: str) -> int | None:
+    """A number from 0 as a client wrote it; None for anything else. Python refuses to read thousands of digits."""
+    return int(value) if value.isascii() and value.isdigit() and len(value) <= _DIGITS else None
 
 
 def refuse_encodings(request: Request) -> None:
@@ -54,8 +63,8 @@ async def body_chunks(request: Request, most: int, seconds: float) -> AsyncItera
         f"The body has more than {most:,} bytes, which is the most that is read here. Send fewer items a request.",
         headers={"Connection": "close"},
     )
-    told = request.headers.get("content-length", "")
-    if told.isascii() and told.isdigit() and int(told) > most:
+    told = whole_number(request.headers.get("content-length", ""))
+    if told is not None and told > most:
         raise too_large
     began = time.monotonic()
     size = 0

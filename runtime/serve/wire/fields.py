@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from runtime.serve.request_errors import RefusedItem, RequestError
+from runtime.serve.wire.bodies import whole_number
 
 __all__ = ["Fields", "refuse_items", "type_name", "wrong_type"]
 
@@ -136,8 +137,8 @@ class Fields:
         value = self.values.get(name)
         if value is None:
             return default
-        if self.form and isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
-            value = int(value)
+        if self.form and isinstance(value, str):
+            value = whole_number(value) if whole_number(value) is not None else value
         if isinstance(value, bool) or not isinstance(value, int):
             raise self.wrong(name, "a whole number")
         if not least <= value <= most:

@@ -21,7 +21,7 @@ __all__ = ["Given", "read_fields", "read_given"]
 _JSON, _FORM = "application/json", "multipart/form-data"
 _IMAGE_FIELDS = ("image", "images")
 # Taken from the URL where the body is a picture: nothing that may hold words of a report, which logs would keep.
-_IN_URL = ("model", "prompts", "templates", "rule", "score", "format", "index", "top_k", "on_error")
+_IN_URL = ("model", "prompts", "templates", "rule", "score", "format", "index", "top_k")
 # Fields of a form that may be written in JSON.
 _JSON_PARTS = ("prompts", "templates")
 # Of a form, beside its texts and images.

@@ -126,10 +126,10 @@ class _Form:
     def headers_end(self) -> None:
         if self._headers.get(b"content-transfer-encoding", b"binary").lower() not in (b"binary", b"8bit", b"7bit"):
             raise _malformed("a part has a Content-Transfer-Encoding; parts are sent as they are")
-        kind, parameters = parse_options_header(self._headers.get(b"content-disposition", b""))
         try:
+            kind, parameters = parse_options_header(self._headers.get(b"content-disposition", b""))
             self._name = parameters[b"name"].decode("utf-8")
-        except (KeyError, UnicodeDecodeError):
+        except (KeyError, ValueError):
             raise _malformed("a part has no Content-Disposition with the name of its field") from None
         if kind != b"form-data":
             raise _malformed("a part has another Content-Disposition than form-data")

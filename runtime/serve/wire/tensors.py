@@ -17,6 +17,7 @@ import orjson
 from numpy.typing import NDArray
 
 from runtime.serve.request_errors import RequestError
+from runtime.serve.wire.bodies import whole_number
 from runtime.serve.wire.json_text import OFF_LOOP_BYTES, parse_now
 
 __all__ = ["JSON_LENGTH", "Inference", "Tensor", "read_inference", "written_bytes"]
@@ -88,9 +89,9 @@ async def read_inference(body: bytes, json_length: str | None, nesting: int, mos
 def _read(body: bytes, json_length: str | None, nesting: int, most: int) -> Inference:
     length = len(body)
     if json_length is not None:
-        if not (json_length.isascii() and json_length.isdigit() and 0 < int(json_length) <= len(body)):
+        length = whole_number(json_length) or 0
+        if not 0 < length <= len(body):
             raise _bad(f"{JSON_LENGTH} is not the number of bytes of JSON that the body begins with.")
-        length = int(json_length)
     content = parse_now(body[:length], nesting)
     if not isinstance(content, dict):
         raise _bad("The body is no object.")

@@ -163,6 +163,9 @@ def test_binary_tensors_that_are_none(client: TestClient, tail: bytes, size: int
     body, headers = binary_body({"inputs": [given]}, tail)
     answer = client.post("/v2/models/text/infer", content=body, headers=headers)
     assert answer.status_code == 400, answer.text
+    for length in ("0", "-1", "9" * 5000, "x", str(len(body) + 1)):
+        wrong = {"Inference-Header-Content-Length": length}
+        assert client.post("/v2/models/text/infer", content=body, headers=wrong).status_code == 400
     good, headers = binary_body(
         {"inputs": [{**given, "parameters": {"binary_data_size": 5}}]}, struct.pack("<I", 1) + b"a"
     )

@@ -89,7 +89,7 @@ def test_small_pictures(client: TestClient, films: list[bytes]) -> None:
         assert "private" in answer.headers["cache-control"]
 
 
-@pytest.mark.parametrize("row", ["3", "4", "5", "6", "7", "8", "99999999999999999999", "-1", "x", "..%2f0"])
+@pytest.mark.parametrize("row", ["3", "4", "5", "6", "7", "8", "9" * 5000, "-1", "x", "..%2f0"])
 def test_pictures_that_are_not_shown(client: TestClient, row: str) -> None:
     """Outside the root, by a link too; missing; a folder; no picture; no item."""
     assert client.get(f"/indexes/films/pictures/{row}").status_code == 404
