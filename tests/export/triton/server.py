@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -11,11 +12,12 @@ import sysconfig
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.conftest import ROOT
 
-__all__ = ["ENVIRONMENT", "serving", "why_not"]
+__all__ = ["ENVIRONMENT", "Address", "options", "serving", "why_not"]
 
 ENVIRONMENT = Path(os.environ.get("CXR_TRITON_ENV", ROOT / ".venv-triton"))
 _READY_SECONDS = 60
@@ -59,8 +61,26 @@ def why_not() -> str | None:
     return None
 
 
+def options() -> set[str]:
+    """Those that the server says it knows."""
+    command = [_triton() / "bin" / "tritonserver", "--help"]
+    shown = subprocess.run(
+        command, env={"LD_LIBRARY_PATH": _libraries()}, capture_output=True, text=True, timeout=30, check=False
+    )
+    return set(re.findall(r"^\s*(--[a-z-]+)", shown.stdout + shown.stderr, flags=re.MULTILINE))
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server listens, and its log."""
+
+    http: str
+    grpc: str
+    log: Path
+
+
 @contextmanager
-def serving(repositories: Sequence[Path], work: Path) -> Iterator[tuple[str, Path]]:
+def serving(repositories: Sequence[Path], work: Path) -> Iterator[Address]:
     """Serve folders of models until the end of the block.
 
     The package is found in the models' folders, which Triton adds to the path: the environment has what it depends on,
@@ -71,7 +91,7 @@ def serving(repositories: Sequence[Path], work: Path) -> Iterator[tuple[str, Pat
         work: an empty folder.
 
     Yields:
-        Address and log file.
+        Where it listens.
     """
     backend = work / "backends" / "python"
     backend.mkdir(parents=True)
@@ -81,9 +101,8 @@ def serving(repositories: Sequence[Path], work: Path) -> Iterator[tuple[str, Pat
     for folder in repositories:
         for model in (folder / "models").iterdir():
             (model / "runtime").symlink_to(ROOT / "runtime")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        port, grpc_port = one.getsockname()[1], other.getsockname()[1]
     log = work / "log.txt"
     command = [
         str(_triton() / "bin" / "tritonserver"),
@@ -95,7 +114,8 @@ def serving(repositories: Sequence[Path], work: Path) -> Iterator[tuple[str, Pat
         "--model-control-mode=none",
         "--http-address=127.0.0.1",
         f"--http-port={port}",
-        "--allow-grpc=false",
+        "--grpc-address=127.0.0.1",
+        f"--grpc-port={grpc_port}",
         "--allow-metrics=false",
         "--exit-timeout-secs=5",
     ]
@@ -109,7 +129,7 @@ def serving(repositories: Sequence[Path], work: Path) -> Iterator[tuple[str, Pat
         process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream)
     try:
         _wait(process, port, log)
-        yield f"127.0.0.1:{port}", log
+        yield Address(f"127.0.0.1:{port}", f"127.0.0.1:{grpc_port}", log)
     finally:
         process.terminate()
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import statistics
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tritonclient.grpc as grpc
 import tritonclient.http as http
 from PIL import Image
 from tritonclient.utils import InferenceServerException
@@ -22,7 +24,8 @@ import runtime
 from export.triton.options import Asked
 from export.triton.repository import write_repository
 from tests.conftest import System
-from tests.export.triton.server import serving, why_not
+from tests.export.triton.server import Address, options, serving, why_not
+from tests.runtime.dicoms import write_dicom
 
 pytestmark = pytest.mark.slow
 
@@ -55,12 +58,12 @@ class TritonPythonModel:
 
 @dataclass(frozen=True)
 class Served:
-    """A server, a client of it, its log, and an engine of the same bundle in this process."""
+    """A server, a client of it, an engine of the same bundle in this process, and the repository's README."""
 
-    address: str
+    address: Address
     client: http.InferenceServerClient
-    log: Path
     engine: runtime.Engine
+    readme: str
 
     def ask(self, model: str, output: str, **inputs: np.ndarray) -> np.ndarray:
         return self.client.infer(model, [tensor(name, array) for name, array in inputs.items()]).as_numpy(output)
@@ -98,7 +101,10 @@ def served(tiny: System, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     if reason is not None:
         pytest.skip(reason)
     work = tmp_path_factory.mktemp("triton")
-    asked = {"python": Asked(provider="cpu"), "graphs": Asked(backend="onnxruntime", name="graphs")}
+    asked = {
+        "python": Asked(provider="cpu"),
+        "graphs": Asked(backend="onnxruntime", name="graphs", instances=2, threads=1),
+    }
     for name, each in asked.items():
         write_repository(tiny.bundle, work / name, each, force=False, note=print)
     for model in ("graphs_text_graph", "graphs_image_graph"):
@@ -108,9 +114,10 @@ def served(tiny: System, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         (folder / "config.pbtxt").write_text(config.replace('backend: "onnxruntime"', 'backend: "python"'))
         (folder / "1" / "model.py").write_text(_STAND_IN)
     (work / "server").mkdir()
-    with serving([work / "python", work / "graphs"], work / "server") as (address, log):
-        client = http.InferenceServerClient(address, concurrency=16)
-        yield Served(address, client, log, runtime.load(tiny.bundle, provider="cpu"))
+    with serving([work / "python", work / "graphs"], work / "server") as address:
+        client = http.InferenceServerClient(address.http, concurrency=16)
+        readme = (work / "python" / "README.md").read_text(encoding="utf-8")
+        yield Served(address, client, runtime.load(tiny.bundle, provider="cpu"), readme)
         client.close()
     shutil.rmtree(work)
 
@@ -132,6 +139,27 @@ def test_texts(model: str, served: Served) -> None:
     found = served.ask(model, "EMBEDDING", TEXT=rows(*TEXTS))
     assert np.abs(found - expected).max() <= 1e-5
     assert np.abs(found - np.roll(expected, 1, axis=0)).max() > 1e-2, "other texts have other embeddings"
+
+
+def test_texts_over_grpc(served: Served) -> None:
+    given = grpc.InferInput("TEXT", [2, 1], "BYTES")
+    given.set_data_from_numpy(rows(*TEXTS[:2]))
+    with grpc.InferenceServerClient(served.address.grpc) as client:
+        found = client.infer("cxr_text", [given]).as_numpy("EMBEDDING")
+    assert np.abs(found - served.engine.text.encode(TEXTS[:2])).max() <= 1e-5
+
+
+def test_the_readme_has_a_command_and_a_request_that_work(served: Served) -> None:
+    stated = set(re.findall(r"--[a-z-]+", served.readme[served.readme.index("tritonserver --model") :]))
+    stated -= {"--backend"}  # of the export
+    assert {"--model-repository", "--disable-auto-complete-config", "--allow-metrics"} <= stated <= options()
+    (code,) = re.findall(r"^    (import numpy(?:.*\n)(?:(?:    .*)?\n)+)", served.readme, flags=re.MULTILINE)
+    lines = code.replace("127.0.0.1:8000", served.address.http).replace("\n    ", "\n").splitlines()
+    *setting_up, call = [line for line in lines if line.strip()]
+    names: dict[str, object] = {}
+    exec("\n".join(setting_up), names)
+    found = eval(call, names)
+    assert np.abs(found - served.engine.text.encode("Small left pleural effusion.")).max() <= 1e-5
 
 
 def test_requests_share_batches_and_get_their_own_answers(served: Served) -> None:
@@ -194,8 +222,10 @@ def test_words_for_masks(served: Served) -> None:
 
 
 @pytest.mark.parametrize("model", ["cxr_image", "graphs_image"])
-def test_pictures(model: str, served: Served) -> None:
-    films = [film(1), film(2, "JPEG"), film(3)]
+def test_pictures(model: str, served: Served, tmp_path: Path) -> None:
+    deep = np.random.default_rng(4).integers(0, 4096, (150, 200), dtype=np.uint16)
+    dicom = write_dicom(tmp_path / "film.dcm", deep, bits=12).read_bytes()
+    films = [film(1), film(2, "JPEG"), film(3), dicom]
     expected = served.engine.image.encode(films)
     found = served.ask(model, "EMBEDDING", IMAGE=rows(*films))
     assert np.abs(found - expected).max() <= 1e-5
@@ -223,7 +253,7 @@ def test_many_clients_at_once(served: Served) -> None:
 
     def ask(first: int) -> float:
         """A client with a connection of its own, and every eighth text."""
-        client = http.InferenceServerClient(served.address)
+        client = http.InferenceServerClient(served.address.http)
         differences = []
         for index in range(first, len(asked), 8):
             found = client.infer("cxr_text", [tensor("TEXT", rows(asked[index]))]).as_numpy("EMBEDDING")
@@ -243,7 +273,7 @@ def test_a_call_costs_little_and_nothing_is_logged(served: Served) -> None:
     print(f"{through - alone:.2f} ms over the engine")
     # 0.6 to 1.6 ms on two cores; other work that shares them may take its turn before.
     assert through - alone < 50
-    assert "Unforgettable" not in served.log.read_text(encoding="utf-8", errors="replace")
+    assert "Unforgettable" not in served.address.log.read_text(encoding="utf-8", errors="replace")
 
 
 def test_a_damaged_bundle_is_not_served(tiny: System, tmp_path: Path) -> None:

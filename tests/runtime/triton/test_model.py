@@ -18,6 +18,7 @@ from runtime.triton.films import film_of
 from runtime.triton.model import TritonPythonModel
 from runtime.triton.settings import Settings
 from runtime.triton.tasks import TASKS, open_task
+from tests.runtime.dicoms import write_dicom
 from tests.runtime.handmade import fp32, write_bundle
 from tests.runtime.triton import backend
 from tests.runtime.triton.backend import InferenceRequest
@@ -138,6 +139,16 @@ def test_pictures(bundle: Path, opened: Opener) -> None:
     assert "[1] IMAGE is GIF; PNG, JPEG or DICOM is expected" in found[1].error.message
     assert "20,200 pixels; at most 20,000" in found[2].error.message
     assert found[3].error.code == "invalid argument"
+
+
+def test_pixels_of_dicom_are_counted_by_its_header(tmp_path: Path) -> None:
+    frames = np.zeros((3, 20, 30), dtype=np.uint16)
+    data = write_dicom(tmp_path / "a.dcm", frames, NumberOfFrames="3").read_bytes()
+    item = {"IMAGE": np.array([data], dtype=object)}
+    assert film_of(item, "IMAGE", 1800) == data
+    fault = film_of(item, "IMAGE", 1799)
+    assert not isinstance(fault, bytes)
+    assert "1,800 pixels" in fault.reason
 
 
 def test_deflated_dicom_is_not_inflated() -> None:
