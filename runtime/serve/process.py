@@ -214,7 +214,7 @@ async def _run_worker(opened: _Opened, number: int, turns: Turns, control: socke
     server.not_ready = _OTHERS
     lifecycle.begin(follow())
     # Terminals and service managers send signals to all processes: the parent alone says what they mean.
-    with signals(_handlers(lifecycle.drain, lambda: None)):
+    with signals(_handlers(lambda: None, lambda: None)):
         return await lifecycle.run(lambda: lifecycle.begin(parent.call("ready", _description(server))))
 
 

@@ -17,7 +17,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from runtime.serve.operation.connections import Bounds, Connection
-from runtime.serve.operation.sockets import BACKLOG
+from runtime.serve.operation.sockets import BACKLOG, CONNECTING_SECONDS, let_none_connect
 from runtime.serve.operation.turns import Turns
 
 __all__ = ["HttpServer"]
@@ -101,6 +101,10 @@ class HttpServer:
         """
         self._bounds.closing = True
         began = time.monotonic()
+        if self._turns is None:  # else the parent has, for all who share the sockets
+            for each in self._sockets:
+                let_none_connect(each)
+            await asyncio.sleep(CONNECTING_SECONDS)
         self._stop_listening()
         for each in self._state.connections:
             each.finish()

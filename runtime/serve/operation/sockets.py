@@ -3,23 +3,45 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import ipaddress
 import os
 import socket
 import stat
+import struct
+import sys
 from pathlib import Path
 from typing import Any
 
 from runtime.errors import InputError
 from runtime.serve.operation.gate import is_loopback
 
-__all__ = ["BACKLOG", "allow_open_files", "bind_tcp", "bind_unix", "loopback_only", "shown_address"]
+__all__ = [
+    "BACKLOG",
+    "CONNECTING_SECONDS",
+    "allow_open_files",
+    "bind_tcp",
+    "bind_unix",
+    "let_none_connect",
+    "loopback_only",
+    "shown_address",
+]
 
 # Descriptors beside the connections': files, engines, child processes.
 _BESIDE = 512
 # Connections that wait to be accepted.
 BACKLOG = 2048
+CONNECTING_SECONDS = 0.05
+_SO_ATTACH_FILTER = 26
+# A filter of TCP segments (Linux, Documentation/networking/filter.rst): operation, jumps if true and false, value.
+_DROP_CONNECTING = (
+    (0x30, 0, 0, 13),  # the byte of flags
+    (0x54, 0, 0, 0x12),  # of which SYN and ACK
+    (0x15, 0, 1, 0x02),  # SYN alone:
+    (0x06, 0, 0, 0),  # nothing of it is taken,
+    (0x06, 0, 0, 0xFFFFFFFF),  # of others everything
+)
 # localhost may have an IPv6 address where the system has no IPv6.
 _NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
@@ -103,6 +125,22 @@ def bind_unix(path: Path) -> socket.socket:
         raise InputError(f"Cannot listen on {path}: {error.strerror or error}.") from None
     opened.setblocking(False)
     return opened
+
+
+def let_none_connect(listening: socket.socket) -> None:
+    """Have the system drop requests to connect from now on, where it can, in all processes that share the socket.
+
+    What has connected can still be accepted; what has begun to, after `CONNECTING_SECONDS`.
+    What connects between the last accept and the closing of a socket is reset, though its client has sent a request.
+    Dropped, a client tries again within a second, and meets who listens then, or a refusal. On Linux, for TCP.
+    """
+    if not sys.platform.startswith("linux") or listening.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    program = b"".join(struct.pack("=HBBI", *each) for each in _DROP_CONNECTING)
+    held = ctypes.create_string_buffer(program, len(program))
+    filter_program = struct.pack("@HP", len(_DROP_CONNECTING), ctypes.addressof(held))
+    with contextlib.suppress(OSError):
+        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_program)
 
 
 def shown_address(sockets: list[socket.socket]) -> str:

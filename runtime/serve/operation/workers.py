@@ -21,6 +21,7 @@ from typing import Any
 from runtime.serve.operation.exposition import Family, cumulative, merged
 from runtime.serve.operation.logs import log_event
 from runtime.serve.operation.peer import Peer, PeerLeft
+from runtime.serve.operation.sockets import CONNECTING_SECONDS, let_none_connect
 from runtime.serve.operation.turns import Turns
 
 __all__ = ["Workers"]
@@ -93,6 +94,9 @@ class Workers:
         self._announce = announce
         lives = [asyncio.create_task(self._keep(each)) for each in self._workers]
         await self._stop.wait()
+        for each in self._sockets:
+            let_none_connect(each)
+        await asyncio.sleep(CONNECTING_SECONDS)
         for each in self._sockets:
             each.close()
         await asyncio.gather(*map(self._tell_to_stop, self._workers))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
+import sys
 import time
 from collections.abc import Iterator
 
@@ -17,7 +19,7 @@ from runtime.serve.operation.http_server import HttpServer
 from runtime.serve.operation.keys import Keys
 from runtime.serve.operation.lifecycle import Lifecycle
 from runtime.serve.operation.peer import Peer, PeerLeft
-from runtime.serve.operation.sockets import bind_tcp, bind_unix
+from runtime.serve.operation.sockets import bind_tcp, bind_unix, let_none_connect
 from runtime.serve.operation.turns import Turns
 from tests.runtime.serve.operation.fakes import Handlers, Live, logged, make, read_answer
 
@@ -63,6 +65,34 @@ def test_what_waits_to_be_accepted_is_answered_when_the_server_stops(served: tup
         each.close()
     with pytest.raises(ConnectionRefusedError):
         live.connect()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sockets have filters on Linux")
+def test_who_would_connect_at_the_last_moment_waits_for_who_comes_after() -> None:
+    (listening,) = bind_tcp("127.0.0.1", 0)
+    address = listening.getsockname()
+    listening.listen()
+    with socket.create_connection(address) as before:
+        let_none_connect(listening)
+        with pytest.raises(TimeoutError):
+            socket.create_connection(address, timeout=0.2)
+        before.sendall(b"asked")
+        accepted, _ = listening.accept()
+        with accepted:
+            accepted.settimeout(5)
+            assert accepted.recv(5) == b"asked"
+            accepted.sendall(b"answered")
+            assert before.recv(8) == b"answered"
+        with pytest.raises(BlockingIOError):
+            listening.accept()
+        late = socket.socket()
+        late.setblocking(False)
+        late.connect_ex(address)
+        listening.close()
+        (successor,) = bind_tcp("127.0.0.1", address[1])
+        with successor, late:
+            successor.listen()
+            assert select.select([successor], [], [], 5)[0], "it tries again"
 
 
 def test_requests_in_one_piece_are_all_answered_when_the_server_stops(served: tuple[Live, Handlers]) -> None:
