@@ -55,14 +55,17 @@ class Gate:
         """Raise RequestError for a request that is not let in."""
         if scope["type"] == "http":
             headers = dict(scope["headers"])
+            admitted = self._keys is None or self._shows_key(self._keys, headers)
             if self._keys is None:
                 self._check_browser(headers)
-            elif not self._is_open(scope["method"], scope["path"]) and not self._shows_key(self._keys, headers):
+            elif not admitted and not self._is_open(scope["method"], scope["path"]):
                 raise RequestError(
                     "Unauthorized",
                     "A key is needed: send the header 'Authorization: Bearer KEY' or 'X-API-Key: KEY'.",
                     headers={"WWW-Authenticate": "Bearer"},
                 )
+            # What is open to everybody says more to those who have a key.
+            scope.setdefault("state", {})["admitted"] = admitted
         await self.app(scope, receive, send)
 
     def _is_open(self, method: str, path: str) -> bool:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html
 import json
+import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -28,7 +29,14 @@ from runtime.serve.wire.json_text import answer
 __all__ = ["document", "routes"]
 
 _SELF = (
-    Operation("get", "/openapi.json", "State", "This document.", object_of({"openapi": text()}, ("openapi",))),
+    Operation(
+        "get",
+        "/openapi.json",
+        "State",
+        "This document; with a key it names the bundles.",
+        object_of({"openapi": text()}, ("openapi",)),
+        errors=(503,),
+    ),
     Operation("get", "/docs", "State", "This document as a page.", answer_types=("text/html",)),
 )
 _OPERATIONS = (*OWN, *HUB, *OPENAI, *KSERVE, *STATE, *_SELF)
@@ -129,6 +137,7 @@ def _answers(operation: Operation) -> dict[str, Any]:
     return answers
 
 
+_CODE = re.compile("`([^`]+)`")
 _STYLE = """
 :root { color-scheme: light dark; }
 body { max-width: 60rem; margin: 0 auto; padding: 1.5rem; font: 16px/1.5 system-ui, sans-serif; }
@@ -157,17 +166,22 @@ def _page() -> str:
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>cxr-engine {__version__}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
         f"<h1>cxr-engine {__version__}</h1><p>{html.escape(_ABOUT)}</p>"
-        '<p>As a document for programs: <a href="/openapi.json">/openapi.json</a>.</p>'
+        '<p>As a document for programs: <a href="/openapi.json">/openapi.json</a>. * marks what must be there.</p>'
         f"{sections}<h2>Errors</h2>{errors}</body></html>"
     )
 
 
 def _section(operation: Operation) -> str:
     parts = [f"<h3>{operation.method.upper()} {html.escape(operation.path)}</h3>"]
-    parts += [f"<p>{html.escape(each)}</p>" for each in (operation.summary, operation.details) if each]
+    parts += [_marked(f"<p>{html.escape(each)}</p>") for each in (operation.summary, operation.details) if each]
     if operation.request is not None:
         properties = operation.request.get("properties", {})
-        parts.append(_table((name, schema.get("description", "")) for name, schema in properties.items()))
+        must = operation.request.get("required", ())
+        rows = (
+            (f"{name} *" if name in must else name, str(each.get("description", "")))
+            for name, each in properties.items()
+        )
+        parts.append(_table(rows))
         parts.append(
             _code(f"curl -H 'Content-Type: application/json' -d '{_json(operation.example)}' …{operation.path}")
         )
@@ -178,7 +192,11 @@ def _section(operation: Operation) -> str:
 
 def _table(rows: Iterable[tuple[str, str]]) -> str:
     cells = "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(said)}</td></tr>" for name, said in rows)
-    return f"<table>{cells}</table>" if cells else ""
+    return _marked(f"<table>{cells}</table>") if cells else ""
+
+
+def _marked(escaped: str) -> str:
+    return _CODE.sub(r"<code>\1</code>", escaped)
 
 
 def _code(said: str) -> str:
@@ -190,6 +208,8 @@ def _json(value: Any) -> str:
 
 
 async def _document(request: Request) -> Response:
+    if not getattr(request.state, "admitted", True):  # the path is open; names of bundles are for those with a key
+        return answer(document())
     models = asked_of(request).server.models
     return answer(document(tuple(models.names), tuple(served_names(models))))
 

@@ -95,11 +95,7 @@ def object_of(properties: Mapping[str, Schema], required: Sequence[str] = (), de
     }
 
 
-def _texts(fewest: int) -> Schema:
-    return either({"type": "string"}, list_of({"type": "string"}, fewest))
-
-
-TEXTS = _texts(1)
+TEXTS = either({"type": "string"}, list_of({"type": "string"}, 1), description="A text, or a list of texts.")
 VECTOR = list_of(number())
 VECTORS = list_of(VECTOR)
 # Of a bundle, and of a model of KServe's protocol: `openapi.document` lists those that there are.

@@ -27,6 +27,7 @@ _FORMS = (
     "The picture comes as base64 in JSON, as a file `image` of a multipart form, or as the body itself with its "
     "Content-Type (image/png, image/jpeg, application/dicom)."
 )
+_IMAGES = nullable(either(IMAGE, list_of(IMAGE, 1), description="One or several of them, which count as a list."))
 _BOX = object_of({name: number() for name in ("x", "y", "width", "height")}, ("x", "y", "width", "height"))
 _PROBABILITIES = {"type": "object", "additionalProperties": number()}
 _PROMPTS = either(
@@ -75,7 +76,7 @@ OWN = (
         _OWN,
         "Embeddings of images, in the space that texts are in.",
         object_of({"embeddings": VECTORS, "model": text()}, ("embeddings", "model")),
-        object_of({"images": either(IMAGE, list_of(IMAGE, 1)), "image": nullable(IMAGE), "model": MODEL}),
+        object_of({"image": nullable(IMAGE), "images": _IMAGES, "model": MODEL}),
         {"images": [_FILM]},
         {"embeddings": [[0.08, 0.21]], "model": "biovil"},
         _FORMS,
@@ -119,7 +120,7 @@ OWN = (
                 {"results": list_of(_PROBABILITIES), "score": text(), "model": text()}, ("results", "score", "model")
             ),
         ),
-        object_of({"image": nullable(IMAGE), "images": nullable(either(IMAGE, list_of(IMAGE, 1))), **_CLASSIFY}),
+        object_of({"image": nullable(IMAGE), "images": _IMAGES, **_CLASSIFY}),
         {"image": _FILM, "prompts": "chexpert"},
         {"labels": {"Edema": 0.52, "Pneumonia": 0.47}, "score": "pairs", "model": "biovil"},
         f"{_FORMS} Of several images `results` has one object each. Give `labels` or `prompts`, not both.",

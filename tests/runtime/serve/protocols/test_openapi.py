@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from runtime.serve.app import build_app
+from runtime.serve.operation.keys import Keys
 from runtime.serve.protocols import hugging_face, kserve, openai, openapi, own, tei
 from runtime.serve.protocols.openapi import document
 from runtime.serve.server_state import Server
@@ -75,6 +77,18 @@ def test_the_page_has_no_script_and_loads_nothing(client: TestClient) -> None:
     assert not re.findall(r"<script|<img|<link|\son\w+=|src=|https?://", answer.text)
     assert all(path in answer.text for path in document()["paths"])
     assert client.get("/openapi.json").json()["openapi"] == "3.1.0"
+
+
+def test_bundles_are_named_to_those_with_a_key(server: Server, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("a-key-of-some-length-0123456789\n")
+    file.chmod(0o600)
+    client = TestClient(build_app(server, Keys(file)))
+    named = {}
+    for key in ("a-key-of-some-length-0123456789", "another"):
+        schemas = client.get("/openapi.json", headers={"X-API-Key": key}).json()["components"]["schemas"]
+        named[key] = (schemas["Bundle"].get("enum"), "enum" in schemas["Served"])
+    assert named == {"a-key-of-some-length-0123456789": (["tiny", "other"], True), "another": (None, False)}
 
 
 @pytest.mark.slow
