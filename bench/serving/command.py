@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the scenarios one after the other, print their figures, write the report.
 
     Returns:
-        1 if a goal was missed or a scenario failed; 130 if it was interrupted, and what was measured is written; else 0.
+        1 if a goal was missed or a scenario failed; 130 if it was interrupted: what was measured is written; else 0.
 
     Raises:
         PeerError: there is no scenario of a name.
