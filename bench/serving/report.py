@@ -26,7 +26,9 @@ _TITLE = "The server, measured"
 _STYLE = """body { font: 16px/1.5 var(--font); color: var(--ink); background: var(--paper); max-width: 62rem;
   margin: 2rem auto; padding: 0 1rem } table { border-collapse: collapse; width: 100%; font-size: 0.9rem }
 th, td { text-align: left; padding: 0.3rem 0.6rem; border-bottom: 1px solid var(--line); vertical-align: top }
-.number { text-align: right; font-variant-numeric: tabular-nums } .note, small { color: var(--muted) }
+pre { white-space: pre-wrap; overflow-wrap: anywhere }
+.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+.note, small { color: var(--muted) }
 .bad { color: var(--reference); font-weight: 600 } .good { color: var(--engine) } .wide { overflow-x: auto }"""
 
 

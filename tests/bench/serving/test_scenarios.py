@@ -26,6 +26,7 @@ def test_throughput_is_that_of_the_same_texts_in_both_places(setting) -> None:
     assert figure(result, "share of swapped").value == 1
 
 
+@pytest.mark.slow
 def test_latency_tells_a_server_that_waits(setting) -> None:
     result = SCENARIOS["latency"].run(setting("--wait", "0.02"))
     assert figure(result, "added at the median").value >= 20
@@ -41,6 +42,7 @@ def test_answers_that_are_someone_elses_are_found(setting) -> None:
     assert figure(result, "not answered with 200").value == 0
 
 
+@pytest.mark.slow
 def test_poisson_offers_its_share_of_capacity(setting) -> None:
     result = SCENARIOS["poisson"].run(setting(seconds=1.5))
     capacity, offered = figure(result, "capacity").value, figure(result, "offered").value
@@ -50,6 +52,7 @@ def test_poisson_offers_its_share_of_capacity(setting) -> None:
     assert result.figures[0].met is (result.figures[0].value <= 6)
 
 
+@pytest.mark.slow
 def test_overload_is_three_times_what_can_be_answered(setting) -> None:
     # Four at a time, 20 ms each: 200 a second.
     result = SCENARIOS["overload"].run(setting("--wait", "0.02", "--accept", "4", seconds=2.0))
@@ -63,6 +66,7 @@ def test_overload_is_three_times_what_can_be_answered(setting) -> None:
     assert figure(result, "goodput").value <= 1.05 * answered / 2.0 / result.settings["capacity"]
 
 
+@pytest.mark.slow
 def test_a_bulk_request_is_one_of_a_thousand_texts(setting) -> None:
     result = SCENARIOS["bulk-and-query"].run(setting(seconds=1.0))
     assert figure(result, "wrong answers").met
