@@ -132,6 +132,26 @@ def test_a_hangup_reads_keys_and_bundles_again(tiny_copy: Path, tmp_path: Path) 
         assert served.status() == 0
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_nothing_is_lost_when_bundles_are_opened_anew_under_load(tiny_copy: Path, tmp_path: Path, workers: str) -> None:
+    manifest = tiny_copy / "manifest.json"
+    arguments = [str(tiny_copy), "--log-json", "--workers", workers]
+    with serving(tmp_path, *arguments) as served, Clients(served, 6) as clients:
+        for count in (1, 2):
+            clients.until(len(clients.answers) + 50)
+            manifest.write_text(manifest.read_text() + "\n")
+            served.signal(signal.SIGHUP)
+            end = time.monotonic() + 30
+            while sum(each.get("result") == "reloaded" for each in served.events()) < count * int(workers):
+                assert time.monotonic() < end
+                time.sleep(0.05)
+        clients.until(len(clients.answers) + 50)
+        served.signal()
+        assert served.status() == 0
+    assert clients.broken == []
+    assert set(clients.answers) == {200}
+
+
 @pytest.mark.parametrize("as_json", [True, False])
 def test_nothing_of_a_request_is_logged(tiny: System, tmp_path: Path, as_json: bool) -> None:
     """Texts, queries, names in paths, headers, elements of DICOM: whether they can be used or not."""
