@@ -12,6 +12,10 @@ from starlette.responses import Response
 from runtime.errors import BundleError, InputError, MissingExtraError
 from runtime.serve.request_errors import RefusedItem, RequestError
 from runtime.serve.wire.json_text import answer as json_answer
+from runtime.tasks.prompt_sets import PROMPT_SETS
+from runtime.tasks.prompts import SIDES
+from runtime.tasks.templates import TEMPLATE_SETS
+from runtime.tasks.zero_shot import RULES, SCORES
 
 __all__ = ["answer", "dialect_of", "request_error", "without_quotes"]
 
@@ -30,6 +34,7 @@ _OPENAI = {
 _NOT_AGAIN = ("Backend", "Timeout")
 _LISTED = 100
 _INTERNAL = "internal error"
+_OWN = re.compile("['`](" + "|".join(map(re.escape, (*PROMPT_SETS, *TEMPLATE_SETS, *SCORES, *RULES, *SIDES))) + ")['`]")
 _OPENING, _CLOSING = re.compile(r"""(?<!\w)['"“`]"""), re.compile(r"""['"”`](?!.*['"”`])""", re.DOTALL)
 
 
@@ -79,8 +84,9 @@ def without_quotes(message: str) -> str:
     """A message of the runtime without what it quotes, which may be what the client sent.
 
     From the first quotation mark to the last one, of whatever kind, all is left out: what is quoted may have quotation
-    marks itself.
+    marks itself. Names of the project's own, of prompt sets, scores and the like, stay.
     """
+    message = _OWN.sub(r"\1", message)
     first = _OPENING.search(message)
     if first is None:
         return message
