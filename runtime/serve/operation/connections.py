@@ -153,8 +153,9 @@ class Connection(HttpToolsProtocol):
 
     def finish(self) -> None:
         """Close the connection once what is under way on it is answered."""
-        if self.cycle is not None:
+        if self.cycle is not None and self.cycle.keep_alive:
             self.cycle.keep_alive = False
+            self.cycle.default_headers = [*self.cycle.default_headers, (b"connection", b"close")]
 
     def tick(self, now: float) -> None:
         """Look at the deadline."""
