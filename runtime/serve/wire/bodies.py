@@ -29,7 +29,9 @@ def media_type(request: Request) -> tuple[str, dict[str, str]]:
         name, parameters = parse_options_header(request.headers.get("content-type", ""))
     except ValueError:  # of some releases, for characters that no header has
         return "", {}
-    return name.decode("latin-1"), {key.decode("latin-1"): value.decode("latin-1") for key, value in parameters.items()}
+    return name.decode("latin-1").lower(), {
+        key.decode("latin-1"): value.decode("latin-1") for key, value in parameters.items()
+    }
 
 
 def whole_number(value: str) -> int | None:
