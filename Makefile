@@ -113,6 +113,7 @@ $(PEERS)/.peers: bench/peers-requirements.txt pyproject.toml | $(VENV)/bin/pytho
 	@touch $@
 
 $(SERVERS)/.servers: bench/servers-requirements.txt | $(VENV)/bin/python
+	@mkdir -p $(SERVERS)
 	@grep -v '^#' $< | while read -r name packages; do \
 	  echo "Installing $$name …"; \
 	  $(BIN)/python -m venv $(SERVERS)/$$name && \

@@ -80,6 +80,8 @@ def overload(setting: Setting) -> Result:
     figures = [
         Figure("goodput / capacity", goodput / capacity, "", 0.9, False, f"{goodput:.1f} of {capacity:.1f} texts/s"),
         Figure("429 within, p99", 1000 * outcome.quantile(0.99, 429), "ms", 50.0, True, f"of {int(refused.sum()):,}"),
+        Figure("429 within, p50", 1000 * outcome.quantile(0.5, 429), "ms"),
+        Figure("client late by, p99", 1000 * _lateness(outcome), "ms", note="from due to sent; within the latency"),
         Figure("neither 200 nor 429", float(others.sum()), "", 0.0, True, _told(outcome)),
         Figure("memory grown by at most", (peak - before) / _MEGABYTE, "MB", 50.0, True, "while overloaded"),
         Figure("p99 of those accepted", outcome.quantile(0.99), "s"),
@@ -89,9 +91,13 @@ def overload(setting: Setting) -> Result:
         *check_figures(checked),
     ]
     settings = {"rate": _OVER * capacity, "capacity": capacity}
-    return Result(
-        "overload", figures, settings, {**_samples(outcome), "seconds to 429": outcome.latency[refused].tolist()}
-    )
+    samples = {
+        **_samples(outcome),
+        "seconds to 429": outcome.latency[refused].tolist(),
+        "seconds from the start until due, of 429": (outcome.due[refused] - start).tolist(),
+        "seconds from due to sent, of 429": (outcome.begun - outcome.due)[refused].tolist(),
+    }
+    return Result("overload", figures, settings, samples)
 
 
 def bulk_and_query(setting: Setting) -> Result:
