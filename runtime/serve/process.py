@@ -16,9 +16,10 @@ from runtime.engines.cores import default_threads
 from runtime.errors import CxrEngineError, InputError
 from runtime.process import print_note, report_written
 from runtime.serve.app import build_app
+from runtime.serve.decoding.decoder import Decoder
 from runtime.serve.models.contract import ServedModels
 from runtime.serve.models.opening import Opening
-from runtime.serve.models.registry import open_models
+from runtime.serve.models.registry import Models, open_models
 from runtime.serve.operation.admission import Load
 from runtime.serve.operation.connections import Bounds
 from runtime.serve.operation.exposition import Family
@@ -162,6 +163,10 @@ def _open(settings: Settings, keys: Keys | None, sockets: Sequence[socket.socket
         indexes = _open_indexes(settings.indexes, models)
         server = Server(models, settings.limits, metrics, indexes, settings.task, settings.page, settings.auto_truncate)
         _describe_engines(server)
+        metrics.watch_decoding(
+            lambda: sum(each.waiting for each in _decoders(models)),
+            lambda: sum(each.crashes for each in _decoders(models)),
+        )
         yield _Opened(settings, server, load, keys, sockets)
     finally:
         close_models(models)
@@ -262,6 +267,13 @@ def _describe_engines(server: Server) -> None:
             family = engine.manifest.family
             rows.append({"model": name, "family": family, "provider": engine.provider, "precision": precisions})
     server.metrics.engines(rows)
+
+
+def _decoders(models: Models) -> Iterator[Decoder]:
+    for name in models.names:
+        with models.lease(name) as model:
+            if model.decoder is not None:
+                yield model.decoder
 
 
 def _description(server: Server) -> str:

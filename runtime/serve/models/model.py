@@ -208,6 +208,11 @@ class Model:
         """See `contract.ServedModel`."""
         return await self._required_decoder().picture(image, caller)
 
+    @property
+    def decoder(self) -> Decoder | None:
+        """Of its images, for what it says of itself; None where the bundle has no image part."""
+        return self._decoder
+
     def _required_decoder(self) -> Decoder:
         self.engine.image  # noqa: B018  raises where there is none
         assert self._decoder is not None, "a bundle with an image part has a decoder"

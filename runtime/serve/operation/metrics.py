@@ -124,6 +124,12 @@ class Metrics:
         """A connection was closed because it broke a bound: "too_many", "headers", "slow"."""
         self._closed.labels(reason).inc()
 
+    def watch_decoding(self, waiting: Callable[[], int], crashes: Callable[[], int]) -> None:
+        """Ask these from now on how many images wait to be decoded, and how many child processes crashed at it."""
+        self._gauge("cxr_decode_waiting", "Images that wait to be decoded.").set_function(waiting)
+        about = "Child processes that crashed or were killed at an image, since its bundle was opened."
+        self._gauge("cxr_decode_crashes", about).set_function(crashes)
+
     def watch_ready(self, ready: Callable[[], bool]) -> None:
         """Ask this from now on whether requests can be answered."""
         self._ready.set_function(lambda: float(ready()))

@@ -99,6 +99,7 @@ def test_the_scheduler_is_observed() -> None:
     metrics.rejected("gone")
     metrics.failed("mask")
     metrics.watch_connections(lambda: 4)
+    metrics.watch_decoding(lambda: 6, lambda: 1)
     metrics.engines([{"model": "a", "provider": "cpu"}])
     metrics.engines([{"model": "a", "provider": 'open"vino\n'}])
     found = _samples(rendered(metrics.families()))
@@ -114,6 +115,8 @@ def test_the_scheduler_is_observed() -> None:
         ("cxr_rejected_total", (("reason", "gone"),)): 1,
         ("cxr_failed_batches_total", (("kind", "mask"),)): 1,
         ("cxr_connections", ()): 4,
+        ("cxr_decode_waiting", ()): 6,
+        ("cxr_decode_crashes", ()): 1,
         ("cxr_engine_info", (("model", "a"), ("provider", 'open"vino\n'))): 1,
     }
     assert expected.items() <= found.items()

@@ -181,6 +181,8 @@ def test_nothing_of_a_request_is_logged(tiny: System, tmp_path: Path, as_json: b
                     assert status in (200, 400, 404, 405, 413, 415, 422), (path, status, answer)
                     asked += 1
         assert served.metric("te_request_count") > 50
+        assert served.metric("cxr_decode_crashes") == 0
+        assert "cxr_decode_crashes 0" in served.get("/metrics")[1], "and it is there"
         served.signal()
         assert served.status() == 0
         log = served.log()
