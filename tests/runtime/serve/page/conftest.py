@@ -18,7 +18,8 @@ _WATCH = """document.addEventListener("securitypolicyviolation", (event) =>
     console.error(`violation: ${event.violatedDirective} ${event.blockedURI}`));"""
 
 
-@pytest.fixture(scope="session")
+# Playwright keeps an event loop running in this thread, in which other tests could run none of their own.
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
     """The machine's own Chromium or Chrome; playwright's is not downloaded."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
