@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,6 +39,9 @@ from runtime.serve.settings import IndexFolder, Settings
 
 __all__ = ["serve"]
 
+# New objects after which Python looks for circles of garbage, and how often it then looks at older ones; 700, 10, 10 by
+# default.
+_COLLECTOR = (20_000, 20, 20)
 # Why a worker is not ready while others load.
 _OTHERS = "other processes are starting"
 
@@ -167,9 +171,20 @@ def _open(settings: Settings, keys: Keys | None, sockets: Sequence[socket.socket
             lambda: sum(each.waiting for each in _decoders(models)),
             lambda: sum(each.crashes for each in _decoders(models)),
         )
+        _spare_collector()
         yield _Opened(settings, server, load, keys, sockets)
     finally:
         close_models(models)
+
+
+def _spare_collector() -> None:
+    """Have the collector of garbage leave alone what was loaded, and come less often.
+
+    Going through all of it took up to a fifth of the event loop's time; requests leave next to no circles behind.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECTOR)
 
 
 async def _run(opened: _Opened, announce: Callable[[str], None]) -> int:

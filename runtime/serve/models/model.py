@@ -21,6 +21,7 @@ from runtime.serve.scheduling.jobs import Item, Job
 from runtime.serve.scheduling.mask_lane import MaskItem, MaskLane
 from runtime.serve.scheduling.scheduler import Scheduler
 from runtime.serve.scheduling.text_lane import TextItem, TextLane
+from runtime.serve.time_limits import TimeLimit
 from runtime.text.fill_mask import Filled, MaskedTexts
 
 if TYPE_CHECKING:
@@ -290,7 +291,8 @@ async def _in_time(caller: Caller, future: asyncio.Future[_Result]) -> _Result:
     if remaining is None:
         return await future
     try:
-        return await asyncio.wait_for(future, remaining)
+        with TimeLimit(remaining):
+            return await future
     except asyncio.TimeoutError:
         raise RequestError("Timeout", _LATE) from None
 

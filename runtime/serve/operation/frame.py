@@ -17,6 +17,7 @@ from starlette.responses import Response
 from runtime.serve.caller import Caller
 from runtime.serve.operation.logs import Outcome, log_failure, log_outcome
 from runtime.serve.request_errors import STATUS, RequestError
+from runtime.serve.time_limits import TimeLimit
 
 __all__ = ["CLIENT_LEFT", "Frame", "as_request_error"]
 
@@ -108,28 +109,18 @@ class Frame:
         """Run the application, and no longer than until the deadline."""
         seconds = _seconds(headers, self._request_seconds)
         caller.deadline = time.monotonic() + seconds
-        task = asyncio.current_task()
-        assert task is not None
-        expired = False
-
-        def expire() -> None:
-            nonlocal expired
-            expired = True
-            caller.leave()
-            task.cancel()
-
-        timer = asyncio.get_running_loop().call_later(seconds + _GRACE_SECONDS, expire)
+        limit = TimeLimit(seconds + _GRACE_SECONDS)
         try:
-            await self.app(scope, receive, send)
+            with limit:
+                await self.app(scope, receive, send)
         except asyncio.CancelledError:
-            if not expired:
-                caller.leave()
+            caller.leave()
+            raise
+        except asyncio.TimeoutError:
+            if not limit.expired:
                 raise
-            if hasattr(task, "uncancel"):  # since Python 3.11
-                task.uncancel()
+            caller.leave()
             raise RequestError("Timeout", "The request took longer than it may.") from None
-        finally:
-            timer.cancel()
 
     async def _refuse(self, error: Exception, scope: Any, receive: Any, send: Any) -> None:
         request_id = scope["state"]["caller"].request_id

@@ -12,6 +12,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
 from runtime.serve.request_errors import RequestError
+from runtime.serve.time_limits import TimeLimit
 
 __all__ = ["body_chunks", "inflated", "media_type", "read_body", "refuse_encodings", "whole_number"]
 
@@ -74,7 +75,8 @@ async def body_chunks(request: Request, most: int, seconds: float) -> AsyncItera
     while True:
         left = began + seconds + size / _BYTES_PER_SECOND - time.monotonic()
         try:
-            chunk = await asyncio.wait_for(anext(stream), max(0.0, left))
+            with TimeLimit(left):
+                chunk = await anext(stream)
         except StopAsyncIteration:
             return
         except (TimeoutError, asyncio.TimeoutError):
