@@ -56,7 +56,7 @@ class Client:
         self._child = Child([sys.executable, "-m", "bench.serving.load.worker"])
         self._child.receive(_START_SECONDS)
 
-    def start(self, streams: Sequence[Stream], *, patience: float = 60.0, bodies: bool = True) -> Running:
+    def start(self, streams: Sequence[Stream], *, patience: float = 300.0, bodies: bool = True) -> Running:
         """Start a load and return at once."""
         outcome = Path(self._folder.name) / "outcome.npz"
         host, port = self._address
@@ -64,7 +64,7 @@ class Client:
         self._child.send(asdict(plan))
         return Running(self._child, outcome)
 
-    def run(self, *streams: Stream, patience: float = 60.0, bodies: bool = True) -> Outcome:
+    def run(self, *streams: Stream, patience: float = 300.0, bodies: bool = True) -> Outcome:
         """Run a load to its end."""
         return self.start(streams, patience=patience, bodies=bodies).wait()
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-__all__ = ["NO_CONNECTION", "UNANSWERED", "Answer", "Connection", "connect"]
+__all__ = ["NEVER", "NO_CONNECTION", "UNANSWERED", "Answer", "Connection", "connect"]
 
-# What stands for a status where there is none: no connection was to be had; it ended before the answer did.
-NO_CONNECTION, UNANSWERED = 0, -1
+# What stands for a status where there is none: no connection was to be had; it ended before the answer did; no answer
+# came within the patience.
+NO_CONNECTION, UNANSWERED, NEVER = 0, -1, -3
 _END_OF_HEAD = b"\r\n\r\n"
 
 
@@ -17,8 +18,8 @@ class Answer:
     """An answer.
 
     Attributes:
-        status: HTTP's, or UNANSWERED.
-        body: its bytes; as many as came where it is UNANSWERED.
+        status: HTTP's, or UNANSWERED or NEVER.
+        body: its bytes; as many as came where there is no whole answer.
         retry_after: seconds, -1 where the answer does not say.
         closes: whether the connection cannot be used again.
     """
@@ -38,25 +39,44 @@ class Connection(asyncio.Protocol):
         self._received = bytearray()
         self._head: tuple[int, float, bool, int | None, bool] | None = None
         self._ended = False
+        self._patience: asyncio.TimerHandle | None = None
 
     @property
     def ended(self) -> bool:
         """Whether it can send nothing any more."""
         return self._ended
 
-    def ask(self, request: bytes) -> asyncio.Future[Answer]:
-        """Send a request and wait for its answer; a connection that ends first gives UNANSWERED."""
+    def ask(self, request: bytes, patience: float) -> asyncio.Future[Answer]:
+        """Send a request and wait for its answer; a connection that ends first gives UNANSWERED.
+
+        Args:
+            request: whole.
+            patience: seconds after which the answer is NEVER, and the connection of no use.
+        """
         loop = asyncio.get_running_loop()
         self._waiting = waiting = loop.create_future()
         if self._ended or self._transport is None:
             waiting.set_result(Answer(UNANSWERED, b"", closes=True))
         else:
+            self._patience = loop.call_later(patience, self._give_up)
             self._transport.write(request)
         return waiting
+
+    def _give_up(self) -> None:
+        self._answer(Answer(NEVER, bytes(self._received), closes=True))
+        self.close()
+
+    def _answer(self, answer: Answer) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(answer)
 
     def close(self) -> None:
         """End it at once, whatever it waits for."""
         self._ended = True
+        if self._patience is not None:
+            self._patience.cancel()
         if self._transport is not None:
             self._transport.abort()
 
@@ -70,8 +90,8 @@ class Connection(asyncio.Protocol):
         self._ended = True
         if self._head is not None and self._head[3] is None and not self._head[4] and exc is None:
             self._finish(bytes(self._received))
-        elif self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(Answer(UNANSWERED, bytes(self._received), closes=True))
+        else:
+            self._answer(Answer(UNANSWERED, bytes(self._received), closes=True))
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
@@ -97,8 +117,7 @@ class Connection(asyncio.Protocol):
         self._head = None
         if closes:
             self._ended = True
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(Answer(status, body, retry_after, closes))
+        self._answer(Answer(status, body, retry_after, closes))
 
 
 def _read_head(head: bytes) -> tuple[int, float, bool, int | None, bool]:

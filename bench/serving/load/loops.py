@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bench.serving.load.connection import NO_CONNECTION, Answer, Connection, connect
-from bench.serving.load.outcome import LEFT, NEVER, Record
+from bench.serving.load.connection import NEVER, NO_CONNECTION, Answer, Connection, connect
+from bench.serving.load.outcome import LEFT, Record
 from bench.serving.load.plan import Plan, Stream, arrival_times
 
 __all__ = ["run_plan"]
@@ -113,7 +113,7 @@ class _Load:
         begun = time.perf_counter()
         answer, status = _NO_CONNECTION, NO_CONNECTION
         if connection is not None:
-            waiting = connection.ask(self.requests[number])
+            waiting = connection.ask(self.requests[number], self.plan.patience)
             if leave is None:
                 answer = await waiting
                 status = answer.status

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.serving.load.connection import NO_CONNECTION, UNANSWERED
+from bench.serving.load.connection import NEVER, NO_CONNECTION, UNANSWERED
 
 __all__ = ["LEFT", "NEVER", "Outcome", "Record"]
 
-# What stands for a status beside those of `connection`: the client left on purpose; no answer came within the patience.
-LEFT, NEVER = -2, -3
+# What stands for a status beside those of `connection`: the client left on purpose.
+LEFT = -2
 _NAMES = {NO_CONNECTION: "no connection", UNANSWERED: "unanswered", LEFT: "left", NEVER: "never"}
 
 

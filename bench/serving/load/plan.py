@@ -61,7 +61,7 @@ class Plan:
         lengths: of these.
         streams: that run side by side.
         outcome: file that is written, see `bench.serving.load.outcome`.
-        patience: seconds for answers to come when nothing more is sent.
+        patience: seconds that an answer may take.
         bodies: whether answers are kept.
     """
 
@@ -71,7 +71,7 @@ class Plan:
     lengths: Sequence[int]
     streams: Sequence[Stream]
     outcome: str
-    patience: float = 60.0
+    patience: float = 300.0
     bodies: bool = True
 
     @staticmethod

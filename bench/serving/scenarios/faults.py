@@ -11,8 +11,8 @@ import numpy as np
 import runtime
 from bench.serving.checks import Judgement
 from bench.serving.faulty_server import MARK
-from bench.serving.load.connection import UNANSWERED
-from bench.serving.load.outcome import LEFT, NEVER
+from bench.serving.load.connection import NEVER, UNANSWERED
+from bench.serving.load.outcome import LEFT
 from bench.serving.load.plan import Stream
 from bench.serving.questions import text_questions
 from bench.serving.result import SKIPPED, Figure, Result, median

@@ -122,6 +122,8 @@ def bulk_and_query(setting: Setting) -> Result:
         Figure(
             "p99 of queries / single-query time", mine.quantile(0.99) / single, "", note=f"of {int(mine.ok.sum()):,}"
         ),
+        Figure("p50 of queries", 1000 * mine.quantile(0.5), "ms"),
+        Figure("p90 of queries", 1000 * mine.quantile(0.9), "ms"),
         Figure("p99 of queries", 1000 * mine.quantile(0.99), "ms"),
         Figure("p99 of the same queries alone", 1000 * alone.quantile(0.99), "ms"),
         Figure(f"a request of {len(texts):,} texts", its.quantile(0.5), "s", note=f"{_rate(len(texts), its)} texts/s"),

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from bench.serving.load.client import Client
-from bench.serving.load.outcome import LEFT, NEVER, Outcome, Record
+from bench.serving.load.connection import NEVER
+from bench.serving.load.outcome import LEFT, Outcome, Record
 from bench.serving.load.plan import Request, Stream, arrival_times
 from tests.bench.serving.echo import echo_server
 
@@ -82,7 +83,9 @@ def test_an_open_loop_sends_although_nothing_is_answered() -> None:
 def test_what_is_never_answered_is_noted() -> None:
     with echo_server(wait=30.0) as echo, Client("127.0.0.1", echo.port, REQUESTS) as client:
         outcome = client.run(Stream([NUMBER["/wait"]], 50, rate=100.0, count=20), patience=0.2)
+        closed = client.run(Stream([NUMBER["/wait"], 0], count=4), patience=0.2)
     assert outcome.status.tolist() == [NEVER] * 20
+    assert closed.status.tolist() == [NEVER, 200, NEVER, 200]
 
 
 def test_clients_that_leave_are_as_many_as_asked_for() -> None:
