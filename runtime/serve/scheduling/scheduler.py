@@ -14,7 +14,8 @@ from typing import Any
 
 from runtime.errors import CxrEngineError
 from runtime.serve.request_errors import RequestError
-from runtime.serve.scheduling.jobs import STRETCH, Item, Job
+from runtime.serve.scheduling.backlog import Backlog
+from runtime.serve.scheduling.jobs import Item, Job
 from runtime.serve.scheduling.lanes import Batch, Lane
 from runtime.serve.scheduling.observer import NoObserver, Observer
 
@@ -23,9 +24,6 @@ __all__ = ["Scheduler"]
 _LOG = logging.getLogger("runtime.serve")
 # One computes, the other lays out.
 _THREADS = 2
-# Jobs of a longer estimate are looked at one by one when the wait of a new one is predicted; of shorter ones, which may
-# be thousands, all are ahead of it.
-_SHORT = 0.25
 # A batch that takes so many times its estimate, and at least so many seconds, will not end any more.
 _STUCK_TIMES, _STUCK_SECONDS = 50.0, 60.0
 _LEFT = "The client left before the request was answered."
@@ -50,9 +48,10 @@ class Scheduler:
         self._lanes: list[Lane] = []
         self._changed = threading.Condition(threading.Lock())
         self._engine = threading.Lock()
-        self._jobs: set[Job] = set()
-        self._short_left = 0.0
+        self._backlog = Backlog()
         self._formed = 0
+        self._turns = threading.Condition(threading.Lock())
+        self._tickets = self._turn = 0
         self._running: tuple[float, float] | None = None  # since when, and its estimate
         self._closed = False
         self._threads: list[threading.Thread] = []
@@ -102,27 +101,19 @@ class Scheduler:
                 raise RequestError("Unhealthy", "The server stops. Send the request again.")
             if checked:
                 self._admit(job, cost, len(items))
-            job.short = cost <= _SHORT
             lane.queue.push(job, items)
-            self._jobs.add(job)
-            if job.short:
-                self._short_left += cost
+            self._backlog.add(job)
             waiting = len(lane.queue)
             if not self._formed or lane.backlog():
                 self._changed.notify()
         self._observer.queue(lane.kind, waiting)
         job.caller.on_leave(lambda: self._drop(lane, job))
 
-    def predicted_wait(self, cost: float) -> float:
-        """Seconds of other callers' work that would be computed before a job that takes so long."""
-        with self._changed:
-            return self._ahead(time.monotonic(), cost)
-
     @property
     def idle(self) -> bool:
         """Whether nothing waits and nothing is computed."""
         with self._changed:
-            return not self._jobs
+            return not self._backlog.jobs
 
     def stuck(self) -> str | None:
         """Why only a restart helps, or None."""
@@ -136,7 +127,7 @@ class Scheduler:
         return None
 
     def _admit(self, job: Job, cost: float, items: int) -> None:
-        wait = self._ahead(time.monotonic(), cost)
+        wait = self._backlog.ahead(time.monotonic(), cost)
         waiting = sum(len(lane.queue) for lane in self._lanes)
         # What is larger than the queue is taken where nothing waits: it would otherwise never be.
         full = waiting > 0 and waiting + items > self.queue_items
@@ -149,13 +140,6 @@ class Scheduler:
             retry_after=max(1.0, wait - 0.75 * self.wait_seconds),
         )
 
-    def _ahead(self, now: float, cost: float) -> float:
-        ahead = self._short_left
-        for job in self._jobs:
-            if not job.short:
-                ahead += min(job.left, max(0.0, (now - job.arrival) / STRETCH + cost))
-        return ahead
-
     def _work(self) -> None:
         while True:
             with self._changed:
@@ -163,18 +147,18 @@ class Scheduler:
                     if self._closed:
                         return
                     self._changed.wait()
-            lane, batch, dropped = formed
+            lane, batch, dropped, ticket = formed
             self._deliver(dropped)
             if batch is not None:
                 try:
-                    self._execute(lane, batch)
+                    self._execute(lane, batch, ticket)
                 finally:
                     with self._changed:
                         self._formed -= 1
                         self._changed.notify_all()
 
-    def _form(self) -> tuple[Lane, Batch | None, list[Job]] | None:
-        """The next batch, or jobs that nobody waits for any more; None where nothing is to be done now. Locked."""
+    def _form(self) -> tuple[Lane, Batch | None, list[Job], int] | None:
+        """The next batch and its turn, or jobs that nobody waits for any more; None for nothing to do now. Locked."""
         if self._closed or self._formed == _THREADS:
             return None
         due = [(first, lane) for lane in self._lanes if (first := lane.queue.first_due()) is not None]
@@ -185,29 +169,24 @@ class Scheduler:
             return None
         dropped = self._remove(lane, lambda item: item.job.over)
         if dropped or not len(lane.queue):
-            return lane, None, dropped
+            return lane, None, dropped, -1
         batch = lane.form()
         now = time.monotonic()
         for item in batch.items:
-            self._begin(item)
+            self._backlog.begin(item)
             waited = now - item.job.arrival
             item.job.caller.timings.queue = max(item.job.caller.timings.queue, waited)
             self._observer.wait(lane.kind, waited)
         self._formed += 1
         self._observer.queue(lane.kind, len(lane.queue))
-        return lane, batch, []
-
-    def _begin(self, item: Item[Any]) -> None:
-        """An item left its queue. Locked."""
-        item.job.left -= item.cost
-        if item.job.short:
-            self._short_left -= item.cost
+        self._tickets += 1
+        return lane, batch, [], self._tickets - 1
 
     def _remove(self, lane: Lane, unwanted: Callable[[Item[Any]], bool]) -> list[Job]:
         """Take items out that are not to be computed; the jobs that are thereby over. Locked."""
         removed = lane.queue.remove(unwanted)
         for item in removed:
-            self._begin(item)
+            self._backlog.begin(item)
             item.job.pending -= 1
         over = {item.job for item in removed}
         for job in over:
@@ -223,35 +202,64 @@ class Scheduler:
             dropped = self._remove(lane, lambda item: item.job is job)
         self._deliver(dropped)
 
-    def _execute(self, lane: Lane, batch: Batch) -> None:
-        """Compute a batch and deliver; of one that fails the halves are tried again, so that one item fails alone."""
-        estimate = batch.units * batch.rate.seconds
+    def _execute(self, lane: Lane, batch: Batch, ticket: int | None = None) -> None:
+        """Compute a batch and deliver; of one that fails the halves are tried again, so that one item fails alone.
+
+        Args:
+            lane: of the batch.
+            batch: that was formed.
+            ticket: when it is its turn, counted from the first that was formed; None for what is tried again.
+        """
+        unprepared = _prepared(batch)
+        self._await_turn(ticket)
         try:
-            batch.prepare()
-            with self._engine:
-                began = time.monotonic()
-                self._running = (began, estimate)
-                try:
-                    batch.compute()
-                finally:
-                    self._running = None
-                    seconds = time.monotonic() - began
+            if unprepared is not None:
+                raise unprepared
+            seconds = self._run(batch)
         except Exception as error:  # whatever the engine raises; the log has no message, which may quote an input
+            self._end_turn(ticket)
             _LOG.error("%d items of kind %s failed: %s", len(batch.items), lane.kind, type(error).__name__)
             self._observer.failed(lane.kind)
-            if len(batch.items) == 1:
-                self._settle(batch, error)
-                return
-            middle = len(batch.items) // 2
-            for half in (batch.items[:middle], batch.items[middle:]):
-                for smaller in lane.group(half):
-                    self._execute(lane, smaller)
+            self._retry(lane, batch, error)
             return
+        self._end_turn(ticket)
         batch.rate.learn(batch.units, seconds)
         self._observer.batch(lane.kind, len(batch.items), batch.tokens, seconds)
         for job in {item.job for item in batch.items}:
             job.caller.timings.inference += seconds
         self._settle(batch, None)
+
+    def _run(self, batch: Batch) -> float:
+        """Compute on the engine; the seconds that it took."""
+        with self._engine:
+            began = time.monotonic()
+            self._running = (began, batch.units * batch.rate.seconds)
+            try:
+                batch.compute()
+            finally:
+                self._running = None
+            return time.monotonic() - began
+
+    def _retry(self, lane: Lane, batch: Batch, error: Exception) -> None:
+        if len(batch.items) == 1:
+            self._settle(batch, error)
+            return
+        middle = len(batch.items) // 2
+        for half in (batch.items[:middle], batch.items[middle:]):
+            for smaller in lane.group(half):
+                self._execute(lane, smaller)
+
+    def _await_turn(self, ticket: int | None) -> None:
+        """Wait for the batches that were formed before: whoever had the lock last would be first to have it again."""
+        if ticket is not None:
+            with self._turns:
+                self._turns.wait_for(lambda: self._turn == ticket)
+
+    def _end_turn(self, ticket: int | None) -> None:
+        if ticket is not None:
+            with self._turns:
+                self._turn += 1
+                self._turns.notify_all()
 
     def _settle(self, batch: Batch, error: Exception | None) -> None:
         """A batch's items were computed, or failed."""
@@ -269,16 +277,25 @@ class Scheduler:
     def _deliver(self, jobs: Iterable[Job]) -> None:
         """Tell those whose jobs are over, each once."""
         with self._changed:
-            over = [job for job in jobs if job in self._jobs]
-            self._jobs.difference_update(over)
+            over = [job for job in jobs if job in self._backlog.jobs]
+            self._backlog.jobs.difference_update(over)
         for job in over:
             job.deliver(job.error)
 
     def _fail_all(self, error: RequestError) -> None:
         with self._changed:
-            waiting = list(self._jobs)
+            waiting = list(self._backlog.jobs)
             for job in waiting:
                 job.error = job.error or error
             for lane in self._lanes:
                 self._remove(lane, lambda item: True)
         self._deliver(waiting)
+
+
+def _prepared(batch: Batch) -> Exception | None:
+    """Lay a batch out; what went wrong."""
+    try:
+        batch.prepare()
+    except Exception as error:
+        return error
+    return None

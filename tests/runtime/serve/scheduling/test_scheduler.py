@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,7 +122,7 @@ def test_any_number_of_callers_get_their_own(scheduler: Scheduler, lane: TextLan
     for each in asked:
         each.check()
     assert scheduler.idle
-    assert scheduler.predicted_wait(1.0) == pytest.approx(0, abs=1e-9)
+    assert scheduler._backlog.ahead(time.monotonic(), 1.0) == pytest.approx(0, abs=1e-9)
     asked[0].found[0] += 1
     with pytest.raises(AssertionError):
         asked[0].check()
@@ -203,6 +204,27 @@ def test_of_a_batch_that_fails_only_the_poison_fails(
     assert "secret" not in caplog.text + str(caught.value)
     Asked([[6]]).submit(scheduler, lane).check()
     assert bad.delivered == 1
+
+
+def test_a_batch_that_cannot_be_laid_out_does_not_hold_up_those_behind_it(
+    scheduler: Scheduler, lane: TextLane, session: FakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay_out = lane._batches.lay_out
+
+    def fails(rows: Any, tokens: Any) -> Any:
+        if any(POISON in row for row in tokens):
+            raise MemoryError
+        return lay_out(rows, tokens)
+
+    monkeypatch.setattr(lane._batches, "lay_out", fails)
+    first = held(scheduler, lane, session)
+    bad = Asked([[POISON]] * 2).submit(scheduler, lane)
+    good = [Asked([[number]] * 40).submit(scheduler, lane) for number in range(1, 6)]
+    session.free.set()
+    for asked in [first, *good]:
+        asked.check()
+    with pytest.raises(RequestError, match="The engine failed"):
+        bad.done.result(10)
 
 
 def test_too_much_work_is_refused_at_once(lane: TextLane, session: FakeSession, scheduler: Scheduler) -> None:
