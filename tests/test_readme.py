@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from pydicom.data import get_testdata_file
 
 import bench.__main__ as bench_cli
 import export.__main__ as export_cli
@@ -72,6 +76,30 @@ def test_servers_start_and_stop(workplace: Path, command: str) -> None:
         assert process.wait(30) == 0
 
 
+@pytest.fixture(scope="module")
+def address(tiny: System) -> Iterator[str]:
+    """Of a server."""
+    command = [sys.executable, *SERVE.split()[1:], str(tiny.bundle), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().split()[-1]
+        process.terminate()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("curl ")])
+def test_requests_are_answered(workplace: Path, address: str, command: str) -> None:
+    shutil.copy(get_testdata_file("CT_small.dcm"), workplace / "chest.dcm")
+    given = command.replace("http://127.0.0.1:8080", address).replace("curl ", "curl --fail --silent --show-error ")
+    asked = subprocess.run(["/bin/sh", "-c", given], cwd=workplace, capture_output=True, check=False)
+    assert asked.returncode == 0, asked.stderr
+    if ">" in command:
+        assert Image.open(workplace / command.split()[-1]).format == "PNG"
+    else:
+        assert json.loads(asked.stdout)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [each for each in COMMANDS if each.startswith(RUN) and not each.startswith(SERVE)])
 def test_runtime_commands_run(workplace: Path, clip_bundle: Path, command: str) -> None:
@@ -121,7 +149,7 @@ def test_every_command_is_checked_by_something() -> None:
         elif command.startswith("pip install"):
             assert set(command.split("[")[1].split("]")[0].split(",")) <= extras, command
         else:
-            assert command.startswith(("python -m runtime", "python -m export", "python -m bench")), command
+            assert command.startswith(("python -m runtime", "python -m export", "python -m bench", "curl ")), command
     for target in re.findall(r"`make (\w+)`", README):
         assert target in targets
 
