@@ -34,6 +34,7 @@ class ServedModel(Protocol):
         engine: for what it says of itself: manifest, provider, precision, tokenizer. Nothing is computed on it here.
         created: seconds since the epoch: when it was loaded.
         fills_masks: whether there is a graph for that, in the precision that is served.
+        token_budget: tokens of texts that are computed together, padding counted; 0 without a text part.
     """
 
     name: str
@@ -42,6 +43,10 @@ class ServedModel(Protocol):
 
     @property
     def fills_masks(self) -> bool:
+        """See above."""
+
+    @property
+    def token_budget(self) -> int:
         """See above."""
 
     async def embed_texts(

@@ -106,8 +106,7 @@ def _as_tei(model: ServedModel, server: Server) -> dict[str, Any]:
         "model_type": {"embedding": {"pooling": _POOLINGS.get(pooling, pooling)}},
         "max_concurrent_requests": limits.requests,
         "max_input_length": longest,
-        # As many texts as a request may have, each as long as it may be: there is no other bound of tokens.
-        "max_batch_tokens": limits.texts * longest,
+        "max_batch_tokens": model.token_budget,
         "max_batch_requests": None,
         "max_client_batch_size": limits.texts,
         "auto_truncate": server.auto_truncate or (text is not None and text.tokenization.too_long == "cut"),

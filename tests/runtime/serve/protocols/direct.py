@@ -36,6 +36,10 @@ class DirectModel:
     def fills_masks(self) -> bool:
         return self.engine.manifest.text is not None and self.engine.manifest.text.masked_words
 
+    @property
+    def token_budget(self) -> int:
+        return self.engine.text.batches.token_budget
+
     async def _run(self, count: int, call: Callable[[], Any]) -> Any:
         if self.fails is not None:
             raise self.fails
