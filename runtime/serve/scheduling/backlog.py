@@ -8,10 +8,6 @@ from runtime.serve.scheduling.jobs import STRETCH, Item, Job
 
 __all__ = ["Backlog"]
 
-# Jobs of a longer estimate are looked at one by one; of shorter ones, which may be thousands, all are ahead of a new
-# one.
-_SHORT = 0.25
-
 
 class Backlog:
     """Jobs that were submitted and not yet delivered; used under the scheduler's lock.
@@ -26,7 +22,6 @@ class Backlog:
 
     def add(self, job: Job) -> None:
         """Take in a job whose items are in their queue."""
-        job.short = job.cost <= _SHORT
         self.jobs.add(job)
         if job.short:
             self._short_left += job.cost
@@ -44,6 +39,7 @@ class Backlog:
             now: `time.monotonic()`.
             cost: seconds.
         """
+        # Long jobs are looked at one by one; of short ones, which may be thousands, all are ahead of a new one.
         ahead = self._short_left
         for job in self.jobs:
             if not job.short:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -16,6 +16,8 @@ __all__ = ["STRETCH", "DueQueue", "Item", "Job"]
 # overtakes a long one, and a long one is never put off for ever: against any number of short ones it still gets a
 # quarter of the engine.
 STRETCH = 4.0
+# Seconds.
+_SHORT = 0.25
 
 
 @dataclass(eq=False)
@@ -30,7 +32,6 @@ class Job:
         cost: seconds that its items were estimated to take.
         pending: items not yet computed.
         left: estimated seconds of those not yet begun.
-        short: whether it was estimated to take little; see `Scheduler`.
         error: why it failed, the first reason.
     """
 
@@ -41,8 +42,12 @@ class Job:
     cost: float = 0.0
     pending: int = 0
     left: float = 0.0
-    short: bool = True
     error: Exception | None = None
+
+    @property
+    def short(self) -> bool:
+        """Whether it is estimated to take little: a query, not a corpus."""
+        return self.cost <= _SHORT
 
     @property
     def over(self) -> bool:
@@ -78,7 +83,7 @@ class DueQueue(Generic[_Payload]):
     """Items in the order in which they are due.
 
     Attributes:
-        units: of all that wait.
+        units: of the short jobs that wait.
     """
 
     def __init__(self) -> None:
@@ -88,17 +93,16 @@ class DueQueue(Generic[_Payload]):
     def __len__(self) -> int:
         return len(self._items)
 
-    def push(self, job: Job, items: Iterable[Item[_Payload]]) -> None:
-        """Add a job's items, one due after the other."""
-        spent = job.cost
+    def push(self, job: Job, items: Sequence[Item[_Payload]]) -> None:
+        """Add the items of a new job, one due after the other."""
+        job.pending = len(items)
+        job.cost = job.left = sum(item.cost for item in items)
+        spent = 0.0
         for item in items:
             spent += item.cost
             item.due = job.arrival + STRETCH * spent
             bisect.insort(self._items, item, key=_due)
-            job.pending += 1
-            self.units += item.units
-        job.left += spent - job.cost
-        job.cost = spent
+        self._count(items, 1)
 
     def first_due(self) -> float | None:
         """When the first item is due, None where there is none."""
@@ -109,7 +113,7 @@ class DueQueue(Generic[_Payload]):
         removed = [item for item in self._items if unwanted(item)]
         if removed:
             self._items = [item for item in self._items if not unwanted(item)]
-            self.units -= sum(item.units for item in removed)
+            self._count(removed, -1)
         return removed
 
     def __iter__(self) -> Iterator[Item[_Payload]]:
@@ -120,9 +124,12 @@ class DueQueue(Generic[_Payload]):
         chosen = set(places)
         among = max(chosen) + 1
         taken = [self._items[place] for place in sorted(chosen)]
-        self.units -= sum(item.units for item in taken)
+        self._count(taken, -1)
         self._items[:among] = [item for place, item in enumerate(self._items[:among]) if place not in chosen]
         return taken
+
+    def _count(self, items: Sequence[Item[_Payload]], sign: int) -> None:
+        self.units += sign * sum(item.units for item in items if item.job.short)
 
 
 def _due(item: Item[Any]) -> float:

@@ -75,21 +75,25 @@ class TextLane:
         self._session = session
 
     def backlog(self) -> bool:
-        """See `Lane`."""
+        """See `Lane`. A corpus is no reason: a query that comes meanwhile would wait for a batch more."""
         return self.queue.units >= 2 * self.token_budget
 
     def form(self) -> Batch:
         """See `Lane`."""
         lengths: list[int] = []
-        tokens = 0
+        tokens = queries = 0
         for item in islice(self.queue, _LOOK_AHEAD_TEXTS):
+            if queries == len(lengths) and item.job.short:
+                queries += 1
             lengths.append(len(item.payload.tokens))
             tokens += lengths[-1]
             if tokens >= _LOOK_AHEAD_BATCHES * self.token_budget:
                 break
+        # Queries before a corpus are not made to wait for as much of it as fits.
+        soon = lengths if tokens <= self.token_budget else lengths[: queries if queries < len(lengths) else 0]
         rows: Sequence[Row] | None = None
-        if self._batches.packed and tokens <= self.token_budget:
-            rows = balanced(_first(lengths, min(_SOON, self.token_budget)), self._batches.longest)
+        if self._batches.packed and soon and sum(soon) <= self.token_budget:
+            rows = balanced(_first(soon, min(_SOON, self.token_budget)), self._batches.longest)
         if rows is None:
             rows = choose(list(self._batches.plan(lengths, self.token_budget)), self.token_budget)
         places = sorted(text for row in rows for text in row.texts)
