@@ -77,7 +77,7 @@ def build_app(
             request_seconds=server.limits.request_seconds,
         ),
         Middleware(Gate, keys=keys, hosts=hosts, origins=cors, page=server.page),
-        Middleware(Admission, limits=server.limits, load=load),
+        Middleware(Admission, limits=server.limits, load=load, busy=server.models.busy),
     ]
     if cors:  # outermost, so that pages can read refusals as well
         middleware.insert(

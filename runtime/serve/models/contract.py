@@ -137,6 +137,9 @@ class ServedModels(Protocol):
     def ready(self) -> tuple[bool, str]:
         """Whether requests can be answered now, and in a word why not."""
 
+    def busy(self) -> float | None:
+        """Seconds after which a request may come again, where even a short one would be refused now; else None."""
+
     def alive(self) -> tuple[bool, str]:
         """Whether the engines answer: False where only a restart helps, and why."""
 

@@ -113,6 +113,10 @@ class Models:
             return False, stuck
         return self._state == "ready", self._state
 
+    def busy(self) -> float | None:
+        """See `ServedModels`."""
+        return self._scheduler.busy()
+
     def alive(self) -> tuple[bool, str]:
         """See `ServedModels`."""
         stuck = self._scheduler.stuck()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from runtime.serve.caller import Caller
@@ -37,9 +38,17 @@ class Admission:
     Needs the caller in the request's state. Requests for health and metrics are always answered.
     """
 
-    def __init__(self, app: Any, *, limits: Limits, load: Load) -> None:
-        """Put it before an application; `load` is where it keeps its counts."""
+    def __init__(self, app: Any, *, limits: Limits, load: Load, busy: Callable[[], float | None]) -> None:
+        """Put it before an application.
+
+        Args:
+            app: the application.
+            limits: of requests.
+            load: where it keeps its counts.
+            busy: seconds after which work is taken again, None where it is now.
+        """
         self.app = app
+        self._busy = busy
         self._limits = limits
         self._load = load
 
@@ -51,6 +60,8 @@ class Admission:
         load, limits = self._load, self._limits
         if load.requests >= limits.requests:
             raise RequestError("Overloaded", "The server is answering as many requests as it may.", _AGAIN_SECONDS)
+        if scope["method"] == "POST" and (again := self._busy()) is not None:
+            raise RequestError("Overloaded", "The server has more work than it can do in time.", again)
         body = _Body(receive, scope["state"]["caller"], limits, load)
         body.expect(dict(scope["headers"]).get(b"content-length", b""))
         load.requests += 1

@@ -109,6 +109,17 @@ class Scheduler:
         self._observer.queue(lane.kind, waiting)
         job.caller.on_leave(lambda: self._drop(lane, job))
 
+    def busy(self) -> float | None:
+        """Seconds after which a refused request may come again, where even a short one would be; else None.
+
+        Without the lock: asked for every request, so that one too many costs next to nothing.
+        """
+        wait = self._backlog.short_left
+        return self._again(wait) if wait > self.wait_seconds else None
+
+    def _again(self, wait: float) -> float:
+        return max(1.0, wait - 0.75 * self.wait_seconds)
+
     @property
     def idle(self) -> bool:
         """Whether nothing waits and nothing is computed."""
@@ -137,7 +148,7 @@ class Scheduler:
         raise RequestError(
             "Overloaded",
             "The server has more work than it can do in time. Send the request again later.",
-            retry_after=max(1.0, wait - 0.75 * self.wait_seconds),
+            retry_after=self._again(wait),
         )
 
     def _work(self) -> None:

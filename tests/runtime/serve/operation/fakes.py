@@ -34,11 +34,15 @@ class Models:
     def __init__(self) -> None:
         self.is_ready = (True, "")
         self.is_alive = (True, "")
+        self.is_busy: float | None = None
         self.results: Mapping[str, str] = {"fake": "reloaded"}
         self.drained: list[float] = []
 
     def ready(self) -> tuple[bool, str]:
         return self.is_ready
+
+    def busy(self) -> float | None:
+        return self.is_busy
 
     def alive(self) -> tuple[bool, str]:
         return self.is_alive

@@ -63,6 +63,21 @@ def test_more_requests_than_may_be_are_told_to_come_again(served: tuple[Live, Ha
     _until(lambda: (load.requests, load.body_bytes) == (0, 0))
 
 
+def test_a_server_with_too_much_work_refuses_before_it_reads(served: tuple[Live, Handlers]) -> None:
+    live, handlers = served
+    live.server.models.is_busy = 7.2
+    with live.connect() as client:
+        answer = live.ask(client, _post("/length", 50_000))
+        assert answer.startswith(b"HTTP/1.1 429 ")
+        assert b"retry-after: 8" in answer.lower()
+        assert b'"error_type":"Overloaded"' in answer
+    with live.connect() as client:
+        assert live.ask(client, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+        live.server.models.is_busy = None
+        assert live.ask(client, _post("/length", 0)).startswith(b"HTTP/1.1 200 ")
+    assert len(handlers.callers) == 1
+
+
 @pytest.mark.parametrize("told", [True, False])
 def test_large_bodies_are_refused_with_and_without_a_length(told: bool) -> None:
     client = TestClient(make(_LIMITS)[0])

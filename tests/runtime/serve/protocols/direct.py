@@ -117,6 +117,9 @@ class DirectModels:
     def ready(self) -> tuple[bool, str]:
         return True, ""
 
+    def busy(self) -> float | None:
+        return None
+
     def alive(self) -> tuple[bool, str]:
         return True, ""
 

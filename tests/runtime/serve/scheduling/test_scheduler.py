@@ -237,6 +237,11 @@ def test_too_much_work_is_refused_at_once(lane: TextLane, session: FakeSession, 
     assert caught.value.kind == "Overloaded"
     assert caught.value.retry_after is not None
     assert 24 <= len(accepted) <= 27
+    scheduler.wait_seconds = 6
+    assert scheduler.busy() is None
+    scheduler.wait_seconds = 4
+    assert scheduler.busy() == pytest.approx(2, abs=0.5)
+    scheduler.wait_seconds = 5
     # A long request is no reason to refuse a short one, which overtakes it.
     session.free.set()
     for each in accepted:
