@@ -138,7 +138,9 @@ def _lanes(engine: Engine) -> Lanes:
         return Lanes(None, None)
     batches = engine.text.batches
     budget = max(batches.token_budget, _LEAST_TOKENS)
-    text = TextLane(batches, _inner(batches.sessions.single), budget)
+    sessions = batches.sessions
+    bulk = _inner(sessions.bulk()) if batches.packed and sessions.streams > 1 else None
+    text = TextLane(batches, _inner(sessions.single), budget, bulk, sessions.streams)
     try:
         masks = engine.text.masks
         session = _inner(masks.sessions().single)
@@ -165,6 +167,8 @@ def warm_up(model: Model) -> int:
             batch = batches.lay_out(_full(rows, width), [[batches.pad_token_id] * width] * rows)
             batches.sessions.single.run(["text_embeds"], batch.inputs)
             calls += 1
+        if batches.packed and batches.sessions.streams > 1:
+            calls += _warm_up_bulk(batches)
         if model.fills_masks:
             for text in ("[MASK]", "no [MASK] effusion", "there is a moderate [MASK] effusion on the left side today"):
                 engine.text.fill_mask(text)
@@ -178,6 +182,22 @@ def warm_up(model: Model) -> int:
             engine.image.encode_pixels_and_patches(np.zeros((1, *shape), np.uint8))
             calls += 1
     return calls
+
+
+def _warm_up_bulk(batches: TextBatches) -> int:
+    """Compute what fills a batch on every stream; not through the queue, where calls have the engine to themselves."""
+    session, streams = _inner(batches.sessions.bulk()), batches.sessions.streams
+    widths = range(_COARSE, widest_row(batches.longest) + 1, _COARSE)
+    shapes = [(max(1, batches.token_budget // width), width) for width in widths]
+
+    def compute(_: int) -> None:
+        for rows, width in shapes:
+            texts = [[batches.pad_token_id] * min(width, batches.longest)] * rows
+            session.run(["text_embeds"], batches.lay_out(_full(rows, width), texts).inputs)
+
+    with ThreadPoolExecutor(streams) as threads:
+        list(threads.map(compute, range(streams)))
+    return len(shapes) * streams
 
 
 def _full(rows: int, width: int) -> list[Row]:
@@ -195,5 +215,6 @@ def _shapes(batches: TextBatches, budget: int, every: bool) -> Iterator[tuple[in
     for rows in range(budget // _COARSE, 0, -1):
         widths = {rounded(rows, width) for width in range(1, widest_row(longest) + 1)}
         for width in sorted(widths, reverse=True):
-            if rows == 1 or rows * width <= _SOON_AT_MOST or budget - width < rows * width <= budget:
+            full = batches.sessions.streams == 1 and budget - width < rows * width <= budget
+            if rows == 1 or rows * width <= _SOON_AT_MOST or full:
                 yield rows, width

@@ -67,6 +67,7 @@ class GraphLane:
             largest: rows that are computed together; a call of more is computed as it is.
         """
         self.kind = kind
+        self.streams = 1
         self.queue: DueQueue[GraphCall] = DueQueue()
         self.largest = largest
         self._rates: dict[Key, Rate] = {}
@@ -77,7 +78,7 @@ class GraphLane:
 
     def backlog(self) -> bool:
         """See `Lane`."""
-        return self.queue.units >= 2 * self.largest
+        return self.queue.short_units >= 2 * self.largest
 
     def form(self) -> Batch:
         """See `Lane`."""
@@ -113,4 +114,4 @@ class GraphLane:
                 start = end
 
         rows = sum(call.rows for call in calls)
-        return Batch(items, rows, 0, self.rate(first), prepare, compute)
+        return Batch(items, rows, 0, self.rate(first), True, prepare, compute)

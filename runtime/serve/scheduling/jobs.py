@@ -83,12 +83,14 @@ class DueQueue(Generic[_Payload]):
     """Items in the order in which they are due.
 
     Attributes:
-        units: of the short jobs that wait.
+        units: of all that wait.
+        short_units: of the short jobs' items.
     """
 
     def __init__(self) -> None:
         self._items: list[Item[_Payload]] = []
         self.units = 0
+        self.short_units = 0
 
     def __len__(self) -> int:
         return len(self._items)
@@ -129,7 +131,8 @@ class DueQueue(Generic[_Payload]):
         return taken
 
     def _count(self, items: Sequence[Item[_Payload]], sign: int) -> None:
-        self.units += sign * sum(item.units for item in items if item.job.short)
+        self.units += sign * sum(item.units for item in items)
+        self.short_units += sign * sum(item.units for item in items if item.job.short)
 
 
 def _due(item: Item[Any]) -> float:

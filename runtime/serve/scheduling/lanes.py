@@ -12,7 +12,7 @@ from runtime.serve.scheduling.rates import Rate
 __all__ = ["Batch", "Lane"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """Items that are computed together.
 
@@ -21,6 +21,7 @@ class Batch:
         units: tokens, or rows: what the rate counts.
         tokens: of texts, padding left out; 0 for what is no text.
         rate: of its units; learns from it.
+        alone: whether it has the engine to itself; others of the lane's are computed side by side.
         prepare: lays out what the graph reads; called before `compute`, while another batch may be computed.
         compute: runs the engine and keeps each item's result where the item says. May be called again after a failure.
     """
@@ -29,6 +30,7 @@ class Batch:
     units: int
     tokens: int
     rate: Rate
+    alone: bool
     prepare: Callable[[], None]
     compute: Callable[[], None]
 
@@ -39,10 +41,12 @@ class Lane(Protocol):
     Attributes:
         kind: one of `observer.KINDS`.
         queue: its items.
+        streams: batches that are computed side by side where they are not alone.
     """
 
     kind: str
     queue: DueQueue[Any]
+    streams: int
 
     def form(self) -> Batch:
         """Take a batch with the item that is due first out of the queue, which is not empty."""
@@ -51,4 +55,4 @@ class Lane(Protocol):
         """Batches of items that were taken before."""
 
     def backlog(self) -> bool:
-        """Whether so much waits that the next batch may be laid out before the engine is free."""
+        """Whether so much waits that the next batch may be formed before the one before is done."""

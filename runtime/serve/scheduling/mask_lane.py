@@ -44,6 +44,7 @@ class MaskLane:
     """Texts whose masks are filled; see `lanes.Lane`."""
 
     kind = "mask"
+    streams = 1
 
     def __init__(self, filler: MaskFiller, session: Session, token_budget: int) -> None:
         """An empty lane; see `TextLane`."""
@@ -86,4 +87,4 @@ class MaskLane:
                     payload = payloads[text]
                     payload.into[nth] = self._filler.words(payload.asked, payload.text, int(nth), each)
 
-        return Batch(items, tokens, tokens, self.rate, prepare, compute)
+        return Batch(items, tokens, tokens, self.rate, True, prepare, compute)

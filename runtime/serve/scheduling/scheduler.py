@@ -1,4 +1,4 @@
-"""The threads that feed the engine: one batch is computed at a time, on all of its threads.
+"""The threads that feed the engine: a batch has all of its threads, or several are computed side by side.
 
 A batch is formed when the engine is free, from all that waits then: an idle server adds no waiting, and batches grow
 with the load. While much waits the next one is formed and laid out during the one before.
@@ -15,6 +15,7 @@ from typing import Any
 from runtime.errors import CxrEngineError
 from runtime.serve.request_errors import RequestError
 from runtime.serve.scheduling.backlog import Backlog
+from runtime.serve.scheduling.engine_turns import EngineTurns
 from runtime.serve.scheduling.jobs import Item, Job
 from runtime.serve.scheduling.lanes import Batch, Lane
 from runtime.serve.scheduling.observer import NoObserver, Observer
@@ -22,7 +23,7 @@ from runtime.serve.scheduling.observer import NoObserver, Observer
 __all__ = ["Scheduler"]
 
 _LOG = logging.getLogger("runtime.serve")
-# One computes, the other lays out.
+# At least: one computes, the other lays out.
 _THREADS = 2
 # A batch that takes so many times its estimate, and at least so many seconds, will not end any more.
 _STUCK_TIMES, _STUCK_SECONDS = 50.0, 60.0
@@ -47,12 +48,10 @@ class Scheduler:
         self._observer = observer or NoObserver()
         self._lanes: list[Lane] = []
         self._changed = threading.Condition(threading.Lock())
-        self._engine = threading.Lock()
+        self._engine = EngineTurns()
         self._backlog = Backlog()
         self._formed = 0
-        self._turns = threading.Condition(threading.Lock())
-        self._tickets = self._turn = 0
-        self._running: tuple[float, float] | None = None  # since when, and its estimate
+        self._running: dict[Batch, tuple[float, float]] = {}  # since when, and its estimate
         self._closed = False
         self._threads: list[threading.Thread] = []
 
@@ -60,6 +59,8 @@ class Scheduler:
         """Add a lane."""
         with self._changed:
             self._lanes.append(lane)
+        while self._threads and len(self._threads) < lane.streams:
+            self._add_thread()
 
     def remove(self, lane: Lane) -> None:
         """Remove a lane, in which nothing waits any more."""
@@ -68,10 +69,14 @@ class Scheduler:
 
     def start(self) -> None:
         """Begin to compute."""
-        for number in range(_THREADS):
-            thread = threading.Thread(target=self._work, name=f"cxr-scheduler-{number}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        for _ in range(_THREADS):
+            self._add_thread()
+
+    def _add_thread(self) -> None:
+        name = f"cxr-scheduler-{len(self._threads)}"
+        thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def close(self) -> None:
         """End the threads after the batches under way; what waits fails (503)."""
@@ -130,9 +135,7 @@ class Scheduler:
         """Why only a restart helps, or None."""
         if any(not thread.is_alive() for thread in self._threads) and not self._closed:
             return "a thread of the scheduler has ended"
-        running = self._running
-        if running is not None:
-            since, estimate = running
+        for since, estimate in list(self._running.values()):
             if time.monotonic() - since > max(_STUCK_SECONDS, _STUCK_TIMES * estimate):
                 return "a batch does not end"
         return None
@@ -170,13 +173,13 @@ class Scheduler:
 
     def _form(self) -> tuple[Lane, Batch | None, list[Job], int] | None:
         """The next batch and its turn, or jobs that nobody waits for any more; None for nothing to do now. Locked."""
-        if self._closed or self._formed == _THREADS:
+        if self._closed:
             return None
         due = [(first, lane) for lane in self._lanes if (first := lane.queue.first_due()) is not None]
         if not due:
             return None
         _, lane = min(due, key=lambda pair: pair[0])
-        if self._formed and not lane.backlog():
+        if self._formed and (self._formed >= max(lane.streams, _THREADS) or not lane.backlog()):
             return None
         dropped = self._remove(lane, lambda item: item.job.over)
         if dropped or not len(lane.queue):
@@ -190,8 +193,7 @@ class Scheduler:
             self._observer.wait(lane.kind, waited)
         self._formed += 1
         self._observer.queue(lane.kind, len(lane.queue))
-        self._tickets += 1
-        return lane, batch, [], self._tickets - 1
+        return lane, batch, [], self._engine.ticket()
 
     def _remove(self, lane: Lane, unwanted: Callable[[Item[Any]], bool]) -> list[Job]:
         """Take items out that are not to be computed; the jobs that are thereby over. Locked."""
@@ -219,22 +221,20 @@ class Scheduler:
         Args:
             lane: of the batch.
             batch: that was formed.
-            ticket: when it is its turn, counted from the first that was formed; None for what is tried again.
+            ticket: of `EngineTurns`; None for what is tried again.
         """
         unprepared = _prepared(batch)
-        self._await_turn(ticket)
         try:
-            if unprepared is not None:
-                raise unprepared
-            seconds = self._run(batch)
+            with self._engine.turn(ticket, batch.alone, lane.streams):
+                if unprepared is not None:
+                    raise unprepared
+                seconds = self._run(batch)
         except Exception as error:  # whatever the engine raises; the log has no message, which may quote an input
-            self._end_turn(ticket)
             _LOG.error("%d items of kind %s failed: %s", len(batch.items), lane.kind, type(error).__name__)
             self._observer.failed(lane.kind)
             self._retry(lane, batch, error)
             return
-        self._end_turn(ticket)
-        batch.rate.learn(batch.units, seconds)
+        batch.rate.learn(batch.units, seconds if batch.alone else seconds / lane.streams)
         self._observer.batch(lane.kind, len(batch.items), batch.tokens, seconds)
         for job in {item.job for item in batch.items}:
             job.caller.timings.inference += seconds
@@ -242,14 +242,13 @@ class Scheduler:
 
     def _run(self, batch: Batch) -> float:
         """Compute on the engine; the seconds that it took."""
-        with self._engine:
-            began = time.monotonic()
-            self._running = (began, batch.units * batch.rate.seconds)
-            try:
-                batch.compute()
-            finally:
-                self._running = None
-            return time.monotonic() - began
+        began = time.monotonic()
+        self._running[batch] = (began, batch.units * batch.rate.seconds)
+        try:
+            batch.compute()
+        finally:
+            del self._running[batch]
+        return time.monotonic() - began
 
     def _retry(self, lane: Lane, batch: Batch, error: Exception) -> None:
         if len(batch.items) == 1:
@@ -259,18 +258,6 @@ class Scheduler:
         for half in (batch.items[:middle], batch.items[middle:]):
             for smaller in lane.group(half):
                 self._execute(lane, smaller)
-
-    def _await_turn(self, ticket: int | None) -> None:
-        """Wait for the batches that were formed before: whoever had the lock last would be first to have it again."""
-        if ticket is not None:
-            with self._turns:
-                self._turns.wait_for(lambda: self._turn == ticket)
-
-    def _end_turn(self, ticket: int | None) -> None:
-        if ticket is not None:
-            with self._turns:
-                self._turn += 1
-                self._turns.notify_all()
 
     def _settle(self, batch: Batch, error: Exception | None) -> None:
         """A batch's items were computed, or failed."""

@@ -60,14 +60,28 @@ class TextLane:
 
     kind = "text"
 
-    def __init__(self, batches: TextBatches, session: Session, token_budget: int) -> None:
+    def __init__(
+        self,
+        batches: TextBatches,
+        session: Session,
+        token_budget: int,
+        bulk: Session | None = None,
+        streams: int = 1,
+    ) -> None:
         """An empty lane.
 
         Args:
             batches: plans and lays out.
-            session: of the graph; called on the scheduler's threads alone.
+            session: of the graph, for batches that have the engine to themselves; called on the scheduler's threads
+                alone.
             token_budget: tokens in one batch, padding counted.
+            bulk: a session that computes batches side by side, of `batches.token_budget` tokens each, for more work
+                than one batch: a thread that the server itself interrupts holds up its own batch alone. None where
+                there is none.
+            streams: batches that it computes side by side.
         """
+        self.streams = streams if bulk is not None else 1
+        self._bulk = bulk
         self.queue: DueQueue[TextItem] = DueQueue()
         self.rate = Rate(_SECONDS_A_TOKEN)
         self.token_budget = token_budget
@@ -75,8 +89,13 @@ class TextLane:
         self._session = session
 
     def backlog(self) -> bool:
-        """See `Lane`. A corpus is no reason: a query that comes meanwhile would wait for a batch more."""
-        return self.queue.units >= 2 * self.token_budget
+        """See `Lane`.
+
+        To lay one out ahead a corpus is no reason: a query that comes meanwhile would wait for a batch more.
+        """
+        if self._bulk is not None:
+            return self.queue.units > self.token_budget
+        return self.queue.short_units >= 2 * self.token_budget
 
     def form(self) -> Batch:
         """See `Lane`."""
@@ -94,10 +113,12 @@ class TextLane:
         rows: Sequence[Row] | None = None
         if self._batches.packed and soon and sum(soon) <= self.token_budget:
             rows = balanced(_first(soon, min(_SOON, self.token_budget)), self._batches.longest)
+        alone = rows is not None or self._bulk is None or tokens <= self.token_budget
         if rows is None:
-            rows = choose(list(self._batches.plan(lengths, self.token_budget)), self.token_budget)
+            budget = self.token_budget if alone else self._batches.token_budget
+            rows = choose(list(self._batches.plan(lengths, budget)), budget)
         places = sorted(text for row in rows for text in row.texts)
-        return self._batch(self.queue.take(places), renumbered(rows, places))
+        return self._batch(self.queue.take(places), renumbered(rows, places), alone)
 
     def group(self, items: Sequence[Item[TextItem]]) -> list[Batch]:
         """See `Lane`."""
@@ -108,7 +129,7 @@ class TextLane:
             found.append(self._batch([items[place] for place in places], renumbered(rows, places)))
         return found
 
-    def _batch(self, items: Sequence[Item[TextItem]], rows: Sequence[Row]) -> Batch:
+    def _batch(self, items: Sequence[Item[TextItem]], rows: Sequence[Row], alone: bool = True) -> Batch:
         payloads = [item.payload for item in items]
         tokens = sum(len(each.tokens) for each in payloads)
         laid_out: list[TextBatch] = []
@@ -119,13 +140,14 @@ class TextLane:
         def compute() -> None:
             (batch,) = laid_out
             outputs = sorted({each.output for each in payloads})
-            found = dict(zip(outputs, self._session.run(outputs, batch.inputs), strict=True))
+            session = self._session if alone or self._bulk is None else self._bulk
+            found = dict(zip(outputs, session.run(outputs, batch.inputs), strict=True))
             embeddings = {output: array[batch.found] for output, array in found.items()}
             for place, text in enumerate(batch.texts.tolist()):
                 payload = payloads[text]
                 payload.into[:] = embeddings[payload.output][place]
 
-        return Batch(items, tokens, tokens, self.rate, prepare, compute)
+        return Batch(items, tokens, tokens, self.rate, alone, prepare, compute)
 
 
 def choose(plans: Sequence[Sequence[Row]], token_budget: int) -> Sequence[Row]:
