@@ -215,6 +215,5 @@ def _shapes(batches: TextBatches, budget: int, every: bool) -> Iterator[tuple[in
     for rows in range(budget // _COARSE, 0, -1):
         widths = {rounded(rows, width) for width in range(1, widest_row(longest) + 1)}
         for width in sorted(widths, reverse=True):
-            full = batches.sessions.streams == 1 and budget - width < rows * width <= budget
-            if rows == 1 or rows * width <= _SOON_AT_MOST or full:
+            if rows == 1 or rows * width <= _SOON_AT_MOST or budget - width < rows * width <= budget:
                 yield rows, width

@@ -47,17 +47,21 @@ def test_much_work_is_computed_side_by_side_and_a_query_alone() -> None:
     scheduler.start()
     scheduler.add(lane)
     try:
-        corpus = Asked([[1 + number % 9] * 20 for number in range(120)]).submit(scheduler, lane)
-        queries = []
-        for number in range(5):
-            time.sleep(0.02)
-            queries.append(Asked([[number + 1] * 5]).submit(scheduler, lane))
-        for asked in [corpus, *queries]:
+        many = [Asked([[1 + number % 9] * 20]).submit(scheduler, lane) for number in range(60)]
+        for asked in many:
             asked.check()
         assert ["bulk", "bulk"] in seen
         assert max(map(len, seen)) == 2
         assert all(each == ["single"] for each in seen if "single" in each), "nothing runs beside it"
-        assert single.calls, "queries have the engine to themselves"
+        assert bulk.calls
+        bulk.calls.clear()
+        lane.rate.learn(1, 1.0)
+        lane.rate.seconds = 1.0
+        corpus = Asked([[1 + number % 9] * 20 for number in range(30)]).submit(scheduler, lane)
+        query = Asked([[5] * 5]).submit(scheduler, lane)
+        for asked in (corpus, query):
+            asked.check()
+        assert not bulk.calls, "beside a corpus a query would wait for several batches"
     finally:
         scheduler.close()
 
