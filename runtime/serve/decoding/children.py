@@ -74,7 +74,7 @@ class Children:
         self._server: ForkServer | None = None
         self._closing = threading.Event()
         self._failing = False
-        self._watcher = threading.Thread(target=self._watch, name="cxr-engine-decoding", daemon=True)
+        self._watcher = threading.Thread(target=self._watch, name="cxr-decoding", daemon=True)
 
     def start(self) -> None:
         """Start the fork server, which takes half a second.

@@ -84,7 +84,7 @@ class Decoder:
         self._is_quick = is_quick
         self._line = Line()
         self._threads = [
-            threading.Thread(target=self._run, name=f"cxr-engine-decoder-{number}", daemon=True)
+            threading.Thread(target=self._run, name=f"cxr-decoder-{number}", daemon=True)
             for number in range(processes or max(1, find_cores().most // _CORES_A_PICTURE))
         ]
         self._mean_seconds = _FIRST_SECONDS
