@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 
 from runtime.serve.request_errors import RequestError
 
-__all__ = ["CURRENT", "Caller", "Timings"]
+__all__ = ["CURRENT", "LATE", "Caller", "Timings"]
+
+LATE = "The deadline passed before the request was answered. Give it more time."
 
 
 @dataclass
@@ -70,7 +72,7 @@ class Caller:
     def check(self) -> None:
         """Raise RequestError where the deadline has passed."""
         if self.deadline is not None and time.monotonic() >= self.deadline:
-            raise RequestError("Timeout", "The deadline passed before the request was answered. Give it more time.")
+            raise RequestError("Timeout", LATE)
 
 
 # On whose behalf a thread calls an engine's methods.

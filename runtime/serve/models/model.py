@@ -16,12 +16,12 @@ from runtime.engine import Engine
 from runtime.serve.caller import CURRENT, Caller
 from runtime.serve.limits import Limits
 from runtime.serve.models.tokenizing import checked_texts, checked_tokens, tokenized
+from runtime.serve.models.waiting import call_later, in_time
 from runtime.serve.request_errors import RequestError
 from runtime.serve.scheduling.jobs import Item, Job
 from runtime.serve.scheduling.mask_lane import MaskItem, MaskLane
 from runtime.serve.scheduling.scheduler import Scheduler
 from runtime.serve.scheduling.text_lane import TextItem, TextLane
-from runtime.serve.time_limits import TimeLimit
 from runtime.text.fill_mask import Filled, MaskedTexts
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ _Result = TypeVar("_Result")
 
 # Characters of a request that are tokenized on the event loop: handing them to a thread takes longer.
 _FEW_CHARACTERS = 4000
-_LATE = "The deadline passed before the request was answered. Give it more time."
 
 
 class Lanes:
@@ -272,10 +271,10 @@ class Model:
                 done.set_exception(error)
 
         rate = lane.rate.seconds
-        job = Job(caller, lane.kind, lambda error: _later(loop, settle, error))
+        job = Job(caller, lane.kind, lambda error: call_later(loop, settle, error))
         items = [Item(job, payload, length * rate, length) for payload, length in zip(payloads, lengths, strict=True)]
         self._scheduler.submit(lane, job, items)
-        await _in_time(caller, done)
+        await in_time(caller, done)
 
     async def _call(self, caller: Caller, call: Callable[[], _Result]) -> _Result:
         """Call something on a thread, on behalf of the caller."""
@@ -283,24 +282,4 @@ class Model:
         context = copy_context()
         context.run(CURRENT.set, caller)
         loop = asyncio.get_running_loop()
-        return await _in_time(caller, loop.run_in_executor(self._threads, context.run, call))
-
-
-async def _in_time(caller: Caller, future: asyncio.Future[_Result]) -> _Result:
-    remaining = caller.remaining()
-    if remaining is None:
-        return await future
-    try:
-        with TimeLimit(remaining):
-            return await future
-    except asyncio.TimeoutError:
-        raise RequestError("Timeout", _LATE) from None
-
-
-def _later(
-    loop: asyncio.AbstractEventLoop, settle: Callable[[Exception | None], None], error: Exception | None
-) -> None:
-    try:
-        loop.call_soon_threadsafe(settle, error)
-    except RuntimeError:  # the loop was closed: nobody waits any more
-        return
+        return await in_time(caller, loop.run_in_executor(self._threads, context.run, call))

@@ -24,7 +24,7 @@ from runtime.serve.scheduling.scheduler import Scheduler
 from runtime.serve.scheduling.text_lane import TextLane, rounded
 from runtime.serve.settings import EngineOptions
 from runtime.text.packing import Row, widest_row
-from runtime.text.text_batches import TextBatches
+from runtime.text.text_batches import TextBatch, TextBatches
 
 __all__ = ["Opening", "open_model", "warm_up"]
 
@@ -164,8 +164,7 @@ def warm_up(model: Model) -> int:
     if engine.manifest.text is not None:
         batches = engine.text.batches
         for rows, width in _shapes(batches, model.token_budget, every_shape):
-            batch = batches.lay_out(_full(rows, width), [[batches.pad_token_id] * width] * rows)
-            batches.sessions.single.run(["text_embeds"], batch.inputs)
+            batches.sessions.single.run(["text_embeds"], _full(batches, rows, width).inputs)
             calls += 1
         if batches.packed and batches.sessions.streams > 1:
             calls += _warm_up_bulk(batches)
@@ -192,16 +191,17 @@ def _warm_up_bulk(batches: TextBatches) -> int:
 
     def compute(_: int) -> None:
         for rows, width in shapes:
-            texts = [[batches.pad_token_id] * min(width, batches.longest)] * rows
-            session.run(["text_embeds"], batches.lay_out(_full(rows, width), texts).inputs)
+            session.run(["text_embeds"], _full(batches, rows, width).inputs)
 
     with ThreadPoolExecutor(streams) as threads:
         list(threads.map(compute, range(streams)))
     return len(shapes) * streams
 
 
-def _full(rows: int, width: int) -> list[Row]:
-    return [Row(width, (index,)) for index in range(rows)]
+def _full(batches: TextBatches, rows: int, width: int) -> TextBatch:
+    """A batch of that shape, of texts that are no longer than texts may be."""
+    texts = [[batches.pad_token_id] * min(width, batches.longest)] * rows
+    return batches.lay_out([Row(width, (index,)) for index in range(rows)], texts)
 
 
 def _shapes(batches: TextBatches, budget: int, every: bool) -> Iterator[tuple[int, int]]:

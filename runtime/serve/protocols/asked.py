@@ -136,12 +136,11 @@ async def embed(asked: Asked, model: ServedModel, fields: Fields, texts: Sequenc
     """
     require(model, "text")
     check_dimensions(model, fields)
-    truncate = fields.optional_flag("truncate")
     return await model.embed_texts(
         asked.caller,
         texts,
         normalize=fields.flag("normalize", True),
         prompt_name=prompt_of(model, fields),
-        truncate=(asked.server.auto_truncate or None) if truncate is None else truncate,
+        truncate=fields.optional_flag("truncate"),
         from_left=fields.choice("truncation_direction", _DIRECTIONS, "right") == "left",
     )

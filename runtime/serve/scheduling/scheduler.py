@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from runtime.errors import CxrEngineError
+from runtime.serve.caller import LATE
 from runtime.serve.request_errors import RequestError
 from runtime.serve.scheduling.backlog import Backlog
 from runtime.serve.scheduling.engine_turns import EngineTurns
@@ -28,7 +29,6 @@ _THREADS = 2
 # A batch that takes so many times its estimate, and at least so many seconds, will not end any more.
 _STUCK_TIMES, _STUCK_SECONDS = 50.0, 60.0
 _LEFT = "The client left before the request was answered."
-_LATE = "The deadline passed before the request was answered. Give it more time."
 
 
 class Scheduler:
@@ -205,7 +205,7 @@ class Scheduler:
         for job in over:
             if job.error is None:
                 gone = job.caller.gone
-                job.error = RequestError("Timeout", _LEFT if gone else _LATE)
+                job.error = RequestError("Timeout", _LEFT if gone else LATE)
                 self._observer.rejected("gone" if gone else "timeout")
         return list(over)
 

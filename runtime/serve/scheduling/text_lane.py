@@ -1,8 +1,7 @@
 """Texts of all callers, packed into batches by looking ahead in the queue.
 
 The batch that runs next holds the text that is due first; what else is in it is chosen among all that wait, so that
-rows are full. First come, first served would fill them by chance: it got 82 % of the throughput of a corpus that is
-planned as a whole, looking ahead gets 96 %.
+rows are full. First come, first served would fill them by chance.
 """
 
 from __future__ import annotations
@@ -23,14 +22,15 @@ from runtime.text.text_batches import TextBatch, TextBatches
 
 __all__ = ["TextItem", "TextLane", "balanced", "choose", "renumbered", "rounded"]
 
-# Planning takes 12 µs a text, while the engine may wait: no more texts than that, or tokens of so many batches.
+# The engine may wait while a batch is planned: no more texts than that, or tokens of so many batches.
 _LOOK_AHEAD_TEXTS = 256
 _LOOK_AHEAD_BATCHES = 6
 # Padding that joining two batches may add: a call costs the engine about as much as so many tokens (OpenVINO int8
 # BERT-base on 2 cores: 3.6 ms a call, 0.11 ms a token).
 _WORTH_A_CALL = 32
-# So many batches of queries are so much that they are computed side by side, or laid out ahead. Side by side each takes
-# longer: from one batch on, arrivals at random at 70 % of capacity had a 99th percentile of 434 ms instead of 187.
+# So many times what the engine computes at a time is so much that batches are computed side by side, or laid out ahead.
+# Side by side each takes longer: from one batch on, arrivals at random at 70 % of capacity had a 99th percentile of
+# 434 ms instead of 187.
 _MUCH = 1.5
 # While less than a batch waits, texts of at most so many tokens are computed together, those first that are due first:
 # larger batches would make them wait longer (simulated at 70 % of capacity: the 99th percentile falls by a quarter).
@@ -96,7 +96,8 @@ class TextLane:
 
         To lay one out ahead a corpus is no reason: a query that comes meanwhile would wait for a batch more.
         """
-        return self.queue.short_units >= _MUCH * self.token_budget
+        together = self.token_budget if self._bulk is None else self.streams * self._batches.token_budget
+        return self.queue.short_units >= _MUCH * together
 
     def form(self) -> Batch:
         """See `Lane`."""

@@ -263,3 +263,21 @@ def test_fast_decoding_is_as_in_the_engine(tiny: System) -> None:
     )
     np.testing.assert_allclose(found, fast, rtol=0, atol=1e-6)
     assert np.abs(found - exact).max() > 1e-5
+
+
+def test_a_server_may_cut_where_nobody_says(tiny: System) -> None:
+    long = "word " * 600
+    opened = open_models(
+        {"m": tiny.bundle}, Opening(EngineOptions("cpu", threads=1), auto_truncate=True, decode_processes=0), Limits()
+    )
+    try:
+        unsaid, asked = (
+            ask(opened, lambda model, cut=cut: model.embed_texts(Caller(), [long], truncate=cut))
+            for cut in (None, True)
+        )
+        np.testing.assert_allclose(unsaid, asked, rtol=0, atol=1e-6)
+        assert ask(opened, lambda model: model.text_similarity(Caller(), long, [long])) == pytest.approx([1], abs=1e-5)
+        with pytest.raises(InputError):
+            ask(opened, lambda model: model.embed_texts(Caller(), [long], truncate=False))
+    finally:
+        opened.close()

@@ -8,7 +8,6 @@ from starlette.testclient import TestClient
 
 from runtime.engine import Engine
 from runtime.serve.request_errors import RequestError
-from runtime.serve.server_state import Server
 from tests.conftest import System
 from tests.runtime.serve.protocols.direct import DirectModel
 
@@ -45,7 +44,7 @@ def test_what_it_cost(client: TestClient, engine: Engine) -> None:
     assert all(headers[f"x-{each}"].isdigit() for each in TIMES)
 
 
-def test_cutting(client: TestClient, server: Server, model: DirectModel) -> None:
+def test_cutting(client: TestClient, model: DirectModel) -> None:
     for body, want in (
         ({}, (None, False)),
         ({"truncate": True, "truncation_direction": "Left"}, (True, True)),
@@ -53,11 +52,6 @@ def test_cutting(client: TestClient, server: Server, model: DirectModel) -> None
     ):
         assert client.post("/embed", json={"inputs": "x", **body}).status_code == 200
         assert (model.asked[-1]["truncate"], model.asked[-1]["from_left"]) == want
-    server.auto_truncate = True
-    client.post("/embed", json={"inputs": "x"})
-    assert model.asked[-1]["truncate"] is True
-    client.post("/embed", json={"inputs": "x", "truncate": False})
-    assert model.asked[-1]["truncate"] is False
 
 
 def test_similarity(client: TestClient, engine: Engine) -> None:
