@@ -64,8 +64,9 @@ def load(
         bundle: folder written by `python -m export`.
         provider: "cpu", "openvino", "cuda", "tensorrt", or "auto" for the fastest that works (`engine.provider` says
             which, `engine.reason` why): as `python -m runtime tune` found on this machine; else cuda, then the
-            processor's engine that is faster by the bundle's records of this very processor; else the first of cuda,
-            cpu and openvino. A named provider that cannot run raises.
+            processor's engine that is faster by the bundle's records of this very processor, or of another one that it
+            has every engine's time of; else the first of cuda, cpu and openvino. A named provider that cannot run
+            raises.
         precision: what to compute in: a precision of the bundle; "bf16", which OpenVINO makes of fp32 and which is
             refused where it would be emulated slowly; or "auto" for the fastest, part by part, whose recorded fidelity
             on that provider reaches `min_fidelity`, else fp32 (`engine.precision` and `engine.fidelity` say which; a

@@ -54,8 +54,8 @@ def decide(
     """The ways to run a bundle, best first, and why other engines cannot.
 
     "auto" takes the engine that was tuned to be fastest over all parts. Without that a GPU comes first, then the
-    processor's engines by the times that the bundle recorded, if all were recorded on this very processor, else in
-    a fixed order.
+    processor's engines by the times that the bundle recorded, if all were recorded on one processor: this very one, or
+    where there are none of it another. Else they come in a fixed order.
 
     Args:
         bundle: the opened bundle.
@@ -106,7 +106,8 @@ def _by_records(plans: Sequence[Plan]) -> tuple[list[Plan], str]:
     on_gpu = [plan for plan in plans if plan.provider.processor() != processor_name()]
     others = [plan for plan in plans if plan not in on_gpu]
     times = [_milliseconds(plan) for plan in others]
-    recorded = len(others) > 1 and all(math.isfinite(time) for time in times)
+    processors = {choice.fidelity.processor for plan in others for choice in plan.choices.values() if choice.fidelity}
+    recorded = len(others) > 1 and len(processors) == 1 and all(math.isfinite(time) for time in times)
     if recorded:
         others = [others[index] for index in sorted(range(len(others)), key=lambda index: times[index])]
     names = ", ".join(plan.provider.name for plan in plans)
@@ -120,22 +121,21 @@ def _by_records(plans: Sequence[Plan]) -> tuple[list[Plan], str]:
             for part, choice in others[0].choices.items()
             if choice.fidelity is not None
         )
-        why = f"the fastest of {names} by the times that the bundle has of this processor ({figures})"
+        (processor,) = processors
+        where = "this processor" if processor == processor_name() else f"another processor, {processor}"
+        why = f"the fastest of {names} by the times that the bundle has of {where} ({figures})"
     else:
         why = (
             f"the first of {', '.join(AUTO_ORDER)} that can run it; it was not tuned here, "
-            "and the bundle does not have every engine's time on this processor"
+            "and the bundle does not have every engine's time on one processor"
         )
     return [*on_gpu, *others], why
 
 
 def _milliseconds(plan: Plan) -> float:
-    """Product over the parts, for comparison only; not finite unless all were measured on this very processor."""
+    """Product over the parts, for comparison only; not finite unless all were measured."""
     records = [choice.fidelity for choice in plan.choices.values()]
-    here = plan.provider.processor()
-    return math.prod(
-        record.milliseconds if record is not None and record.processor == here else math.nan for record in records
-    )
+    return math.prod(math.nan if record is None else record.milliseconds for record in records)
 
 
 def _plan(

@@ -74,16 +74,40 @@ def test_the_parts_decide_together(tmp_path: Path) -> None:
     assert runtime.load(bundle, parts=["text"]).provider == "openvino"
 
 
-@pytest.mark.parametrize(
-    "times",
-    [
-        {"times": [("openvino", 5)]},
-        {"times": [("cpu", 9), ("openvino", 5)], "processor": "Another Processor"},
-    ],
-)
-def test_times_that_are_missing_or_of_another_processor_decide_nothing(tmp_path: Path, times: dict) -> None:
-    bundle = write_bundle(tmp_path / "b", text_of(*times["times"], processor=times.get("processor")))
+@pytest.mark.parametrize(("cpu", "openvino", "expected"), [(5, 9, "cpu"), (9, 5, "openvino")])
+def test_the_faster_on_another_processor_is_taken_where_there_are_no_times_of_this_one(
+    tmp_path: Path, cpu: float, openvino: float, expected: str
+) -> None:
+    bundle = write_bundle(tmp_path / "b", text_of(("cpu", cpu), ("openvino", openvino), processor="Another"))
     engine = runtime.load(bundle)
+    assert engine.provider == expected
+    assert engine.reason == (
+        f"{expected}: the fastest of cpu, openvino by the times that the bundle has of another processor, Another "
+        "(text int8 5.0 ms a batch)"
+    )
+
+
+def test_times_of_this_processor_go_before_those_of_another(tmp_path: Path) -> None:
+    texts = text_of(("cpu", 5), ("openvino", 9))
+    elsewhere = text_of(("cpu", 9), ("openvino", 5), processor="Another")
+    both = [
+        replace(here, fidelity=(*here.fidelity, *there.fidelity)) for here, there in zip(texts, elsewhere, strict=True)
+    ]
+    engine = runtime.load(write_bundle(tmp_path / "b", both))
+    assert engine.provider == "cpu"
+    assert "of this processor" in engine.reason
+
+
+MISSING = text_of(("openvino", 5))
+OF_TWO_PROCESSORS = [
+    replace(here, fidelity=(*here.fidelity, *there.fidelity))
+    for here, there in zip(text_of(("cpu", 9)), text_of(("openvino", 5), processor="Another"), strict=True)
+]
+
+
+@pytest.mark.parametrize("texts", [MISSING, OF_TWO_PROCESSORS], ids=["missing", "of two processors"])
+def test_times_that_are_missing_or_of_different_processors_decide_nothing(tmp_path: Path, texts: list) -> None:
+    engine = runtime.load(write_bundle(tmp_path / "b", texts))
     assert engine.provider == "cpu"
     assert engine.reason.startswith("cpu: the first of cuda, cpu, openvino that can run it; it was not tuned here")
 
