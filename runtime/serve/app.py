@@ -19,6 +19,7 @@ from runtime.serve.operation.gate import Gate
 from runtime.serve.operation.health import Reload, Scrape
 from runtime.serve.operation.keys import Keys
 from runtime.serve.operation.metrics import Metrics
+from runtime.serve.operation.shortcut import Shortcut
 from runtime.serve.page import page
 from runtime.serve.protocols import hugging_face, kserve, openai, openapi, own, tei
 from runtime.serve.server_state import Server
@@ -78,6 +79,7 @@ def build_app(
         ),
         Middleware(Gate, keys=keys, hosts=hosts, origins=cors, page=server.page),
         Middleware(Admission, limits=server.limits, load=load, busy=server.models.busy),
+        Middleware(Shortcut, routes=every),
     ]
     if cors:  # outermost, so that pages can read refusals as well
         middleware.insert(

@@ -28,7 +28,7 @@ from runtime.serve.operation.health import Reload, Scrape
 from runtime.serve.operation.http_server import HttpServer
 from runtime.serve.operation.keys import Keys
 from runtime.serve.operation.lifecycle import Lifecycle, close_models, signals
-from runtime.serve.operation.logs import configure_logs
+from runtime.serve.operation.logs import configure_logs, flush_logs
 from runtime.serve.operation.metrics import Metrics
 from runtime.serve.operation.peer import Handler, Peer
 from runtime.serve.operation.sockets import allow_open_files, bind_tcp, bind_unix, loopback_only, shown_address
@@ -70,6 +70,7 @@ def serve(settings: Settings) -> int:
             configure_logs(settings.log_json)
             return asyncio.run(_run(opened, announce))
     finally:
+        flush_logs()
         for each in sockets:
             each.close()
         if settings.uds is not None:
@@ -112,6 +113,8 @@ def _work(
     except CxrEngineError as error:
         print_note(f"{type(error).__name__}: {error}")
         sys.exit(1)
+    finally:
+        flush_logs()
 
 
 @dataclass(frozen=True)

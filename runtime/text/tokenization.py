@@ -239,7 +239,11 @@ class Tokenizer:
             if not cleaned and any(map(str.isalnum, text)):
                 on_empty(index)
             prompts.append(prompt + cleaned)
-        ids = iter([encoding.ids for encoding in self._tokenizer.encode_batch_fast(prompts)])
+        # Of a single text on this thread: a batch is handed to others, for whom it would wait where all are busy.
+        encodings = (
+            self._tokenizer.encode_batch_fast(prompts) if len(prompts) > 1 else map(self._tokenizer.encode, prompts)
+        )
+        ids = iter([encoding.ids for encoding in encodings])
         if cut is None:
             cut = clean and self._rules.too_long == CUT
         encoded: list[list[int]] = []

@@ -16,7 +16,7 @@ from runtime.engine import Engine
 from runtime.serve.caller import CURRENT, Caller
 from runtime.serve.limits import Limits
 from runtime.serve.models.tokenizing import checked_texts, checked_tokens, tokenized
-from runtime.serve.models.waiting import call_later, in_time
+from runtime.serve.models.waiting import Deliveries, in_time
 from runtime.serve.request_errors import RequestError
 from runtime.serve.scheduling.jobs import Item, Job
 from runtime.serve.scheduling.mask_lane import MaskItem, MaskLane
@@ -82,6 +82,7 @@ class Model:
         self._threads = threads
         self._limits = limits
         self._auto_truncate = auto_truncate
+        self._deliveries: Deliveries | None = None
 
     @property
     def token_budget(self) -> int:
@@ -259,22 +260,18 @@ class Model:
         self, caller: Caller, lane: TextLane | MaskLane, payloads: Sequence[Any], lengths: Iterable[int]
     ) -> None:
         """Have items computed, and wait for them."""
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-
-        def settle(error: Exception | None) -> None:
-            if done.done():
-                return
-            if error is None:
-                done.set_result(None)
-            else:
-                done.set_exception(error)
-
+        done, end = self._deliveries_of(asyncio.get_running_loop()).future()
         rate = lane.rate.seconds
-        job = Job(caller, lane.kind, lambda error: call_later(loop, settle, error))
+        job = Job(caller, lane.kind, end)
         items = [Item(job, payload, length * rate, length) for payload, length in zip(payloads, lengths, strict=True)]
         self._scheduler.submit(lane, job, items)
         await in_time(caller, done)
+
+    def _deliveries_of(self, loop: asyncio.AbstractEventLoop) -> Deliveries:
+        """Of the loop that runs: a server has one, tests have several."""
+        if self._deliveries is None or self._deliveries.loop is not loop:
+            self._deliveries = Deliveries(loop)
+        return self._deliveries
 
     async def _call(self, caller: Caller, call: Callable[[], _Result]) -> _Result:
         """Call something on a thread, on behalf of the caller."""

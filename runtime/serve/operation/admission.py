@@ -8,6 +8,7 @@ from typing import Any
 
 from runtime.serve.caller import Caller
 from runtime.serve.limits import Limits
+from runtime.serve.operation.connections import LEAVING
 from runtime.serve.operation.gate import HEALTH
 from runtime.serve.request_errors import RequestError
 
@@ -62,7 +63,7 @@ class Admission:
             raise RequestError("Overloaded", "The server is answering as many requests as it may.", _AGAIN_SECONDS)
         if scope["method"] == "POST" and (again := self._busy()) is not None:
             raise RequestError("Overloaded", "The server has more work than it can do in time.", again)
-        body = _Body(receive, scope["state"]["caller"], limits, load)
+        body = _Body(receive, scope["state"]["caller"], limits, load, scope.get("extensions", {}).get(LEAVING))
         body.expect(dict(scope["headers"]).get(b"content-length", b""))
         load.requests += 1
         try:
@@ -73,11 +74,19 @@ class Admission:
 
 
 class _Body:
-    """The messages of a request's body, counted; once all have come, somebody listens for the client's leaving."""
+    """The messages of a request's body, counted; once all have come, somebody listens for the client's leaving.
 
-    def __init__(self, receive: Any, caller: Caller, limits: Limits, load: Load) -> None:
+    Where the connection tells of it, no task has to wait for that.
+    """
+
+    def __init__(
+        self, receive: Any, caller: Caller, limits: Limits, load: Load, told: set[Callable[[], None]] | None
+    ) -> None:
         self._receive = receive
         self._caller = caller
+        self._told = told
+        if told is not None:
+            told.add(caller.leave)
         self._load = load
         self._most = max(limits.json_bytes, limits.image_bytes) + _MARGIN
         self._most_together = limits.body_bytes
@@ -101,13 +110,15 @@ class _Body:
         self._check(self._taken + size)
         self._taken += size
         self._load.body_bytes += size
-        if not message.get("more_body", False):
+        if self._told is None and not message.get("more_body", False):
             self._leaving = asyncio.get_running_loop().create_task(self._listen())
         return message
 
     def end(self) -> None:
         """The request was answered."""
         self._load.body_bytes -= self._taken
+        if self._told is not None:
+            self._told.discard(self._caller.leave)
         if self._leaving is not None:
             self._leaving.cancel()
 

@@ -11,12 +11,15 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from runtime.serve.limits import Limits
+from runtime.serve.operation.gathering import Gathering
 
-__all__ = ["KEEP_ALIVE_SECONDS", "Bounds", "Connection"]
+__all__ = ["KEEP_ALIVE_SECONDS", "LEAVING", "Bounds", "Connection"]
 
 # Longer than proxies keep theirs (nginx, AWS: 60 s): else they send requests into connections that are just closed.
 KEEP_ALIVE_SECONDS = 75.0
-# A body may take `header_seconds`, and longer as long as it comes at this rate, which is `wire.bodies`' too.
+# In a request's extensions: a set of what is called when its client leaves, to which an application adds.
+LEAVING = "cxr.leaving"
+# A body may take `header_seconds`, and longer as long as it comes at this rate.
 _BYTES_A_SECOND = 256 << 10
 # What a header takes beside its name and value, as HTTP/2 counts it: many empty ones are not free.
 _PER_HEADER = 32
@@ -61,6 +64,7 @@ class Connection(HttpToolsProtocol):
         self._reading_headers = False
         self._reading_body = False
         self._refused = False
+        self._leaving: set[Callable[[], None]] = set()
         self._header_bytes = 0
         self._body_bytes = 0
         self._body_pieces = 0
@@ -74,6 +78,16 @@ class Connection(HttpToolsProtocol):
         """Nothing is being read or answered."""
         answered = self.cycle is None or self.cycle.response_complete
         return answered and not (self._reading_headers or self._reading_body or self.pipeline)
+
+    def connection_made(self, transport: Any) -> None:
+        """A client connected."""
+        super().connection_made(Gathering(transport, self.loop))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client left, or the connection was closed."""
+        super().connection_lost(exc)
+        for call in tuple(self._leaving):
+            call()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of a client."""
@@ -96,6 +110,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request's first byte came."""
         super().on_message_begin()
+        self.scope["extensions"] = {LEAVING: self._leaving}
         self._reading_headers = True
         self._header_bytes = 0
         self._set_deadline(self._bounds.limits.header_seconds)
@@ -142,6 +157,7 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """A request was answered."""
+        self.transport.flush()
         if not self._reading_body and not self._reading_headers:
             self._set_deadline(self._bounds.limits.request_seconds if self.pipeline else self._bounds.keep_alive)
         self.idle_since = time.monotonic()

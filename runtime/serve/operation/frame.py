@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import re
-import secrets
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -67,6 +67,8 @@ class Frame:
         self._template = template
         self._record = record
         self._request_seconds = request_seconds
+        # Names, no secrets: to ask the system for random numbers costs more.
+        self._ids = random.Random()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request; raises nothing but what cancels it."""
@@ -74,7 +76,8 @@ class Frame:
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        caller = Caller(_request_id(headers))
+        given = headers.get(b"x-request-id", b"")
+        caller = Caller(given.decode() if _REQUEST_ID.fullmatch(given) else f"{self._ids.getrandbits(64):016x}")
         scope.setdefault("state", {})["caller"] = caller
         outcome = Outcome(scope["method"], self._template(scope["path"]), caller, time.perf_counter())
 
@@ -138,11 +141,6 @@ async def as_request_error(_: Any, error: Any) -> Any:
     kind = _KINDS.get(error.status_code, "BadRequest")
     messages = {"NotFound": "There is nothing at this address.", "MethodNotAllowed": "The method is not allowed here."}
     raise RequestError(kind, messages.get(kind, "The request cannot be read."), headers=error.headers or {}) from None
-
-
-def _request_id(headers: Mapping[bytes, bytes]) -> str:
-    given = headers.get(b"x-request-id", b"")
-    return given.decode() if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
 
 
 def _seconds(headers: Mapping[bytes, bytes], most: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +18,8 @@ HEALTH = frozenset({"/health", "/ping", "/livez", "/ready", "/readyz", "/v2/heal
 # What a browser loads before its user could give a key.
 _PAGES = frozenset({"/docs", "/openapi.json"})
 _PAGE = "/page/"
+# That are remembered: clients call a server by few.
+_NAMES = 64
 
 
 class Gate:
@@ -83,7 +86,7 @@ class Gate:
         host = headers.get(b"host", b"").decode("latin-1")
         if self._hosts is not None and host:
             name = _host_name(host)
-            if not (is_loopback(name) or name in self._hosts):
+            if not (name in self._hosts or is_loopback(name)):
                 raise RequestError(
                     "Forbidden",
                     "The header Host names another server than this one, which answers on this machine alone. "
@@ -96,6 +99,7 @@ class Gate:
             )
 
 
+@lru_cache(_NAMES)
 def is_loopback(host: str) -> bool:
     """Whether a host's name or address means this machine alone."""
     if host == "localhost" or host.endswith(".localhost"):
@@ -106,6 +110,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+@lru_cache(_NAMES)
 def _host_name(host: str) -> str:
     try:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".")

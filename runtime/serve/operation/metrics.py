@@ -52,6 +52,7 @@ class Metrics:
         if process:
             ProcessCollector(registry=self.registry)
         self._queues = dict.fromkeys(KINDS, 0)
+        self._children: dict[Any, Any] = {}
         self._lock = threading.Lock()
         self._requests_of_clients()
         self._work()
@@ -65,17 +66,18 @@ class Metrics:
     def request(self, outcome: Outcome) -> None:
         """A request was answered, or its client left."""
         path, status = outcome.path, outcome.status
-        self._answered.labels(path, outcome.method if outcome.method in ("GET", "POST") else "other", status).inc()
-        self._seconds.labels(path).observe(outcome.seconds)
+        kind = outcome.method if outcome.method in ("GET", "POST") else "other"
+        self._child(self._answered, path, kind, status).inc()
+        self._child(self._seconds, path).observe(outcome.seconds)
         if outcome.method != "POST" or path.startswith("/admin") or status in _NOT_ASKED:
             return
         timings = outcome.caller.timings
         method = "batch" if timings.items > 1 else "single"
-        self._te_count.labels(method).inc()
+        self._child(self._te_count, method).inc()
         if status >= 400:
             self._te_failure.labels(_ERRORS.get(status, "validation")).inc()
             return
-        self._te_success.labels(method).inc()
+        self._child(self._te_success, method).inc()
         self._te_durations[""].observe(outcome.seconds)
         for span in _SPANS:
             self._te_durations[span].observe(getattr(timings, span))
@@ -86,9 +88,9 @@ class Metrics:
 
     def batch(self, kind: str, items: int, tokens: int, seconds: float) -> None:
         """See `Observer`."""
-        self._batch_seconds.labels(kind).observe(seconds)
-        self._batch_items.labels(kind).observe(items)
-        self._tokens.labels(kind).inc(tokens)
+        self._child(self._batch_seconds, kind).observe(seconds)
+        self._child(self._batch_items, kind).observe(items)
+        self._child(self._tokens, kind).inc(tokens)
         if kind in _TEXT:
             self._te_batch_size.observe(items)
             self._te_batch_tokens.observe(tokens)
@@ -98,11 +100,11 @@ class Metrics:
         with self._lock:
             self._queues[kind] = items
             self._te_queue.set(sum(self._queues.values()))
-        self._queue.labels(kind).set(items)
+        self._child(self._queue, kind).set(items)
 
     def wait(self, kind: str, seconds: float) -> None:
         """See `Observer`."""
-        self._waits.labels(kind).observe(seconds)
+        self._child(self._waits, kind).observe(seconds)
 
     def rejected(self, reason: str) -> None:
         """See `Observer`."""
@@ -143,6 +145,14 @@ class Metrics:
             self._info = Gauge("cxr_engine_info", "The loaded bundles; 1.", list(rows[0]), registry=self.registry)
         for row in rows:
             self._info.labels(**row).set(1)
+
+    def _child(self, metric: Any, *labels: Any) -> Any:
+        """Of a metric, with these values of its labels; remembered, since looking it up takes a lock."""
+        key = metric, labels
+        found = self._children.get(key)
+        if found is None:
+            found = self._children[key] = metric.labels(*labels)
+        return found
 
     def families(self) -> list[Family]:
         """All of it now."""

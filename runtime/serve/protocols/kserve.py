@@ -191,7 +191,7 @@ async def _infer(request: Request) -> Response:
     limits = asked.limits
     with _found(request, asked) as (name, kind, model):
         most = limits.image_bytes if kind.needs == "image" else limits.json_bytes
-        body = await read_body(request, most, limits.header_seconds)
+        body = await read_body(request, most)
         body = await inflated(body, request.headers.get("content-encoding", ""), most)
         length = request.headers.get(JSON_LENGTH)
         inference = await read_inference(body, length, limits.nesting, limits.texts)

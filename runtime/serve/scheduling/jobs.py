@@ -27,7 +27,8 @@ class Job:
     Attributes:
         caller: whose it is.
         kind: of the lane.
-        deliver: called once, on the thread that finished it, with the error or None.
+        deliver: called once, on the thread that finished it, with the error or None. What it returns is called after
+            all that are delivered together, once for those that return the same.
         arrival: `time.monotonic()` of its submission.
         cost: seconds that its items were estimated to take.
         pending: items not yet computed.
@@ -37,7 +38,7 @@ class Job:
 
     caller: Caller
     kind: str
-    deliver: Callable[[Exception | None], None]
+    deliver: Callable[[Exception | None], Callable[[], None] | None]
     arrival: float = field(default_factory=time.monotonic)
     cost: float = 0.0
     pending: int = 0

@@ -163,13 +163,16 @@ class Scheduler:
                     self._changed.wait()
             lane, batch, dropped, ticket = formed
             self._deliver(dropped)
-            if batch is not None:
-                try:
-                    self._execute(lane, batch, ticket)
-                finally:
-                    with self._changed:
-                        self._formed -= 1
-                        self._changed.notify_all()
+            if batch is None:
+                continue
+            over: Iterable[Job] = ()
+            try:
+                over = self._execute(lane, batch, ticket)
+            finally:
+                with self._changed:
+                    self._formed -= 1
+                    self._changed.notify_all()
+            self._deliver(over)  # while the next batch is computed
 
     def _form(self) -> tuple[Lane, Batch | None, list[Job], int] | None:
         """The next batch and its turn, or jobs that nobody waits for any more; None for nothing to do now. Locked."""
@@ -215,13 +218,16 @@ class Scheduler:
             dropped = self._remove(lane, lambda item: item.job is job)
         self._deliver(dropped)
 
-    def _execute(self, lane: Lane, batch: Batch, ticket: int | None = None) -> None:
-        """Compute a batch and deliver; of one that fails the halves are tried again, so that one item fails alone.
+    def _execute(self, lane: Lane, batch: Batch, ticket: int | None = None) -> Iterable[Job]:
+        """Compute a batch; of one that fails the halves are tried again, so that one item fails alone.
 
         Args:
             lane: of the batch.
             batch: that was formed.
             ticket: of `EngineTurns`; None for what is tried again.
+
+        Returns:
+            Jobs that are over and not yet delivered.
         """
         unprepared = _prepared(batch)
         try:
@@ -232,13 +238,12 @@ class Scheduler:
         except Exception as error:  # whatever the engine raises; the log has no message, which may quote an input
             _LOG.error("%d items of kind %s failed: %s", len(batch.items), lane.kind, type(error).__name__)
             self._observer.failed(lane.kind)
-            self._retry(lane, batch, error)
-            return
+            return self._retry(lane, batch, error)
         batch.rate.learn(batch.units, seconds if batch.alone else seconds / lane.streams)
         self._observer.batch(lane.kind, len(batch.items), batch.tokens, seconds)
         for job in {item.job for item in batch.items}:
             job.caller.timings.inference += seconds
-        self._settle(batch, None)
+        return self._settle(batch, None)
 
     def _run(self, batch: Batch) -> float:
         """Compute on the engine; the seconds that it took."""
@@ -250,17 +255,17 @@ class Scheduler:
             del self._running[batch]
         return time.monotonic() - began
 
-    def _retry(self, lane: Lane, batch: Batch, error: Exception) -> None:
+    def _retry(self, lane: Lane, batch: Batch, error: Exception) -> Iterable[Job]:
         if len(batch.items) == 1:
-            self._settle(batch, error)
-            return
+            return self._settle(batch, error)
         middle = len(batch.items) // 2
         for half in (batch.items[:middle], batch.items[middle:]):
             for smaller in lane.group(half):
-                self._execute(lane, smaller)
+                self._deliver(self._execute(lane, smaller))
+        return ()
 
-    def _settle(self, batch: Batch, error: Exception | None) -> None:
-        """A batch's items were computed, or failed."""
+    def _settle(self, batch: Batch, error: Exception | None) -> set[Job]:
+        """A batch's items were computed, or failed; the jobs that are thereby over."""
         if error is not None and not isinstance(error, (CxrEngineError, RequestError)):
             failure = RequestError("Backend", "The engine failed on this request.")
             failure.__cause__ = error
@@ -269,16 +274,16 @@ class Scheduler:
             for item in batch.items:
                 item.job.pending -= 1
                 item.job.error = item.job.error or error
-            over = {item.job for item in batch.items if item.job.pending == 0 or item.job.error is not None}
-        self._deliver(over)
+            return {item.job for item in batch.items if item.job.pending == 0 or item.job.error is not None}
 
     def _deliver(self, jobs: Iterable[Job]) -> None:
         """Tell those whose jobs are over, each once."""
         with self._changed:
             over = [job for job in jobs if job in self._backlog.jobs]
             self._backlog.jobs.difference_update(over)
-        for job in over:
-            job.deliver(job.error)
+        for wake in {job.deliver(job.error) for job in over}:
+            if wake is not None:
+                wake()
 
     def _fail_all(self, error: RequestError) -> None:
         with self._changed:

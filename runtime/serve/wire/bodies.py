@@ -1,10 +1,9 @@
-"""Bodies of requests, bounded in size and time while they are received."""
+"""Bodies of requests, bounded in size while they are received; the connection bounds their time."""
 
 from __future__ import annotations
 
 import asyncio
 import io
-import time
 import zlib
 from collections.abc import AsyncIterator
 
@@ -12,12 +11,9 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
 from runtime.serve.request_errors import RequestError
-from runtime.serve.time_limits import TimeLimit
 
 __all__ = ["body_chunks", "inflated", "media_type", "read_body", "refuse_encodings", "whole_number"]
 
-# A body may take `Limits.header_seconds`, and a second more for each so many bytes that came.
-_BYTES_PER_SECOND = 256 << 10
 _PIECE = 1 << 20
 _DIGITS = 18
 # Of zlib: what tells gzip from zlib's own format.
@@ -50,16 +46,15 @@ def refuse_encodings(request: Request) -> None:
         )
 
 
-async def body_chunks(request: Request, most: int, seconds: float) -> AsyncIterator[bytes]:
+async def body_chunks(request: Request, most: int) -> AsyncIterator[bytes]:
     """The body as it comes.
 
     Args:
         request: whose.
         most: bytes.
-        seconds: that it may take; a second more for each 256 kB that came.
 
     Raises:
-        RequestError: it is larger (413), as soon as that is known; it takes longer (408).
+        RequestError: it is larger (413), as soon as that is known.
     """
     too_large = RequestError(
         "TooLarge",
@@ -69,22 +64,8 @@ async def body_chunks(request: Request, most: int, seconds: float) -> AsyncItera
     told = whole_number(request.headers.get("content-length", ""))
     if told is not None and told > most:
         raise too_large
-    began = time.monotonic()
     size = 0
-    stream = request.stream()
-    while True:
-        left = began + seconds + size / _BYTES_PER_SECOND - time.monotonic()
-        try:
-            with TimeLimit(left):
-                chunk = await anext(stream)
-        except StopAsyncIteration:
-            return
-        except (TimeoutError, asyncio.TimeoutError):
-            raise RequestError(
-                "RequestTimeout",
-                "The body did not come in time. Send it without pauses.",
-                headers={"Connection": "close"},
-            ) from None
+    async for chunk in request.stream():
         size += len(chunk)
         if size > most:
             raise too_large
@@ -92,11 +73,11 @@ async def body_chunks(request: Request, most: int, seconds: float) -> AsyncItera
             yield chunk
 
 
-async def read_body(request: Request, most: int, seconds: float) -> bytes:
+async def read_body(request: Request, most: int) -> bytes:
     """The whole body, as `body_chunks` gives it."""
     # Joining 60 MB at the end would hold up the loop for 100 ms; a stream grows in place and gives its own buffer.
     whole = io.BytesIO()
-    async for chunk in body_chunks(request, most, seconds):
+    async for chunk in body_chunks(request, most):
         whole.write(chunk)
     return whole.getvalue()
 

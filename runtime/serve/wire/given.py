@@ -83,7 +83,7 @@ async def read_fields(request: Request, limits: Limits) -> Fields:
         RequestError: another media type or a compressed body (415), too large (413), no JSON (400), no object (422).
     """
     _check_type(request, (_JSON,))
-    return await _json_fields(await read_body(request, limits.json_bytes, limits.header_seconds), limits)
+    return await _json_fields(await read_body(request, limits.json_bytes), limits)
 
 
 async def read_given(request: Request, limits: Limits) -> Given:
@@ -95,14 +95,13 @@ async def read_given(request: Request, limits: Limits) -> Given:
         RequestError: as for `read_fields`; a form that cannot be read (400), or has too many parts (422).
     """
     kind = _check_type(request, (_JSON, _FORM, *IMAGE_TYPES))
-    seconds = limits.header_seconds
     if kind == _FORM:
-        chunks = body_chunks(request, limits.image_bytes, seconds)
+        chunks = body_chunks(request, limits.image_bytes)
         boundary = media_type(request)[1].get("boundary", "")
         return await _of_form(
             await read_multipart(chunks, boundary, limits.texts + limits.images + _OTHER_PARTS), limits
         )
-    body = await read_body(request, limits.image_bytes, seconds)
+    body = await read_body(request, limits.image_bytes)
     if kind == _JSON or (not kind and body.lstrip()[:1] in (b"{", b"")):
         given = Given(await _json_fields(body, limits), limits.images)
         if len(body) > limits.json_bytes and not given.has_images:

@@ -19,7 +19,7 @@ from runtime.serve.app import build_app
 from runtime.serve.limits import Limits
 from runtime.serve.operation.connections import Bounds
 from runtime.serve.operation.http_server import HttpServer
-from runtime.serve.operation.logs import configure_logs
+from runtime.serve.operation.logs import configure_logs, flush_logs
 from runtime.serve.operation.metrics import Metrics
 from runtime.serve.operation.sockets import bind_tcp
 from runtime.serve.request_errors import RequestError
@@ -192,6 +192,7 @@ def logged(as_json: bool = True) -> Iterator[None]:
     try:
         yield
     finally:
+        flush_logs()
         threading.excepthook = hook
         for logger, handlers, level, propagate in before:
             logger.handlers, logger.level, logger.propagate = handlers, level, propagate
