@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
+import os
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NoReturn
@@ -42,6 +44,9 @@ __all__ = ["serve"]
 # New objects after which Python looks for circles of garbage, and how often it then looks at older ones; 700, 10, 10 by
 # default.
 _COLLECTOR = (20_000, 20, 20)
+# mallopt's number for how many arenas there may be. glibc makes eight for each processor, one a thread as threads come,
+# and in each of them a server's memory grows: 100,000 mixed requests took 9 % more with those than after the first 2,000.
+_M_ARENA_MAX, _ARENAS = -8, 2
 # Why a worker is not ready while others load.
 _OTHERS = "other processes are starting"
 
@@ -55,6 +60,7 @@ def serve(settings: Settings) -> int:
     Raises:
         CxrEngineError: a bundle, an index or the file of keys cannot be used, or the address is taken.
     """
+    _bound_arenas()
     keys = Keys(settings.key_file) if settings.key_file else None
     sockets = [bind_unix(settings.uds)] if settings.uds else bind_tcp(settings.host, settings.port)
     address = shown_address(sockets)
@@ -75,6 +81,13 @@ def serve(settings: Settings) -> int:
             each.close()
         if settings.uds is not None:
             settings.uds.unlink(missing_ok=True)
+
+
+def _bound_arenas() -> None:
+    """Have threads share few of the C library's heaps, where it is glibc and nobody said otherwise."""
+    if sys.platform == "linux" and not os.environ.get("MALLOC_ARENA_MAX"):
+        with suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
 
 
 def _serve_by_workers(
