@@ -44,9 +44,8 @@ __all__ = ["serve"]
 # New objects after which Python looks for circles of garbage, and how often it then looks at older ones; 700, 10, 10 by
 # default.
 _COLLECTOR = (20_000, 20, 20)
-# mallopt's number for how many heaps the C library may have. glibc makes up to eight for each processor as threads come,
-# and a server's memory grows in each of them: 12,000 mixed requests took it from 319 to 327 MB, and with two from 295 to
-# 295.
+# mallopt's number for how many heaps the C library may have. glibc makes up to eight for each processor as threads
+# come, and memory grows in each: 12,000 mixed requests took a server from 319 to 327 MB, with two from 295 to 295.
 _M_ARENA_MAX, _ARENAS = -8, 2
 # Why a worker is not ready while others load.
 _OTHERS = "other processes are starting"
