@@ -21,10 +21,12 @@ _OPENAI, _KSERVE, _STATE = "OpenAI embeddings", "KServe open inference protocol"
 _PARTS = either(text(), list_of(object_of({"type": text()}, ("type",)), 1))
 _EMBEDDINGS_REQUEST = object_of(
     {
-        "input": either(
-            text(),
-            list_of(either(text(), object_of({})), 1),
-            description="Texts; pictures in base64 with `modality`; or objects {text}, {image}, {bytes} or {url}.",
+        "input": nullable(
+            either(
+                text(),
+                list_of(either(text(), object_of({})), 1),
+                description="Texts; pictures in base64 with `modality`; or objects {text}, {image}, {bytes} or {url}.",
+            )
         ),
         "messages": nullable(list_of(object_of({"content": _PARTS}, ("content",)), 1)),
         "model": MODEL,
