@@ -1,5 +1,5 @@
 # make demo · make check · make test · make lint · make fuzz · make soak · make bench · make peers · make servers · make triton
-# make micro · make clean
+# make gpu-check · make micro · make clean
 # Each sets up what it needs in .venv. Choose another Python with PYTHON=python3.12.
 
 PYTHON ?= python3
@@ -7,6 +7,7 @@ VENV := .venv
 PEERS := .venv-peers
 SERVERS := .venv-servers
 TRITON := .venv-triton
+GPU := .venv-gpu
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -32,7 +33,7 @@ OPTIONS ?=
 # Apart, since a comma ends an argument of make's functions.
 ALL := --full --precision fp32,int8,int8-dynamic
 
-.PHONY: demo check test lint fuzz soak bench peers servers triton micro clean
+.PHONY: demo check test lint fuzz soak bench gpu-check peers servers triton micro clean
 
 demo: $(VENV)/.demo $(if $(TRAINED),$(VENV)/.trained)
 	$(BIN)/python -m export.demo $(if $(TRAINED),--trained) $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") $(if $(IMAGE),--image "$(IMAGE)") $(if $(PHRASE),--phrase "$(PHRASE)")
@@ -62,6 +63,12 @@ soak: $(VENV)/.test
 bench: $(VENV)/.bench
 	$(BIN)/python -m bench --work .cache/bench --out bench-report $(if $(FULL),$(ALL),--minutes 15) $(OPTIONS)
 
+# Looked for first: without a GPU nothing is installed.
+gpu-check:
+	@$(PYTHON) -c "import ctypes; ctypes.CDLL('libcuda.so.1')" 2>/dev/null || { echo "There is no NVIDIA driver here, so no GPU to check; python -m bench gpu-check --stand-in tries the way without one." >&2; exit 4; }
+	@$(MAKE) --no-print-directory $(GPU)/.gpu
+	$(GPU)/bin/python -m bench gpu-check --work .cache/bench --out gpu-report $(OPTIONS)
+
 peers: $(PEERS)/.peers
 
 # Other servers with the same graph, for `python -m bench serve`: each in an environment of its own, one that fails is said.
@@ -75,7 +82,7 @@ micro: $(VENV)/.test
 	$(BIN)/python -m pytest bench/micro --benchmark-only --benchmark-group-by=group
 
 clean:
-	rm -rf $(VENV) $(PEERS) $(SERVERS) $(TRITON) .cache demo bench-report build *.egg-info
+	rm -rf $(VENV) $(PEERS) $(SERVERS) $(TRITON) $(GPU) .cache demo bench-report gpu-report build *.egg-info
 
 $(VENV)/bin/python:
 	$(PYTHON) -c "import sys; sys.exit(None if (3, 10) <= sys.version_info[:2] else 'Python 3.10 or newer is needed; try make PYTHON=python3.11')"
@@ -110,6 +117,16 @@ $(PEERS)/.peers: bench/peers-requirements.txt pyproject.toml | $(VENV)/bin/pytho
 	@echo "Installing the peers that need transformers 4 (torch is large) …"
 	$(BIN)/python -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,openvino]' -r $<
+	@touch $@
+
+# onnxruntime and onnxruntime-gpu share their files: the last one installed is the one that runs.
+$(GPU)/.gpu: pyproject.toml | $(VENV)/bin/python
+	@echo "Installing the engine with CUDA and what it is measured beside (several gigabytes) …"
+	$(BIN)/python -m venv $(GPU)
+	$(GPU)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	$(GPU)/bin/python -m pip uninstall --quiet --yes onnxruntime
+	$(GPU)/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps onnxruntime-gpu
+	$(GPU)/bin/python -m pip install --quiet --disable-pip-version-check 'onnxruntime-gpu[cuda,cudnn]'
 	@touch $@
 
 $(SERVERS)/.servers: bench/servers-requirements.txt | $(VENV)/bin/python

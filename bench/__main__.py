@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from bench import compare, headlines, manners
+from bench import gpu as gpu_check
 from bench import run as bench_run
 from bench.errors import PeerError
 from bench.loadgen import command as loadgen
@@ -17,7 +18,7 @@ from runtime.commands import Command
 from runtime.commands.command_line import add_commands, run_commands
 from runtime.commands.parsing import CommandParser
 
-_COMMANDS: tuple[Command, ...] = (bench_run, compare, headlines, report, loadgen, serving, manners)
+_COMMANDS: tuple[Command, ...] = (bench_run, compare, headlines, report, loadgen, serving, manners, gpu_check)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

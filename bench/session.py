@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from bench.errors import PeerError
 from bench.loadgen import short_runs
@@ -32,7 +33,7 @@ from bench.workloads.table import QUICK, WHOLE, WORKLOADS, Setting
 from runtime.errors import CxrEngineError
 from runtime.process.termination import Terminated, terminable
 
-__all__ = ["Request", "measure"]
+__all__ = ["Request", "describe", "measure"]
 
 Progress = Callable[[str], None]
 _SYSTEMS = ("texts", "masks", "images", "joint")
@@ -112,7 +113,8 @@ def measure(request: Request, work: Path, out: Path, progress: Progress, replace
                 progress,
             )
             setting = _setting(request, model, texts, work)
-            _describe(report, request, model, setting)
+            report.settings = _settings(request, setting)
+            describe(report, model, setting)
             clock = Clock(began, request.minutes)
             # Closed at once, so that no process outlives the run.
             with closing(_steps(request, model, setting, report, clock, progress)) as steps:
@@ -274,15 +276,19 @@ def _check_workloads(names: Sequence[str]) -> None:
         raise PeerError(f"There is no workload {', '.join(map(repr, unknown))}; there are: {', '.join(WORKLOADS)}.")
 
 
-def _describe(report: Report, request: Request, model: Model, setting: Setting) -> None:
-    manifest = model.bundle.manifest
-    report.settings = {
+def _settings(request: Request, setting: Setting) -> dict[str, Any]:
+    return {
         "threads": request.threads,
         "rounds": request.rounds,
         "seed": request.seed,
         "full": request.full,
         "texts": setting.source if setting.texts else f"synthetic reports, seed {request.seed}",
     }
+
+
+def describe(report: Report, model: Model, setting: Setting) -> None:
+    """Say in a report on what machine it was made, of what model and with which contestants."""
+    manifest = model.bundle.manifest
     report.machine = describe_machine()
     report.versions = {**versions(), **versions_elsewhere(peers_python())}
     source = manifest.source

@@ -69,6 +69,7 @@ ORDER = {
         "compare",
         "headlines",
         "session",
+        "gpu",
         "run",
         "micro",
     ),

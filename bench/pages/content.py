@@ -9,7 +9,7 @@ from datetime import datetime
 from bench.pages.case_table import case_table
 from bench.pages.formats import plain
 from bench.pages.headline_table import headline_table
-from bench.pages.other_tables import contestants_table, fact_tables, loadgen_table, manners_table
+from bench.pages.other_tables import contestants_table, fact_tables, goals_table, loadgen_table, manners_table
 from bench.pages.plots import Plotted
 from bench.pages.table import Table
 from bench.record import GPU, Report
@@ -59,6 +59,7 @@ class Content:
         title: of the whole.
         subtitle: where and when it was measured.
         warnings: title and text of what has to be known before any figure is read.
+        goals: None where none was set.
         headlines: the first table.
         plots: in order.
         cases: each table, and whether it answers a first question.
@@ -73,6 +74,7 @@ class Content:
     title: str
     subtitle: str
     warnings: tuple[tuple[str, str], ...]
+    goals: Table | None
     headlines: Table
     plots: tuple[Plotted, ...]
     cases: tuple[tuple[Table, bool], ...]
@@ -91,6 +93,7 @@ def content(report: Report, plots: Iterable[Plotted]) -> Content:
         TITLE,
         _subtitle(report),
         tuple(_warnings(report)),
+        goals_table(report) if report.goals else None,
         headline_table(report),
         tuple(plots),
         tuple((case_table(report, case), case.name in first) for case in report.cases),

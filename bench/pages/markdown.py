@@ -25,6 +25,8 @@ def _lines(content: Content) -> Iterator[str]:
     yield from (f"# {_escaped(content.title)}", "", _escaped(content.subtitle), "")
     for title, text in content.warnings:
         yield from (f"> **{_escaped(title)}** {_escaped(text)}", "")
+    if content.goals:
+        yield from (f"## {content.goals.title}", "", markdown_table(content.goals))
     yield from (f"## {content.headlines.title}", "")
     if content.headlines.lines:
         yield markdown_table(content.headlines)

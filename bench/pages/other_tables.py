@@ -7,12 +7,29 @@ from typing import Any
 
 from bench.pages.formats import NOTHING, cosine_text, difference_text, number_text, plain, seconds_text, shortened
 from bench.pages.table import Cell, Column, Line, Table
-from bench.record import LoadGenRun, Manner, Report
+from bench.record import MET, MISSED, Goal, LoadGenRun, Manner, Report
 
-__all__ = ["contestants_table", "fact_tables", "loadgen_table", "manners_table"]
+__all__ = ["contestants_table", "fact_tables", "goals_table", "loadgen_table", "manners_table"]
 
 _EMPTY = Cell(NOTHING)
+_TONES = {MET: "good", MISSED: "bad"}
 _YES_NO = {True: ("yes", "good"), False: ("no", "bad"), None: (NOTHING, "")}
+
+
+def goals_table(report: Report) -> Table:
+    """What was asked of the run, and what came out; in order."""
+    columns = (Column("Goal"), Column("Asked"), Column("Found"), Column("Outcome"))
+    note = "A goal counts as met where the median reaches it. What was not run says nothing either way."
+    return Table("goals", "Goals", columns, tuple(Line(_goal(each)) for each in report.goals), note)
+
+
+def _goal(goal: Goal) -> tuple[Cell, ...]:
+    return (
+        Cell(plain(goal.name), strong=True),
+        Cell(plain(goal.asked)),
+        Cell(plain(goal.found) or NOTHING),
+        Cell("", small=plain(goal.reason), tag=goal.status, tone=_TONES.get(goal.status, "")),
+    )
 
 
 def loadgen_table(report: Report) -> Table:

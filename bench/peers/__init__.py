@@ -16,6 +16,7 @@ from bench.peers.joint import joint
 from bench.peers.masks import open_every_token
 from bench.peers.plain import PLAIN
 from bench.peers.rates import open_rate
+from bench.peers.torch_gpu_texts import TORCH_GPU_TEXTS
 from bench.peers.torch_images import TORCH_IMAGES
 from bench.peers.torch_texts import TORCH_TEXTS
 from bench.peers.upstream import UPSTREAM
@@ -25,7 +26,7 @@ __all__ = ["PEERS"]
 
 def _peers() -> dict[str, dict[str, Open]]:
     found: dict[str, dict[str, Open]] = {}
-    for table in (TORCH_TEXTS, TORCH_IMAGES, PLAIN, FOREIGN, CLIP, UPSTREAM):
+    for table in (TORCH_TEXTS, TORCH_GPU_TEXTS, TORCH_IMAGES, PLAIN, FOREIGN, CLIP, UPSTREAM):
         for name, systems in table.items():
             found.setdefault(name, {}).update(systems)
     for systems in found.values():

@@ -10,6 +10,8 @@ __all__ = ["CPU", "GPU", "ON_GPU", "Contestant", "on_device"]
 CPU, GPU = "cpu", "gpu"
 # How the names of matrix products on a GPU begin.
 ON_GPU = "gpu-"
+# How those of peers there end.
+_AFTER = "-gpu"
 
 
 @dataclass(frozen=True)
@@ -43,5 +45,5 @@ class Contestant:
 
 
 def on_device(name: str, on_gpu: bool) -> str:
-    """The name of a peer, or that of the same peer on a GPU."""
-    return f"{name}-gpu" if on_gpu else name
+    """The name of a peer, or that of the same peer on a GPU, which may be the one that is named."""
+    return name if not on_gpu or name.endswith(_AFTER) else f"{name}{_AFTER}"

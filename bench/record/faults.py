@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from bench.record.report import Report, Row
+from bench.record.report import MET, MISSED, NOT_RUN, Report, Row
 
 __all__ = ["faults"]
 
@@ -21,7 +21,7 @@ def faults(report: Report, statuses: Collection[str]) -> list[str]:
     Returns:
         Reasons, each with the place; empty for a good report.
     """
-    return [*_tables(report), *_names(report), *_cases(report, statuses)]
+    return [*_tables(report), *_names(report), *_cases(report, statuses), *_goals(report)]
 
 
 def _tables(report: Report) -> Iterator[str]:
@@ -54,6 +54,12 @@ def _cases(report: Report, statuses: Collection[str]) -> Iterator[str]:
         for precision, rate in case.rates.items():
             if not _are_samples(rate.samples) or not _is_positive(rate.operations):
                 yield f"case {case.name!r}, rate {precision!r}: samples or operations are no positive numbers"
+
+
+def _goals(report: Report) -> Iterator[str]:
+    for goal in report.goals:
+        if goal.status not in (MET, MISSED, NOT_RUN):
+            yield f"goal {goal.name!r}: status {goal.status!r}; one of {MET}, {MISSED}, {NOT_RUN} is expected"
 
 
 def _row(row: Row) -> Iterator[str]:

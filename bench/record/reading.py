@@ -18,6 +18,7 @@ from bench.record.report import (
     Case,
     Contestant,
     Fidelity,
+    Goal,
     LoadGenRun,
     Manner,
     Rate,
@@ -54,6 +55,8 @@ def _refuse(constant: str) -> None:
 
 
 def _report(content: Mapping[str, Any]) -> Report:
+    # Reports of before the first check of a GPU have no goals.
+    content = {"goals": [], **content}
     known = {name: content[name] for name in Report.__dataclass_fields__}
     return Report(
         **{
@@ -62,6 +65,7 @@ def _report(content: Mapping[str, Any]) -> Report:
             "cases": [_case(each) for each in content["cases"]],
             "loadgen": [LoadGenRun(**{**each, "fidelity": _fidelity(each)}) for each in content["loadgen"]],
             "manners": [Manner(**each) for each in content["manners"]],
+            "goals": [Goal(**each) for each in content["goals"]],
         }
     )
 

@@ -13,12 +13,16 @@ from runtime.files.whole_file import whole_file
 __all__ = [
     "FAILED",
     "MEASURED",
+    "MET",
+    "MISSED",
+    "NOT_RUN",
     "SCHEMA_VERSION",
     "SKIPPED",
     "WRONG",
     "Case",
     "Contestant",
     "Fidelity",
+    "Goal",
     "LoadGenRun",
     "Manner",
     "Rate",
@@ -31,6 +35,8 @@ SCHEMA_VERSION = 1
 
 # What a row may be. Only what was measured has samples; the others have a reason.
 MEASURED, WRONG, SKIPPED, FAILED = "measured", "wrong", "skipped", "failed"
+# What a goal may be.
+MET, MISSED, NOT_RUN = "met", "missed", "not run"
 
 
 @dataclass(frozen=True)
@@ -176,6 +182,25 @@ class Manner:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class Goal:
+    """Something that `python -m bench gpu-check` asks of a run.
+
+    Attributes:
+        name: unique in the report, such as "texts" or "parity-texts-fp16".
+        asked: in words, such as "at least 600,000 tokens a second".
+        status: `MET`, `MISSED` or `NOT_RUN`.
+        found: the figure, with who reached it; "" where nothing was measured.
+        reason: why it was not run, or what is wrong with the answers.
+    """
+
+    name: str
+    asked: str
+    status: str
+    found: str = ""
+    reason: str = ""
+
+
 @dataclass
 class Report:
     """A whole run.
@@ -193,6 +218,7 @@ class Report:
         cases: in order.
         loadgen: in order.
         manners: in order.
+        goals: of a check of the GPU, in order; else none.
     """
 
     created: str
@@ -205,6 +231,7 @@ class Report:
     cases: list[Case] = field(default_factory=list)
     loadgen: list[LoadGenRun] = field(default_factory=list)
     manners: list[Manner] = field(default_factory=list)
+    goals: list[Goal] = field(default_factory=list)
     seconds: float = 0.0
     partial: str = ""
 

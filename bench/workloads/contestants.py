@@ -64,6 +64,8 @@ def openvino_default() -> str:
 # What the tuned take at a time on a GPU: of 8, 32 and 128 texts and of 1, 4, 16 and 64 images the most were quickest in
 # PyTorch on an H100, in fp16 by 2.0 and 1.4 times those before them.
 GPU_STEPS = {"texts": 128, "images": 64}
+# Texts that are laid end to end where nothing is padded: as many tokens as a GPU is busy with. Not measured there.
+UNPADDED = 512
 _SORTED = f"texts sorted, in batches of {GPU_STEPS['texts']}; images in batches of {GPU_STEPS['images']}, decoded "
 _SORTED += "on all threads; without TF32"
 _GRAPH = f"the bundle's graph; texts sorted, in batches of {BATCH}; images one by one, by the reference's functions"
@@ -144,6 +146,10 @@ def _gpu_peers() -> tuple[Entry, ...]:
         replace(_plain(name, "", "as run", precision, "onnxruntime"), opener=on_device(name, True))
         for name, precision in (("onnxruntime", "fp32"), ("onnxruntime-fp16", "fp16"))
     )
+    unpadded, captured = (
+        replace(_torch(name, "", "fp16", "", full=True, seldom=True), systems=("texts",))
+        for name in ("torch-varlen-fp16", "torch-graphs-fp16")
+    )
     alike = f"the embedding alone, scaled-dot-product attention, channels last; {_SORTED}"
     return (
         on_gpu(REFERENCE, "hi-ml-multimodal on the GPU (PyTorch fp32)", "as on the processor; without TF32"),
@@ -153,6 +159,17 @@ def _gpu_peers() -> tuple[Entry, ...]:
         # Convolutions gain little, and each number of images is compiled anew.
         on_gpu(
             replace(compiled, systems=("texts",)), "torch.compile on the GPU, fp16", "the same, compiled", **GPU_STEPS
+        ),
+        on_gpu(
+            unpadded,
+            "PyTorch without padding on the GPU, fp16",
+            f"torch.nn.attention.varlen (FlashAttention), {UNPADDED} texts laid end to end",
+            texts=UNPADDED,
+        ),
+        on_gpu(
+            captured,
+            "torch.compile with CUDA graphs on the GPU, fp16",
+            'mode="reduce-overhead"; a text at a time, padded to 16, 32, 64 or a multiple of 64 tokens',
         ),
         on_gpu(plain, "ONNX Runtime on the GPU, fp32", f"the bundle's graph; {_SORTED}", **GPU_STEPS),
         on_gpu(plain_fp16, "ONNX Runtime on the GPU, fp16", f"the bundle's graph; {_SORTED}", **GPU_STEPS),

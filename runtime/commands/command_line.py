@@ -16,6 +16,7 @@ __all__ = [
     "FAILED",
     "INTERRUPTED",
     "LEFT_OUT",
+    "NO_GPU",
     "TERMINATED",
     "WRONG_USAGE",
     "Command",
@@ -26,7 +27,7 @@ __all__ = [
 
 # argparse's own.
 WRONG_USAGE = 2
-DONE, FAILED, LEFT_OUT, INTERRUPTED, TERMINATED = 0, 1, 3, 130, 143
+DONE, FAILED, LEFT_OUT, NO_GPU, INTERRUPTED, TERMINATED = 0, 1, 3, 4, 130, 143
 
 
 class Command(Protocol):
@@ -86,14 +87,15 @@ def run_command_line(run: Callable[[], int | None], errors: tuple[type[Exception
     Returns:
         The exit status:
 
-        ===  =======================================================================
+        ===  ==================================================================================
         0    done (also where bad items were left out as asked)
         1    failed: a message on standard error says why; or what was compared got worse, or misses a gate
         2    wrong usage
         3    done but for what missed its gate, which is listed on standard error: of exports alone
+        4    there is no GPU to run on, and nothing was checked: of `python -m bench gpu-check` alone
         130  interrupted
         143  ended by SIGTERM
-        ===  =======================================================================
+        ===  ==================================================================================
     """
     expected: tuple[type[Exception], ...] = (CxrEngineError, *errors)
     with standard_streams():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ import pytest
 from bench.measuring import entry
 from bench.measuring.participant import product
 from bench.pages.content import content
-from bench.peers import PEERS
+from bench.peers import PEERS, torch_gpu_texts
 from bench.peers.rates import GPU_RATES, RATE_OPERATIONS
 from bench.record import MEASURED, Case, Rate, Report, Row
 from bench.record.changes import compare_reports
+from bench.record.contestant import on_device
 from bench.record.gates import judge
 from bench.record.headlines import headlines
 from bench.record.report import Contestant
@@ -67,6 +69,36 @@ def test_texts_in_large_batches_are_the_references(tiny: System, name: str) -> N
     found = next(each for each in ON_GPU if each.name == name)
     answer = PEERS[found.opener]["texts"]({**spec, **found.told, "device": "cpu"})({"texts": texts})()
     assert judge("texts", answer, expected, "fp32").wrong == ""
+
+
+UNPADDED = ("torch-varlen-fp32", "torch-graphs-fp32")
+
+
+@pytest.mark.parametrize("opener", UNPADDED)
+def test_texts_without_padding_and_as_graphs_are_the_references(
+    tiny: System, opener: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With attention text by text, as FlashAttention and CUDA graphs need a GPU."""
+    texts = ["No pleural effusion!", *report_texts(6, 0, Tokenizer(tiny.bundle / "text", tokenization())), "Clear."]
+    spec = {"bundle": str(tiny.bundle), "checkpoint": str(tiny.checkpoint), "threads": 1, "texts": 3}
+    expected = PEERS["reference"]["texts"](spec)({"texts": texts})()
+    answer = PEERS[opener]["texts"](spec)({"texts": texts})()
+    assert judge("texts", answer, expected, "fp32").wrong == ""
+    monkeypatch.setattr(torch_gpu_texts, "_by_text", _as_one_text)
+    answer = PEERS["torch-varlen-fp32"]["texts"](spec)({"texts": texts})()
+    assert "differs" in judge("texts", answer, expected, "fp32").wrong, "tokens of other texts were attended to"
+
+
+def _as_one_text(query: Any, key: Any, value: Any, ends: Any, longest: int) -> Any:
+    import torch
+
+    found = torch.nn.functional.scaled_dot_product_attention(*(each.transpose(0, 1) for each in (query, key, value)))
+    return found.transpose(0, 1)
+
+
+def test_a_peer_on_a_gpu_keeps_its_name() -> None:
+    assert on_device("reference", True) == on_device("reference-gpu", True) == "reference-gpu"
+    assert on_device("reference", False) == "reference"
 
 
 CONTESTANTS = [

@@ -1,0 +1,125 @@
+"""What a check of the GPU runs, and who takes part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from bench.measuring import Entry, Plan
+from bench.peers import PEERS
+from bench.record import CPU, Case
+from bench.record.contestant import on_device
+from bench.workloads.contestants import REFERENCE, engines
+from bench.workloads.corpus import report_texts, texts_of_length
+from bench.workloads.field import peers_of
+from bench.workloads.model import Model
+from bench.workloads.setting import Setting, Size
+from bench.workloads.table import WORKLOADS
+
+__all__ = ["PARITY", "SIZE", "TOKENS", "contestants", "plans"]
+
+# Texts enough to compute in bulk, files enough for a batch of 16 that is not the last; 64 images are the peers' best.
+SIZE = Size(texts=1024, shapes=(), files=24, pixels=(4, 64), corpus=(), starts=0, requests=0, images=0)
+# How the names of cases begin in which answers alone matter.
+PARITY = "parity-"
+# A parameter of a case: the real tokens of all its texts.
+TOKENS = "tokens in all"
+_LENGTHS, _REPORTS, _IMAGES = (4, 7, 16, 33, 64, 128, 257, 512), 23, 8
+_SYSTEMS = ("texts", "images")
+# Compiled for minutes; graphs of a few lengths stand for it.
+_LEFT_OUT = frozenset({"torch-compile-fp16-gpu"})
+# A text at a time: of no use for an archive.
+_QUERIES_ALONE = frozenset({"torch-graphs-fp16-gpu"})
+
+
+def contestants(model: Model, stand_in: bool) -> list[Entry]:
+    """The reference on the processor, whose answers count; peers on the GPU; this engine there in every precision.
+
+    Args:
+        model: the bundle and its checkpoint.
+        stand_in: all of them on the processor, which tries everything but what they are for.
+    """
+    peers = [
+        replace(entry, seldom=False, full=False, left_out="")
+        for entry in peers_of(model.bundle, model.checkpoint)
+        if entry.name == REFERENCE.name or (entry.on_gpu and entry.name not in _LEFT_OUT)
+    ]
+    provider = "cpu" if stand_in else "cuda"
+    ours = [
+        replace(entry, seldom=False)
+        for entry in engines(model.bundle, _SYSTEMS)
+        if entry.contestant.provider == provider and entry.contestant.kind == "engine"
+    ]
+    if stand_in:
+        peers = [moved for entry in peers for moved in _on_processor(entry)]
+    return [*peers, *ours]
+
+
+def _on_processor(entry: Entry) -> Iterator[Entry]:
+    """The same on the processor, if it can be there."""
+    opener = entry.opener.removesuffix("-gpu")
+    if opener in PEERS:
+        told = {**entry.told, "device": CPU} if "device" in entry.told else entry.told
+        label = entry.contestant.label.replace("on the GPU", "in the GPU's place")
+        contestant = replace(entry.contestant, device=CPU, label=label)
+        yield replace(entry, contestant=contestant, opener=opener, told=told)
+
+
+def plans(setting: Setting) -> list[tuple[Plan, float]]:
+    """The cases in order, those of a system together, each with its weight when time is shared out."""
+    return [*_of_texts(setting), *_of_images(setting)]
+
+
+def _of_texts(setting: Setting) -> Iterator[tuple[Plan, float]]:
+    if "text" not in setting.bundle.parts():
+        return
+    longest = setting.bundle.text_part().tokenization.max_length
+    fitting = [length for length in _LENGTHS if length <= longest]
+    texts = [text for length in fitting for text in texts_of_length(length, 1, setting.tokenizer)]
+    texts += report_texts(_REPORTS, setting.seed, setting.tokenizer)
+    yield (
+        _parity(
+            setting, "texts", f"{len(texts)} texts of {fitting[0]} to {fitting[-1]} tokens", len(texts), texts=texts
+        ),
+        1,
+    )
+    for name, weight in (("texts", 6), ("query", 2)):
+        plan = _beside_the_gpu(setting, name)
+        count = sum(map(len, setting.tokenizer.encode(plan.given["texts"])))
+        plan.case.parameters[TOKENS] = count
+        yield plan, weight
+
+
+def _of_images(setting: Setting) -> Iterator[tuple[Plan, float]]:
+    if "image" not in setting.bundle.parts():
+        return
+    title = f"{_IMAGES} prepared images"
+    yield _parity(setting, "images", title, _IMAGES, pixels=setting.write_pixels(_IMAGES)), 1
+    yield _beside_the_gpu(setting, "files"), 5
+    for plan in _all_of(setting, "pixels"):
+        yield plan, 2
+
+
+def _parity(setting: Setting, system: str, title: str, count: int, **given: object) -> Plan:
+    """This engine's answers beside those of the reference on the processor."""
+    case = Case("parity", f"{PARITY}{system}", f"{title}: this engine's answers", system, count, 0.0, REFERENCE.name)
+    return Plan(case, system, given, setting.threads, entries=setting.own)
+
+
+def _beside_the_gpu(setting: Setting, workload: str) -> Plan:
+    (plan,) = _all_of(setting, workload)
+    return plan
+
+
+def _all_of(setting: Setting, workload: str) -> list[Plan]:
+    """A workload's cases, held against the reference on the GPU: on the processor it would take minutes."""
+    describe = WORKLOADS[workload].plans
+    assert describe is not None, "these have cases"
+    known = {entry.name for entry in setting.entries}
+    baseline = on_device(REFERENCE.name, True)
+    baseline = baseline if baseline in known else REFERENCE.name
+    left_out = {REFERENCE.name, *(() if workload == "query" else _QUERIES_ALONE)} - {baseline}
+    return [
+        replace(plan, case=replace(plan.case, baseline=baseline), entries=frozenset(known - left_out), chief=True)
+        for plan in describe(setting)
+    ]
