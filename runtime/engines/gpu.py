@@ -12,6 +12,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,11 @@ _CUDA_OPTIONS: Mapping[str, str] = MappingProxyType(
 # Channels last. An H100 computed 1, 4, 16 and 32 images in fp16 in 0.66, 0.83, 0.88 and 0.85 of the time; in fp32 it
 # took 1.16 to 1.48 times as long.
 _CUDA_BY_PRECISION: Mapping[str, Mapping[str, str]] = MappingProxyType({"fp16": {"prefer_nhwc": "1"}})
+# One kernel for a convolution and its bias, where ONNX Runtime has cuDNN's frontend; an older one refuses the option.
+# Not in fp32: where the frontend finds no plan it falls back to TF32 (microsoft/onnxruntime#21752). Not run on a GPU.
+_CUDA_SINCE: Mapping[tuple[int, int], Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {(1, 20): {"fp16": {"fuse_conv_bias": "1"}}}
+)
 # TensorRT takes QDQ graphs only when told so. Not trt_fp16_enable: without it the types in an fp16 graph count, so that
 # what the export kept in float32 stays there.
 _BY_PRECISION: Mapping[str, Mapping[str, str]] = MappingProxyType({"int8": {"trt_int8_enable": "1"}})
@@ -190,9 +196,25 @@ def model_digest(model: Path) -> str:
     return digest.hexdigest()
 
 
-def cuda_options(precision: str) -> dict[str, str]:
-    """Options of the CUDA execution provider for what is computed in."""
-    return {**_CUDA_OPTIONS, **_CUDA_BY_PRECISION.get(precision, {})}
+def cuda_options(precision: str, version: str | None = None) -> dict[str, str]:
+    """Options of the CUDA execution provider for what is computed in.
+
+    Args:
+        precision: of the graph.
+        version: of ONNX Runtime, which raises at options that it does not know; None takes the installed one.
+    """
+    options = {**_CUDA_OPTIONS, **_CUDA_BY_PRECISION.get(precision, {})}
+    known = _release(import_private("onnxruntime").__version__ if version is None else version)
+    for since, more in _CUDA_SINCE.items():
+        if known >= since:
+            options |= more.get(precision, {})
+    return options
+
+
+def _release(version: str) -> tuple[int, int]:
+    """Major and minor number, (0, 0) where it has none."""
+    found = re.match(r"(\d+)\.(\d+)", version)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def engine_key(gpu: Gpu | None, onnxruntime: str, tensorrt: str, options: Mapping[str, str] | None = None) -> str:

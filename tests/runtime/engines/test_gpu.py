@@ -83,6 +83,16 @@ def test_fp32_on_a_gpu_is_float32_and_fp16_has_channels_last(precision: str, cha
     assert cuda_options(precision).get("prefer_nhwc") == channels_last
 
 
+@pytest.mark.parametrize(
+    ("version", "known"),
+    [("1.18.1", False), ("1.19.2", False), ("1.20.0", True), ("1.31.0", True), ("2.0.0", True), ("dev", False)],
+)
+def test_convolutions_take_their_bias_along_where_onnxruntime_can(version: str, known: bool) -> None:
+    """Options that it does not know, it refuses; and in fp32 cuDNN's frontend may compute in TF32."""
+    assert cuda_options("fp16", version).get("fuse_conv_bias") == ("1" if known else None)
+    assert "fuse_conv_bias" not in cuda_options("fp32", version)
+
+
 def test_the_key_changes_with_all_that_an_engine_depends_on() -> None:
     options = {"trt_profile_max_shapes": "a:8x64"}
     keys = [
