@@ -21,11 +21,11 @@ from runtime.process import flag, items_of, shown
 from runtime.process.checks import TEXTS, callback, missing, number, texts_of, whole_number
 from runtime.process.forks import ForkSafeLock
 from runtime.process.workers import ordered_map
+from runtime.text.bulk import BulkRule
 from runtime.text.likeliest import best_of, scores_of
 from runtime.text.masked_accuracy import MaskedAccuracy, choose_masks
 from runtime.text.packing import MaskedBatch, Row, pack_masks, plan_packed
 from runtime.text.tokenization import Tokenizer
-from runtime.text.windows import BULK_TOKENS
 
 __all__ = ["Filled", "MaskFiller", "MaskedTexts", "run_masks"]
 
@@ -89,6 +89,7 @@ class MaskFiller:
         self._open_sessions = open_sessions
         self._token_budget = token_budget
         self._opened: Sessions | None = None
+        self._bulk = BulkRule()
         self._lock = ForkSafeLock()
 
     def fill_mask(
@@ -275,8 +276,8 @@ class MaskFiller:
         if not rows:
             return
         plans = list(self.plan(rows))
-        bulk = sum(map(len, rows)) >= BULK_TOKENS
         sessions = self.sessions()
+        bulk = self._bulk.applies(sum(map(len, rows)), sessions.streams, self._token_budget)
         session = sessions.bulk() if bulk else sessions.single
         jobs = (self.lay_out(batch, rows, masks) for batch in plans)
         workers = sessions.streams if bulk else int(len(plans) > 1)

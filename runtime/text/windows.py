@@ -14,10 +14,12 @@ from runtime.engines import Session
 from runtime.errors import Fault
 from runtime.process.notices import Notice, Notices
 from runtime.process.workers import ordered_map
+from runtime.text.bulk import BulkRule
+from runtime.text.packing import Row
 from runtime.text.text_batches import TextBatch, TextBatches, run_batch
 from runtime.text.tokenization import Tokenizer
 
-__all__ = ["BULK_TOKENS", "TextWindows", "Window"]
+__all__ = ["TextWindows", "Window"]
 
 # Texts that are tokenized and planned together: enough to fill rows and batches, few enough to hold.
 _WINDOW = 1024
@@ -25,8 +27,6 @@ _NOTHING_LEFT = Notice(
     "nothing left to read: the system leaves sentences of one word out",
     "nothing of it is read: the system leaves sentences of one word out",
 )
-# From so many tokens on a second session, with streams, is worth opening.
-BULK_TOKENS = 8192
 
 
 @dataclass
@@ -65,6 +65,7 @@ class TextWindows:
         self._batches = batches
         self._sessions = batches.sessions
         self._embedding_size = embedding_size
+        self._bulk = BulkRule()
         self.notices = Notices("texts")
 
     def encode_tokens(self, rows: Sequence[list[int]]) -> NDArray[np.float32]:
@@ -93,7 +94,7 @@ class TextWindows:
         more = len(first.row_of) == _WINDOW
         if first.faults and not skip_bad:
             workers = 0  # nothing will be computed
-        elif more or sum(map(len, first.rows)) >= BULK_TOKENS:
+        elif more or self._is_bulk(first):
             session, workers = self._sessions.bulk(), self._sessions.streams
         elif len(jobs) == 1:
             workers = 0
@@ -112,6 +113,10 @@ class TextWindows:
                 yield current
                 current = job.window
         yield current
+
+    def _is_bulk(self, window: Window) -> bool:
+        tokens = sum(map(len, window.rows))
+        return self._bulk.applies(tokens, self._sessions.streams, self._batches.token_budget)
 
     def _read(self, texts: Iterator[str], start: int, prompt: str) -> Window | None:
         """Tokenize the next window; equal rows of tokens are kept once."""
@@ -144,11 +149,18 @@ class TextWindows:
         )
 
     def _plan(self, window: Window, skip_bad: bool, compute: bool = True) -> list[_Job]:
-        """The batches of a window; an empty one where there is nothing to compute."""
+        """The batches of a window, the largest first, so that streams finish together; an empty one where there is
+        nothing to compute.
+        """
         if not window.rows or not compute or (window.faults and not skip_bad):
             return [_Job(window, None)]
-        plans = self._batches.plan([len(row) for row in window.rows])
+        plans = sorted(self._batches.plan([len(row) for row in window.rows]), key=_size, reverse=True)
         return [_Job(window, self._batches.lay_out(plan, window.rows)) for plan in plans]
+
+
+def _size(batch: Sequence[Row]) -> int:
+    """Tokens, padding counted."""
+    return sum(row.width for row in batch)
 
 
 def _run(session: Session, output: str, job: _Job) -> _Job:

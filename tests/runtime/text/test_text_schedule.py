@@ -11,6 +11,7 @@ from runtime.engines import Sessions
 from runtime.errors import Fault, InputError
 from runtime.text import TextEncoder
 from runtime.text import windows as module
+from runtime.text.bulk import OPENING_TOKENS, BulkRule
 from tests.runtime.parts import text_part
 from tests.runtime.sessions import threads_left
 
@@ -135,14 +136,49 @@ def test_a_second_session_is_opened_for_bulk_work_only(encoder: TextEncoder, ope
     assert len(opened[1].computed) == before, "single calls stay where they are answered soonest"
 
 
-def test_few_texts_of_many_tokens_are_bulk_work_too(
-    encoder: TextEncoder, opened: Opened, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "BULK_TOKENS", 1000)
-    encoder.encode(["y" * 400, "z" * 400])
+def test_few_texts_of_many_tokens_are_bulk_work_too(encoder: TextEncoder, opened: Opened) -> None:
+    """A batch of 512 tokens for each of two streams, once enough of that has come to pay for another session."""
+    batch, two_batches = ["y" * 400, "z" * 98], ["x" * 400, "y" * 400, "z" * 218]
+    for _ in range(2 * OPENING_TOKENS // 500):
+        encoder.encode(batch)
+    for _ in range(OPENING_TOKENS // 1024 - 1):
+        encoder.encode(two_batches)
     assert len(opened) == 1
-    encoder.encode(["x" * 400, "y" * 400, "z" * 400])
+    encoder.encode(two_batches)
+    assert [session.streams for session in opened] == [1, 2]
+    assert len(opened[1].computed) == 3, "this call"
+    encoder.encode(two_batches)
+    encoder.encode(batch)
+    assert len(opened[1].computed) == 6, "and the next of the kind, no other"
+
+
+def test_a_single_call_of_many_tokens_opens_the_second_session(encoder: TextEncoder, opened: Opened) -> None:
+    encoder.encode([chr(97 + index % 26) * (510 - index // 26) for index in range(WINDOW - 1)] * 2)
     assert len(opened) == 2
+
+
+@pytest.mark.parametrize(("streams", "tokens"), [(2, 2 * 512), (16, 16 * 512), (64, 64 * 512)])
+def test_there_is_a_batch_for_each_stream(streams: int, tokens: int) -> None:
+    rule = BulkRule()
+    assert rule.applies(10 * tokens, streams, 512)
+    assert rule.applies(tokens, streams, 512)
+    assert not rule.applies(tokens - 1, streams, 512)
+
+
+def test_the_largest_batches_of_a_window_come_first(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams would wait for the last one if it came to the largest at the end."""
+    monkeypatch.setattr(module, "_WINDOW", 100)
+    sizes: list[int] = []
+    run = Session.run
+
+    def counted(self: Session, outputs: list[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        sizes.append(inputs["input_ids"].size)
+        return run(self, outputs, inputs)
+
+    monkeypatch.setattr(Session, "run", counted)
+    encoder.encode([chr(97 + index) * (5 + 19 * index) for index in range(20)])
+    assert len(set(sizes)) > 2
+    assert sizes == sorted(sizes, reverse=True)
 
 
 def test_bad_texts_of_all_windows_are_listed_and_nothing_after_the_first_is_computed(
