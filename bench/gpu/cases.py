@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from bench.measuring import Entry, Plan
 from bench.peers import PEERS
-from bench.record import CPU, Case
+from bench.record import CPU, GPU, Case, Contestant
 from bench.record.contestant import on_device
 from bench.workloads.contestants import REFERENCE, engines
 from bench.workloads.corpus import report_texts, texts_of_length
@@ -15,6 +15,7 @@ from bench.workloads.field import peers_of
 from bench.workloads.model import Model
 from bench.workloads.setting import Setting, Size
 from bench.workloads.table import WORKLOADS
+from runtime.engines import PROVIDERS
 
 __all__ = ["PARITY", "SIZE", "TOKENS", "contestants", "plans"]
 
@@ -22,6 +23,8 @@ __all__ = ["PARITY", "SIZE", "TOKENS", "contestants", "plans"]
 SIZE = Size(texts=1024, shapes=(), files=24, pixels=(4, 64), corpus=(), starts=0, requests=0, images=0)
 # How the names of cases begin in which answers alone matter.
 PARITY = "parity-"
+# Opener, and how the names begin, of the graphs that the check makes.
+ATTENTION = "attention-graph"
 # A parameter of a case: the real tokens of all its texts.
 TOKENS = "tokens in all"
 _LENGTHS, _REPORTS, _IMAGES = (4, 7, 16, 33, 64, 128, 257, 512), 23, 8
@@ -52,7 +55,27 @@ def contestants(model: Model, stand_in: bool) -> list[Entry]:
     ]
     if stand_in:
         peers = [moved for entry in peers for moved in _on_processor(entry)]
-    return [*peers, *ours]
+    return [*peers, *ours, *_attention_graphs(model, provider)]
+
+
+def _attention_graphs(model: Model, provider: str) -> Iterator[Entry]:
+    """This engine's texts by ONNX's own operator: is it worth an artifact of its own?"""
+    text = model.bundle.manifest.text
+    if text is None or text.attention != "bidirectional":
+        return
+    for precision in ("fp32", "fp16"):
+        contestant = Contestant(
+            f"{ATTENTION}-{precision}",
+            f"this engine's batches, ONNX's Attention operator, {precision}",
+            "option",
+            provider=provider,
+            precision=precision,
+            note="made of the bundle's fp32 graph for this check: opset 24, padding told by nonpad_kv_seqlen, one "
+            "product for queries, keys and values; not an artifact of the bundle",
+            device=GPU if PROVIDERS[provider].extra == "gpu" else CPU,
+        )
+        told = {"provider": provider, "precision": precision}
+        yield Entry(contestant, ATTENTION, ("texts",), ("onnx", "networkx"), told=told)
 
 
 def _on_processor(entry: Entry) -> Iterator[Entry]:
@@ -103,7 +126,8 @@ def _of_images(setting: Setting) -> Iterator[tuple[Plan, float]]:
 def _parity(setting: Setting, system: str, title: str, count: int, **given: object) -> Plan:
     """This engine's answers beside those of the reference on the processor."""
     case = Case("parity", f"{PARITY}{system}", f"{title}: this engine's answers", system, count, 0.0, REFERENCE.name)
-    return Plan(case, system, given, setting.threads, entries=setting.own)
+    options = {entry.name for entry in setting.entries if entry.opener == ATTENTION}
+    return Plan(case, system, given, setting.threads, entries=setting.own | options)
 
 
 def _beside_the_gpu(setting: Setting, workload: str) -> Plan:

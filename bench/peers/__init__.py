@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from bench.peers.attention_graph import ATTENTION_GRAPH
 from bench.peers.clip import CLIP
 from bench.peers.contract import Open
 from bench.peers.engine import ENGINE
@@ -35,6 +36,7 @@ def _peers() -> dict[str, dict[str, Open]]:
     return {
         **found,
         "engine": dict(ENGINE),
+        "attention-graph": dict(ATTENTION_GRAPH),
         "every-token": {"masks": open_every_token},
         "rate": {"rate": open_rate},
     }

@@ -1,11 +1,11 @@
 """fp32 → fp16 or bf16, for GPUs: which nodes compute in half precision, with the fewest casts around them.
 
-Matrix products, convolutions and whatever reads a weight matrix compute in half precision. Normalizations, softmax and
-reductions stay in float32, and so does what half precision cannot hold: constants outside its range (the masks of many
-models, the epsilon of a norm) and activations that were seen to leave it (`find_overflowing`). Every other node could
-be either. A minimum cut through the graph places them with as few Cast nodes as possible and, among such placements,
-with the most float32. In BERT that adds the mask to the scores and carries residuals in float32, for one cast up and
-one down per softmax and normalization.
+Matrix products, convolutions, ONNX's `Attention` and whatever reads a weight matrix compute in half precision.
+Normalizations, softmax and reductions stay in float32, and so does what half precision cannot hold: constants outside
+its range (the masks of many models, the epsilon of a norm) and activations that were seen to leave it
+(`find_overflowing`). Every other node could be either. A minimum cut through the graph places them with as few Cast
+nodes as possible and, among such placements, with the most float32. In BERT that adds the mask to the scores and
+carries residuals in float32, for one cast up and one down per softmax and normalization.
 
 Not ONNX Runtime's `transformers.float16`: it knows no bf16, changes constants that do not fit (1e-12 to 6e-8), takes
 136 Cast nodes for BERT-base where 78 do, and writes them behind their readers, which onnx.checker refuses.
@@ -39,7 +39,7 @@ HALF_PRECISIONS: Mapping[str, ir.DataType] = {"fp16": ir.DataType.FLOAT16, "bf16
 FP16_LIMIT = 32752.0
 # Weights from this size on go to the external file, as in `export.graphs.graph`.
 _EXTERNAL_BYTES = 1024
-_HALF_OPERATORS = frozenset({"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"})
+_HALF_OPERATORS = frozenset({"Attention", "Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"})
 # They sum over many elements or stretch small differences. Operators named Reduce… belong here as well.
 _FLOAT32_OPERATORS = frozenset(
     {

@@ -101,7 +101,9 @@ def test_who_takes_part_in_what(tiny: System, tmp_path: Path) -> None:
         "parity-texts", "texts", "query", "parity-images", "files", "pixels-1", "pixels-2",
     ]  # fmt: skip
     taking_part = {plan.case.name: {entry.name for entry in entries if plan.runs(entry)} for plan in found}
-    assert taking_part["parity-texts"] == taking_part["parity-images"] == {"reference", "engine-cpu-fp32"}
+    assert taking_part["parity-images"] == {"reference", "engine-cpu-fp32"}
+    graphs = {"attention-graph-fp32", "attention-graph-fp16"}
+    assert taking_part["parity-texts"] == taking_part["parity-images"] | graphs
     assert "reference" not in taking_part["texts"] | taking_part["files"], "it would take minutes"
     assert "torch-graphs-fp16-gpu" in taking_part["query"]
     assert "torch-graphs-fp16-gpu" not in taking_part["texts"]
@@ -120,7 +122,14 @@ def test_on_a_gpu_it_is_cuda_that_takes_part(tiny: System, monkeypatch: pytest.M
 def test_a_check_with_the_processor_in_the_gpus_place(
     tiny: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = {"reference", "reference-gpu", "torch-varlen-fp16-gpu", "engine-cpu-fp32"}
+    kept = {
+        "reference",
+        "reference-gpu",
+        "torch-varlen-fp16-gpu",
+        "engine-cpu-fp32",
+        "attention-graph-fp32",
+        "attention-graph-fp16",
+    }
     monkeypatch.setattr(
         check_module, "contestants", lambda *given: [entry for entry in contestants(*given) if entry.name in kept]
     )
