@@ -23,7 +23,9 @@ from runtime.errors import BundleError, CxrEngineError, InputError, ProviderErro
 from runtime.image.dicom_options import DicomOptions
 from runtime.process import flag, items_of, shown
 from runtime.process.cache import cache_root
+from runtime.process.checks import whole_number
 from runtime.text import TextEncoder
+from runtime.text.embedding_cache import TEXT_CACHE
 
 if TYPE_CHECKING:
     from runtime.image.encoder import ImageEncoder
@@ -48,6 +50,7 @@ def load(
     pixel_padding: str = "auto",
     fast_decode: bool = False,
     refuse_long: bool = False,
+    text_cache: int = TEXT_CACHE,
     share: bool = False,
     wrap_session: Callable[[Session], Session] | None = None,
 ) -> Engine:
@@ -89,6 +92,8 @@ def load(
             they are not the reference's: they differ by 1.4 of 255 in the mean, and the embeddings of a small trained
             model have a mean cosine of 0.9994 to the exact ones (least 0.9985; patches 0.998, least 0.93).
         refuse_long: refuse texts of more tokens than the system reads, also where it cuts them (CLIP at 77 tokens).
+        text_cache: texts of earlier calls whose embeddings are kept, 0 for none: a text that comes again, a prompt or a
+            query, is not computed again. Those not asked for longest are dropped. 4,096 take about 3 MB for CXR-BERT.
         share: other processes use the same processors: threads that wait do not spin.
         wrap_session: what is made of each of its sessions when it is opened, such as one whose calls wait for their
             turn; None leaves them as they are. An engine that is unpickled has no such.
@@ -102,7 +107,7 @@ def load(
             that provider (those it has are listed).
         ProviderError: the provider cannot run here, or not in that precision; the message says why and what to do.
         InputError: an argument of a wrong type; threads below 1 or far beyond the machine, min_fidelity outside [0, 1],
-            an unknown part, frame or pixel_padding.
+            an unknown part, frame or pixel_padding, text_cache below 0.
 
     Example:
         >>> engine = runtime.load("bundles/biovil", provider="cpu")
@@ -112,7 +117,7 @@ def load(
     dicom = DicomOptions(invert_monochrome1, dicom_frame, voi_lut, pixel_padding)
     min_fidelity = check_min_fidelity(min_fidelity)
     fast_decode, share = flag("fast_decode", fast_decode), flag("share", share)
-    refuse_long = flag("refuse_long", refuse_long)
+    refuse_long, text_cache = flag("refuse_long", refuse_long), whole_number("text_cache", text_cache, least=0)
     asked = None if parts is None else _parts(parts)
     opened = open_bundle(bundle)
     wanted = opened.parts() if asked is None else asked
@@ -134,6 +139,7 @@ def load(
             dicom=dicom,
             fast_decode=fast_decode,
             refuse_long=refuse_long,
+            text_cache=text_cache,
         )
         try:
             engine = open_engine(settings, plan.provider, wrap_session)
@@ -230,6 +236,7 @@ def open_engine(
             each.batch,
             masks=options["text"],
             refuse_long=settings.refuse_long,
+            cache=settings.text_cache,
             reduced=(_reopen_text, (settings.alone("text"),)),
         )
     if "image" in sessions:

@@ -69,8 +69,8 @@ class Setting:
 
     @cached_property
     def engine(self) -> Engine:
-        """The bundle in this process."""
-        return runtime.load(self.bundle, self.provider, self.precision, self.threads)
+        """The bundle in this process, without its cache, as the server: loads begin with the first text again."""
+        return runtime.load(self.bundle, self.provider, self.precision, self.threads, text_cache=0)
 
     @cached_property
     def corpus(self) -> list[str]:
@@ -109,7 +109,7 @@ class Setting:
 
     def options(self) -> list[str]:
         """Of `python -m runtime serve`, so that it computes as the engine in process does."""
-        found = ["--provider", self.provider, "--precision", self.precision]
+        found = ["--provider", self.provider, "--precision", self.precision, "--text-cache", "0"]
         if self.threads is not None:
             found += ["--threads", str(self.threads)]
         return [*found, *self.server_options]

@@ -24,7 +24,7 @@ import numpy as np
 import runtime
 told = json.loads(sys.argv[1])
 some = min(told["some"], told["requests"])
-engine = runtime.load(told["bundle"], told["provider"], told["precision"], told["threads"])
+engine = runtime.load(told["bundle"], told["provider"], told["precision"], told["threads"], text_cache=0)
 rng = np.random.default_rng(0)
 def report():
     gc.collect()

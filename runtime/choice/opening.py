@@ -109,6 +109,7 @@ def open_text(
     *,
     masks: SessionOptions | None = None,
     refuse_long: bool = False,
+    cache: int = 0,
     reduced: Reduced | None = None,
 ) -> TextEncoder:
     """The encoder of texts around a graph's sessions.
@@ -122,6 +123,7 @@ def open_text(
         masks: what the graphs that fill masks and embed words are opened with when they are first needed; without
             them it does neither.
         refuse_long: see `runtime.load`.
+        cache: see `TextEncoder`.
         reduced: how it is pickled.
 
     Raises:
@@ -151,7 +153,7 @@ def open_text(
 
         words = WordEncoder(tokenizer, open_words, budget)
     return TextEncoder(
-        part, sessions, tokenizer, packed, masks=filler, words=words, token_budget=budget, reduced=reduced
+        part, sessions, tokenizer, packed, masks=filler, words=words, token_budget=budget, cache=cache, reduced=reduced
     )
 
 

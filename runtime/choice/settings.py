@@ -39,7 +39,7 @@ class EngineSettings:
         threads: that compute.
         share: see `runtime.load`.
         dicom: how DICOM files are read.
-        fast_decode: see `runtime.load`; refuse_long alike.
+        fast_decode: see `runtime.load`; refuse_long and text_cache alike.
     """
 
     bundle: Bundle
@@ -51,6 +51,7 @@ class EngineSettings:
     dicom: DicomOptions
     fast_decode: bool
     refuse_long: bool
+    text_cache: int
 
     def alone(self, part: str) -> EngineSettings:
         """The same of one part."""

@@ -6,13 +6,14 @@ import argparse
 from collections.abc import Iterable
 
 from runtime.choice import MIN_FIDELITY
-from runtime.commands.argument_types import count
+from runtime.commands.argument_types import count, whole_number
 from runtime.engine import Engine
 from runtime.engines import PROVIDERS
 from runtime.image.dicom_options import PADDING, DicomOptions
 from runtime.loading import load
 from runtime.process import print_note
 from runtime.process.wording import RANDOM_WEIGHTS, RESEARCH_ONLY
+from runtime.text.embedding_cache import TEXT_CACHE
 
 __all__ = [
     "RANDOM_WEIGHTS",
@@ -91,6 +92,13 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         help="refuse texts of more tokens than the model reads, where the system cuts them (CLIP at 77)",
     )
     parser.add_argument(
+        "--text-cache",
+        type=whole_number,
+        default=TEXT_CACHE,
+        metavar="N",
+        help=f"texts whose embeddings are kept for when they come again; 0 for none ({TEXT_CACHE:,})",
+    )
+    parser.add_argument(
         "--share",
         action="store_true",
         help="other processes use the same processors: threads that wait do not spin",
@@ -138,6 +146,7 @@ def load_engine(options: argparse.Namespace, parts: Iterable[str] | None) -> Eng
         pixel_padding=dicom.padding,
         fast_decode=options.fast_decode,
         refuse_long=options.refuse_long,
+        text_cache=options.text_cache,
         share=options.share,
     )
     if engine.manifest.source.kind == "random":

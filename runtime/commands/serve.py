@@ -161,6 +161,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         dicom_options(options),
         options.fast_decode,
         options.refuse_long,
+        options.text_cache,
         options.share,
     )
     return Settings(

@@ -187,6 +187,7 @@ def _open(settings: Settings, keys: Keys | None, sockets: Sequence[socket.socket
             lambda: sum(each.waiting for each in _decoders(models)),
             lambda: sum(each.crashes for each in _decoders(models)),
         )
+        metrics.watch_text_cache(lambda: sum(_text_cache_hits(models)))
         _spare_collector()
         yield _Opened(settings, server, load, keys, sockets)
     finally:
@@ -305,6 +306,13 @@ def _decoders(models: Models) -> Iterator[Decoder]:
         with models.lease(name) as model:
             if model.decoder is not None:
                 yield model.decoder
+
+
+def _text_cache_hits(models: Models) -> Iterator[int]:
+    for name in models.names:
+        with models.lease(name) as model:
+            if model.engine.manifest.text is not None:
+                yield model.engine.text.cache.hits
 
 
 def _description(server: Server) -> str:

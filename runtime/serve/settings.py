@@ -10,6 +10,7 @@ from runtime.choice import MIN_FIDELITY
 from runtime.image.dicom_options import DicomOptions
 from runtime.serve.limits import Limits
 from runtime.serve.server_state import TASKS
+from runtime.text.embedding_cache import TEXT_CACHE
 
 __all__ = ["EngineOptions", "IndexFolder", "Settings"]
 
@@ -25,6 +26,7 @@ class EngineOptions:
     dicom: DicomOptions = field(default_factory=DicomOptions)
     fast_decode: bool = False
     refuse_long: bool = False
+    text_cache: int = TEXT_CACHE
     share: bool = False
 
 

@@ -15,6 +15,7 @@ from runtime.errors import BundleError, Fault, InputError
 from runtime.process import flag
 from runtime.process.checks import TEXTS, callback, taken, texts_of
 from runtime.process.notices import Notices
+from runtime.text.embedding_cache import EmbeddingCache
 from runtime.text.fill_mask import MaskFiller
 from runtime.text.masked_accuracy import MaskedAccuracy
 from runtime.text.similarity import text_similarity
@@ -33,6 +34,7 @@ class TextEncoder:
         tokenizer: the bundle's tokenizer.
         embedding_size: length of an embedding (128 for CXR-BERT).
         batches: plans and lays out batches, for those who schedule them on their own.
+        cache: of the embeddings of texts that come again; `cache.hits` counts those found in it.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class TextEncoder:
         masks: MaskFiller | None = None,
         words: WordEncoder | None = None,
         token_budget: int,
+        cache: int = 0,
         reduced: Reduced | None = None,
     ) -> None:
         """Put the parts together.
@@ -57,6 +60,7 @@ class TextEncoder:
             masks: what fills masks.
             words: what embeds words; None where the system embeds whole texts alone.
             token_budget: tokens in one batch, padding counted, at least 1; a longer text has a batch of its own.
+            cache: texts whose embeddings are kept.
             reduced: how it is pickled.
         """
         self.tokenizer = tokenizer
@@ -64,7 +68,8 @@ class TextEncoder:
         self.batches = TextBatches(
             sessions, packed, token_budget, tokenizer.pad_token_id, tokenizer.max_length, part.pooling
         )
-        self._windows = TextWindows(tokenizer, self.batches, part.embedding_size)
+        self.cache = EmbeddingCache(cache)
+        self._windows = TextWindows(tokenizer, self.batches, part.embedding_size, self.cache)
         self._masks = masks
         self._words = words
         self._reduced = reduced
@@ -84,7 +89,8 @@ class TextEncoder:
 
         What an embedding is made of is the system's: for CXR-BERT the projected [CLS] state (Boecking et al., ECCV
         2022, section 2; reference: `TextInferenceEngine.get_embeddings_from_prompt`), with trailing "!?." ignored, as
-        there. Equal texts are computed once.
+        there. Equal texts are computed once; those of earlier calls are taken from the cache, as the very bytes that
+        were computed for them first. A call with a corpus (1,024 texts or 8,192 tokens) is computed and not kept.
 
         Args:
             texts: a string, or any number of strings in any order. An empty string is a text of no words.
@@ -103,7 +109,7 @@ class TextEncoder:
         listed, normalize, prompt = texts_of(texts), flag("normalize", normalize), self.tokenizer.prompt(prompt_name)
         faults: list[Fault] = []
         embeddings = np.empty((len(listed), self.embedding_size), dtype=np.float32)
-        for window in self._windows.windows(listed, normalize, skip_bad=False, prompt=prompt):
+        for window in self._windows.windows(listed, normalize, skip_bad=False, prompt=prompt, cached=True):
             faults += window.faults
             if not faults:
                 embeddings[window.start : window.start + len(window.row_of)] = window.embeddings[window.row_of]
@@ -134,7 +140,7 @@ class TextEncoder:
         prompt_name: str | None = None,
         on_fault: Callable[[Fault], None] | None = None,
     ) -> Iterator[NDArray[np.float32] | None]:
-        """Embed any number of texts, in order and in bounded memory.
+        """Embed any number of texts, in order and in bounded memory; nothing is taken from the cache or kept in it.
 
         Args:
             texts: strings, taken as embeddings are consumed, some thousands ahead; nothing is taken before the first is

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 
@@ -15,6 +15,7 @@ from runtime.errors import Fault
 from runtime.process.notices import Notice, Notices
 from runtime.process.workers import ordered_map
 from runtime.text.bulk import BulkRule
+from runtime.text.embedding_cache import EmbeddingCache
 from runtime.text.packing import Row
 from runtime.text.text_batches import TextBatch, TextBatches, run_batch
 from runtime.text.tokenization import Tokenizer
@@ -39,6 +40,7 @@ class Window:
         row_of: of each text, or -1 for one that cannot be used.
         faults: those that cannot, counted from the first text of all.
         embeddings: float32 (different texts, D), filled batch by batch.
+        wanted: positions in `rows` of those that are to be computed; None for all.
     """
 
     start: int
@@ -46,6 +48,12 @@ class Window:
     row_of: NDArray[np.intp]
     faults: list[Fault]
     embeddings: NDArray[np.float32] = field(repr=False)
+    wanted: list[int] | None = None
+
+    @property
+    def computed(self) -> list[list[int]]:
+        """Token ids of those that are to be computed."""
+        return self.rows if self.wanted is None else [self.rows[index] for index in self.wanted]
 
 
 @dataclass(frozen=True)
@@ -59,30 +67,34 @@ class _Job:
 class TextWindows:
     """Computes embeddings of any number of texts, in order and in bounded memory."""
 
-    def __init__(self, tokenizer: Tokenizer, batches: TextBatches, embedding_size: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, batches: TextBatches, embedding_size: int, cache: EmbeddingCache) -> None:
         """Put the parts together; see `TextEncoder`."""
         self._tokenizer = tokenizer
         self._batches = batches
         self._sessions = batches.sessions
         self._embedding_size = embedding_size
         self._bulk = BulkRule()
+        self._cache = cache
         self.notices = Notices("texts")
 
     def encode_tokens(self, rows: Sequence[list[int]]) -> NDArray[np.float32]:
         """See `TextEncoder.encode_tokens`."""
         shape = (len(rows), self._embedding_size)
         window = Window(0, list(rows), np.arange(len(rows)), [], np.empty(shape, np.float32))
-        run = partial(_run, self._sessions.bulk(), "text_embeds")
+        run = partial(_run, self._sessions.bulk(), "text_embeds", None)
         workers = self._sessions.streams if self._sessions.streams > 1 else 0
         for _ in ordered_map(run, self._plan(window, skip_bad=False), workers):
             pass
         return window.embeddings
 
-    def windows(self, texts: Iterable[str], normalize: bool, skip_bad: bool, prompt: str = "") -> Iterator[Window]:
+    def windows(
+        self, texts: Iterable[str], normalize: bool, skip_bad: bool, prompt: str = "", cached: bool = False
+    ) -> Iterator[Window]:
         """Texts, window by window, with their embeddings; after a bad text nothing is computed unless `skip_bad`.
 
         Texts are tokenized and planned on this thread while the engine computes earlier ones on others. `prompt` stands
-        before each; what is cut is counted in `notices`.
+        before each; what is cut is counted in `notices`. With `cached`, texts are looked up and kept in the cache,
+        unless they are many.
         """
         output = "text_embeds" if normalize else "unnormalized_embeds"
         remaining = iter(texts)
@@ -90,10 +102,15 @@ class TextWindows:
         if first is None:
             return
         session, workers = self._sessions.single, 1
-        jobs = self._plan(first, skip_bad)
         more = len(first.row_of) == _WINDOW
-        if first.faults and not skip_bad:
-            workers = 0  # nothing will be computed
+        computes = skip_bad or not first.faults
+        cache = None
+        if cached and computes and not more and self._cache.suits(first.rows):
+            cache = self._cache
+            first.wanted = cache.find(output, first.rows, first.embeddings)
+        jobs = self._plan(first, skip_bad)
+        if not computes:
+            workers = 0
         elif more or self._is_bulk(first):
             session, workers = self._sessions.bulk(), self._sessions.streams
         elif len(jobs) == 1:
@@ -108,14 +125,14 @@ class TextWindows:
                 last = window
 
         current = first
-        for job in ordered_map(partial(_run, session, output), upcoming(), workers):
+        for job in ordered_map(partial(_run, session, output, cache), upcoming(), workers):
             if job.window is not current:
                 yield current
                 current = job.window
         yield current
 
     def _is_bulk(self, window: Window) -> bool:
-        tokens = sum(map(len, window.rows))
+        tokens = sum(map(len, window.computed))
         return self._bulk.applies(tokens, self._sessions.streams, self._batches.token_budget)
 
     def _read(self, texts: Iterator[str], start: int, prompt: str) -> Window | None:
@@ -152,10 +169,15 @@ class TextWindows:
         """The batches of a window, the largest first, so that streams finish together; an empty one where there is
         nothing to compute.
         """
-        if not window.rows or not compute or (window.faults and not skip_bad):
+        rows = window.computed
+        if not rows or not compute or (window.faults and not skip_bad):
             return [_Job(window, None)]
-        plans = sorted(self._batches.plan([len(row) for row in window.rows]), key=_size, reverse=True)
-        return [_Job(window, self._batches.lay_out(plan, window.rows)) for plan in plans]
+        plans = sorted(self._batches.plan([len(row) for row in rows]), key=_size, reverse=True)
+        batches = [self._batches.lay_out(plan, rows) for plan in plans]
+        if len(rows) < len(window.rows):
+            places = np.array(window.wanted, dtype=np.intp)
+            batches = [replace(batch, texts=places[batch.texts]) for batch in batches]
+        return [_Job(window, batch) for batch in batches]
 
 
 def _size(batch: Sequence[Row]) -> int:
@@ -163,7 +185,10 @@ def _size(batch: Sequence[Row]) -> int:
     return sum(row.width for row in batch)
 
 
-def _run(session: Session, output: str, job: _Job) -> _Job:
+def _run(session: Session, output: str, cache: EmbeddingCache | None, job: _Job) -> _Job:
     if job.batch is not None:
-        job.window.embeddings[job.batch.texts] = run_batch(session, job.batch, output)
+        found = run_batch(session, job.batch, output)
+        job.window.embeddings[job.batch.texts] = found
+        if cache is not None:
+            cache.keep(output, [job.window.rows[index] for index in job.batch.texts], found)
     return job

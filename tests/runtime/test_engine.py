@@ -19,7 +19,7 @@ from tests.runtime.sessions import watch_runs
 
 @pytest.fixture(scope="module")
 def engine(tiny: System) -> runtime.Engine:
-    return runtime.load(tiny.bundle, provider="cpu")
+    return runtime.load(tiny.bundle, provider="cpu", text_cache=0)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,9 @@ def main(port: int) -> None:
     from bench.serving.peers.graph import TOLD
 
     told = json.loads(os.environ[TOLD])
-    engine = runtime.load(told["bundle"], told["provider"], told["precision"], told["threads"], parts=["text"])
+    engine = runtime.load(
+        told["bundle"], told["provider"], told["precision"], told["threads"], parts=["text"], text_cache=0
+    )
     app = FastAPI()
 
     # FastAPI calls what is no coroutine in a thread of its pool.

@@ -252,8 +252,14 @@ class Model:
         where = [places.setdefault(tuple(row), len(places)) for row in rows]
         embeddings = np.empty((len(places), self.engine.text.embedding_size), dtype=np.float32)
         output = "text_embeds" if normalize else "unnormalized_embeds"
-        items = [TextItem(row, output, into) for row, into in zip(places, embeddings, strict=True)]
-        await self._compute(caller, lane, items, map(len, places))
+        different, cache = list(places), self.engine.text.cache
+        cached = cache.suits(different)
+        wanted = cache.find(output, different, embeddings) if cached else range(len(different))
+        items = [TextItem(different[place], output, embeddings[place]) for place in wanted]
+        if items:
+            await self._compute(caller, lane, items, [len(each.tokens) for each in items])
+            if cached:
+                cache.keep(output, [each.tokens for each in items], [each.into for each in items])
         return embeddings if len(places) == len(rows) else embeddings[where]
 
     async def _compute(

@@ -99,6 +99,7 @@ def open_model(
         pixel_padding=asked.dicom.padding,
         fast_decode=asked.fast_decode,
         refuse_long=asked.refuse_long,
+        text_cache=asked.text_cache,
         share=asked.share,
         wrap_session=wrap,
     )

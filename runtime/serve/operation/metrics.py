@@ -132,6 +132,11 @@ class Metrics:
         about = "Child processes that crashed or were killed at an image, since its bundle was opened."
         self._gauge("cxr_decode_crashes", about).set_function(crashes)
 
+    def watch_text_cache(self, hits: Callable[[], int]) -> None:
+        """Ask this from now on how many texts' embeddings were taken from the cache."""
+        about = "Texts whose embedding was kept from an earlier request, since their bundle was opened."
+        self._gauge("cxr_text_cache_hits", about).set_function(hits)
+
     def watch_ready(self, ready: Callable[[], bool]) -> None:
         """Ask this from now on whether requests can be answered."""
         self._ready.set_function(lambda: float(ready()))

@@ -59,7 +59,7 @@ def later(engine: runtime.Engine) -> dict[str, Callable[[], object]]:
 @pytest.mark.parametrize("provider", ["cpu", "openvino"])
 @pytest.mark.parametrize("call", ["texts", "images", "masks"])
 def test_what_is_opened_after_the_bundle_was_replaced_raises(served: Path, provider: str, call: str) -> None:
-    engine = runtime.load(served, provider, threads=2)
+    engine = runtime.load(served, provider, threads=2, text_cache=0)
     few = engine.text.encode(MANY[:1])
     other_model(served)
     with pytest.raises(
@@ -71,7 +71,7 @@ def test_what_is_opened_after_the_bundle_was_replaced_raises(served: Path, provi
 
 @pytest.mark.parametrize("provider", ["cpu", "openvino"])
 def test_a_bundle_that_was_removed_or_moved_away(served: Path, provider: str) -> None:
-    engine = runtime.load(served, provider, threads=2)
+    engine = runtime.load(served, provider, threads=2, text_cache=0)
     few = engine.text.encode(MANY[:1])
     served.rename(served.with_name("away"))
     for call in later(engine).values():
@@ -84,8 +84,8 @@ def test_a_bundle_that_was_removed_or_moved_away(served: Path, provider: str) ->
 
 
 def test_a_copy_of_the_same_bundle_is_as_good(served: Path, tiny: System) -> None:
-    engine = runtime.load(served, "cpu", threads=2)
-    expected = [call() for call in later(runtime.load(tiny.bundle, "cpu", threads=2)).values()]
+    engine = runtime.load(served, "cpu", threads=2, text_cache=0)
+    expected = [call() for call in later(runtime.load(tiny.bundle, "cpu", threads=2, text_cache=0)).values()]
     shutil.rmtree(served)
     shutil.copytree(tiny.bundle, served)
     for call, right in zip(later(engine).values(), expected, strict=True):
@@ -93,7 +93,7 @@ def test_a_copy_of_the_same_bundle_is_as_good(served: Path, tiny: System) -> Non
 
 
 def test_what_is_open_already_goes_on_after_a_replacement(served: Path) -> None:
-    engine = runtime.load(served, "cpu", threads=2)
+    engine = runtime.load(served, "cpu", threads=2, text_cache=0)
     calls = later(engine).values()
     before = [call() for call in calls]
     shutil.rmtree(served)
@@ -103,7 +103,7 @@ def test_what_is_open_already_goes_on_after_a_replacement(served: Path) -> None:
 
 def test_a_file_that_is_written_to_while_the_engine_reads_it(served: Path) -> None:
     """ONNX Runtime maps the weights into memory: the embeddings of two models would be mixed."""
-    engine = runtime.load(served, "cpu", threads=2)
+    engine = runtime.load(served, "cpu", threads=2, text_cache=0)
     before = engine.text.encode(MANY)
     weights = served / "text/onnx/model.onnx_data"
     content = weights.read_bytes()
@@ -139,7 +139,7 @@ def test_a_bundle_that_is_replaced_while_it_is_opened(two, tmp_path: Path, monke
 
     monkeypatch.setattr(onnxruntime_session, "OnnxRuntimeSession", replaced)
     with pytest.raises(BundleError, match="its sha256 is"):
-        runtime.load(served, "cpu", parts=["text"])
+        runtime.load(served, "cpu", parts=["text"], text_cache=0)
 
 
 def test_a_bundle_that_is_swapped_and_swapped_back_while_it_is_opened(two, tmp_path: Path, monkeypatch) -> None:
@@ -161,7 +161,7 @@ def test_a_bundle_that_is_swapped_and_swapped_back_while_it_is_opened(two, tmp_p
         return opened
 
     monkeypatch.setattr(onnxruntime_session, "OnnxRuntimeSession", swapped)
-    engine = runtime.load(served, "cpu", parts=["text"])
+    engine = runtime.load(served, "cpu", parts=["text"], text_cache=0)
     assert swaps
     expected = expected_text("onnx/model_fp32.onnx", [2, 7, 10, 3])
     assert np.allclose(engine.text.encode("left effusion")[0], expected, atol=1e-5)
@@ -171,7 +171,7 @@ def test_file_systems_without_lasting_inodes(two, monkeypatch: pytest.MonkeyPatc
     numbers = iter(range(10_000))
     real = Stamp.of
     monkeypatch.setattr(Stamp, "of", staticmethod(lambda status: real(status)._replace(inode=next(numbers))))
-    engine = runtime.load(two[0], "cpu")
+    engine = runtime.load(two[0], "cpu", text_cache=0)
     assert engine.text.encode(MANY).shape == (len(MANY), 16)
 
 
@@ -185,7 +185,7 @@ def test_the_quick_start_does_not_switch_to_another_model(tmp_path: Path, monkey
         return create(*arguments)
 
     monkeypatch.setattr(onnxruntime_session, "OnnxRuntimeSession", slow)
-    engine = runtime.load(bundle, "cpu", "int8", threads=1)
+    engine = runtime.load(bundle, "cpu", "int8", threads=1, text_cache=0)
     expected = expected_text("onnx/model_int8.onnx", [2, 7, 10, 3])
     for _ in range(3):  # the other session is pending now
         assert np.allclose(engine.text.encode("left effusion")[0], expected, atol=1e-5)
@@ -202,8 +202,8 @@ def test_the_quick_start_does_not_switch_to_another_model(tmp_path: Path, monkey
 def test_another_working_folder_home_and_cache(served: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CXR_ENGINE_CACHE", "cache")
-    expected = [call() for call in later(runtime.load(served, "openvino", threads=2)).values()]
-    engines = [runtime.load("served", provider, threads=2) for provider in ("cpu", "openvino")]
+    expected = [call() for call in later(runtime.load(served, "openvino", threads=2, text_cache=0)).values()]
+    engines = [runtime.load("served", provider, threads=2, text_cache=0) for provider in ("cpu", "openvino")]
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "CXR_ENGINE_CACHE"):
@@ -218,7 +218,7 @@ def test_another_working_folder_home_and_cache(served: Path, tmp_path: Path, mon
 def test_a_link_to_a_bundle_is_followed_once(two, tmp_path: Path) -> None:
     link = tmp_path / "current"
     link.symlink_to(two[0])
-    engine = runtime.load(link, "cpu", threads=2)
+    engine = runtime.load(link, "cpu", threads=2, text_cache=0)
     few = engine.text.encode(MANY[:1])
     link.unlink()
     link.symlink_to(two[1])

@@ -52,8 +52,8 @@ def engine(tiny: System, models: Models) -> Engine:
         return runtime.load(tiny.bundle, provider=model.engine.provider, threads=1)
 
 
-def opening(provider: str = "cpu") -> Opening:
-    return Opening(EngineOptions(provider, threads=1), decode_processes=0)
+def opening(provider: str = "cpu", text_cache: int = 0) -> Opening:
+    return Opening(EngineOptions(provider, threads=1, text_cache=text_cache), decode_processes=0)
 
 
 def ask(models: Models, what: Callable[[Model], Awaitable[Any]], name: str | None = None) -> Any:

@@ -69,12 +69,13 @@ class Served:
 
 @contextlib.contextmanager
 def serving(tmp_path: Path, *arguments: str, port: bool = True) -> Iterator[Served]:
-    """Run it and wait until it is ready."""
+    """Run it and wait until it is ready; without a cache, unless one is asked for: tests ask for the same text."""
+    kept = [] if "--text-cache" in arguments else ["--text-cache", "0"]
     log = tmp_path / "log"
     command = [sys.executable, "-m", "runtime", "serve", *arguments, *(["--port", "0"] if port else [])]
     with log.open("w") as errors:
         process = subprocess.Popen(
-            [*command, "--provider", "cpu", "--threads", "1"],
+            [*command, "--provider", "cpu", "--threads", "1", *kept],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -100,6 +100,7 @@ def test_the_scheduler_is_observed() -> None:
     metrics.failed("mask")
     metrics.watch_connections(lambda: 4)
     metrics.watch_decoding(lambda: 6, lambda: 1)
+    metrics.watch_text_cache(lambda: 9)
     metrics.engines([{"model": "a", "provider": "cpu"}])
     metrics.engines([{"model": "a", "provider": 'open"vino\n'}])
     found = _samples(rendered(metrics.families()))
@@ -117,6 +118,7 @@ def test_the_scheduler_is_observed() -> None:
         ("cxr_connections", ()): 4,
         ("cxr_decode_waiting", ()): 6,
         ("cxr_decode_crashes", ()): 1,
+        ("cxr_text_cache_hits", ()): 9,
         ("cxr_engine_info", (("model", "a"), ("provider", 'open"vino\n'))): 1,
     }
     assert expected.items() <= found.items()

@@ -47,7 +47,9 @@ def scheduled(tiny: System) -> Iterator[Server]:
     """With a bundle as the server opens it: its requests are scheduled."""
     limits = Limits()
     models = open_models(
-        {"tiny": tiny.bundle}, Opening(EngineOptions(provider="cpu", threads=1), decode_processes=1), limits
+        {"tiny": tiny.bundle},
+        Opening(EngineOptions(provider="cpu", threads=1, text_cache=0), decode_processes=1),
+        limits,
     )
     yield Server(models, limits)
     models.close()
