@@ -124,7 +124,7 @@ def _print(report: Report, page: Path) -> None:
         ours, theirs = (report.contestant(name).label for name in (each.ours, each.theirs))
         ratio = each.ratio
         times = f"{ratio.value:.2f} × ({ratio.low:.2f}–{ratio.high:.2f})"
-        report_written(f"{each.question}: {times}, {ours} against {theirs}")
+        report_written(f"{each.question}: {times}, {ours} against {each.against}, {theirs}")
     for (name, status, reason), cases in _unmeasured(report).items():
         report_written(f"{report.contestant(name).label}: {status} in {few(cases, _SHOWN)}: {reason}")
     if report.partial:

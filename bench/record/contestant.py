@@ -27,6 +27,8 @@ class Contestant:
         precision: "fp32", "bf16", "int8" …: what its answers are judged as, and whose rate is its limit.
         note: what should be known of how it runs, or "".
         device: what it computes on, `CPU` or `GPU`.
+        our_graph: of peers, whether it runs a graph of the bundle; then it is nothing that a user has without this
+            project.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Contestant:
     precision: str = "fp32"
     note: str = ""
     device: str = CPU
+    our_graph: bool = False
 
     @property
     def rate(self) -> str:

@@ -8,9 +8,14 @@ from dataclasses import dataclass, replace
 
 from bench.record.contestant import CPU, GPU, on_device
 from bench.record.report import Case, Report, Row
-from bench.record.statistics import Interval, seconds, speedup
+from bench.record.statistics import Interval, seconds, share_of_rate, speedup
 
-__all__ = ["QUESTIONS", "Headline", "Question", "fastest", "headlines"]
+__all__ = ["ON_OUR_GRAPH", "QUESTIONS", "REFERENCE", "WITHOUT_US", "Headline", "Question", "fastest", "headlines"]
+
+# What an engine is held against.
+REFERENCE = "the reference"
+WITHOUT_US = "the fastest without this project"
+ON_OUR_GRAPH = "the fastest other on this project's graph"
 
 
 @dataclass(frozen=True)
@@ -47,11 +52,14 @@ class Headline:
         case: name of the case.
         ours: name of this engine's contestant.
         theirs: name of the other contestant.
-        against: "the reference" or "the fastest other"; on the same device.
+        against: `REFERENCE`, `WITHOUT_US` (the reference among them) or `ON_OUR_GRAPH`; on the same device.
         ratio: how many times as fast ours is.
         our_seconds: a pass of ours.
         their_seconds: a pass of theirs.
         memory: our process's peak memory as a share of theirs; None where either is unknown.
+        limit: useful operations a second of ours, as a share of the matrix product's in the same rounds; None where
+            operations are not counted or the product was not run.
+        rate: which product that is, see `bench.record.report.Contestant.rate`.
     """
 
     question: str
@@ -63,12 +71,15 @@ class Headline:
     our_seconds: Interval
     their_seconds: Interval
     memory: float | None
+    limit: float | None = None
+    rate: str = ""
 
 
 def headlines(report: Report) -> list[Headline]:
-    """For each question whose case was measured: this engine's fastest against the reference and against the fastest
-    other; and this engine's fastest in fp32, whose answers are PyTorch's, against the reference and the fastest other
-    in fp32. Where one contestant is both, it is named once. What runs on a GPU is held against what runs on it.
+    """For each question whose case was measured: this engine's fastest against the reference, against the fastest that
+    a user has without this project, and against the fastest other that runs one of the bundle's graphs; and this
+    engine's fastest in fp32, whose answers are PyTorch's, against the same in fp32. Where the reference is the fastest
+    without this project, it is named once. What runs on a GPU is held against what runs on it.
     """
     found: list[Headline] = []
     for question in QUESTIONS:
@@ -88,35 +99,45 @@ def _of_device(report: Report, case: Case, question: Question, device: str) -> I
     named: set[str] = set()
     for precision in ("", "fp32"):
         ours = fastest(report, case, ("engine",), precision, device)
-        other = fastest(report, case, ("reference", "peer"), precision, device)
         if ours is None or ours.contestant in named:
             continue
         named.add(ours.contestant)
+        limit = (share_of_rate(case, ours, rate := report.contestant(ours.contestant).rate), rate)
         if reference is not None:
-            yield _headline(asked, ours, reference, "the reference")
-        if other is not None and other is not reference:
-            yield _headline(asked, ours, other, "the fastest other")
+            yield _headline(asked, ours, reference, REFERENCE, limit)
+        for against, our_graph in ((WITHOUT_US, False), (ON_OUR_GRAPH, True)):
+            other = fastest(report, case, ("reference", "peer"), precision, device, our_graph)
+            if other is not None and other is not reference:
+                yield _headline(asked, ours, other, against, limit)
 
 
-def fastest(report: Report, case: Case, kinds: tuple[str, ...], precision: str = "", device: str = "") -> Row | None:
+def fastest(
+    report: Report,
+    case: Case,
+    kinds: tuple[str, ...],
+    precision: str = "",
+    device: str = "",
+    our_graph: bool | None = None,
+) -> Row | None:
     """The measured row with the least median seconds.
 
     Args:
         report: whose contestants are meant.
         case: one of its cases.
         kinds: of contestants.
-        precision: if given, of this alone; so is `device`.
+        precision: if given, of this alone; so are `device` and `our_graph`.
     """
     named = {
         each.name
         for each in report.contestants
         if each.kind in kinds and precision in ("", each.precision) and device in ("", each.device)
+        if our_graph in (None, each.our_graph)
     }
     rows = [row for row in case.rows if row.is_timed and row.contestant in named]
     return min(rows, key=lambda row: seconds(row).value, default=None)
 
 
-def _headline(question: Question, ours: Row, theirs: Row, against: str) -> Headline:
+def _headline(question: Question, ours: Row, theirs: Row, against: str, limit: tuple[float | None, str]) -> Headline:
     memory = None
     if ours.peak_bytes and theirs.peak_bytes:
         memory = statistics.median(ours.peak_bytes) / statistics.median(theirs.peak_bytes)
@@ -130,4 +151,5 @@ def _headline(question: Question, ours: Row, theirs: Row, against: str) -> Headl
         seconds(ours),
         seconds(theirs),
         memory,
+        *limit,
     )

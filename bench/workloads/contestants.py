@@ -36,7 +36,7 @@ def _torch(name: str, label: str, precision: str, note: str, **more: Any) -> Ent
 
 
 def _plain(name: str, label: str, how: str, precision: str, module: str, **more: Any) -> Entry:
-    contestant = Contestant(name, label, "peer", how, precision=precision, note=_GRAPH)
+    contestant = Contestant(name, label, "peer", how, precision=precision, note=_GRAPH, our_graph=True)
     return Entry(contestant, name, ("texts", "images", "joint"), (module, "health_multimodal"), **more)
 
 
@@ -51,7 +51,8 @@ def on_gpu(entry: Entry, label: str, note: str, **more: Any) -> Entry:
 
 def _foreign(name: str, label: str, precision: str, *systems: str, full: bool = False) -> Entry:
     """Of the environment of `make peers`."""
-    contestant = Contestant(name, label, "peer", "as run", precision=precision, note=_FOREIGN_NOTES.get(name, _OPENED))
+    note = _FOREIGN_NOTES.get(name, _OPENED)
+    contestant = Contestant(name, label, "peer", "as run", precision=precision, note=note, our_graph=name in _OPENERS)
     return Entry(contestant, name, systems, foreign=True, full=full)
 
 
@@ -71,6 +72,8 @@ _SORTED += "on all threads; without TF32"
 _GRAPH = f"the bundle's graph; texts sorted, in batches of {BATCH}; images one by one, by the reference's functions"
 
 _OPENED = "opens the bundle's text folder, so with this project's rewrites; transformers 4"
+# Of those, who open the bundle's text folder.
+_OPENERS = ("sentence-transformers-onnx", "sentence-transformers-openvino", "fastembed")
 _FOREIGN_NOTES = {
     "reference-engine": "TextInferenceEngine, as the package documents it; transformers 4",
     "optimum": "its own export of the checkpoint's BERT, the projection head in PyTorch; transformers 4",

@@ -40,7 +40,7 @@ _UNTIMED = (
     (Contestant("crash", NASTY, "peer", "tuned"), FAILED, NASTY),
 )  # fmt: skip
 CONTESTANTS: tuple[Contestant, ...] = (
-    *(Contestant(name, label, kind, how, provider, precision) for name, label, kind, how, provider, precision, *_ in _TEXT),
+    *(Contestant(name, label, kind, how, provider, precision, our_graph=name in ("ort-fp32", "openvino-bf16")) for name, label, kind, how, provider, precision, *_ in _TEXT),
     *(each[0] for each in _UNTIMED),
 )  # fmt: skip
 _PRECISION = {each.name: each.precision for each in CONTESTANTS}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bench.pages.headline_table import headline_table
-from bench.record import FAILED, MEASURED, SKIPPED, WRONG, Case, Report, Row
-from bench.record.headlines import QUESTIONS, fastest, headlines
+from bench.record import FAILED, MEASURED, SKIPPED, WRONG, Case, Rate, Report, Row
+from bench.record.headlines import ON_OUR_GRAPH, QUESTIONS, REFERENCE, WITHOUT_US, fastest, headlines
 from bench.record.report import Contestant
 from bench.record.statistics import seconds, speedup
 from tests.bench.a_report import a_report
@@ -15,6 +15,8 @@ _CONTESTANTS = [
     Contestant("reference", "", "reference"),
     Contestant("peer-slow", "", "peer"),
     Contestant("peer-fast", "", "peer", precision="bf16"),
+    Contestant("peer-ours", "", "peer", precision="int8", our_graph=True),
+    Contestant("peer-ours-fp32", "", "peer", our_graph=True),
     Contestant("engine-fp32", "", "engine"),
     Contestant("engine-fp32-slow", "", "engine"),
     Contestant("engine-int8", "", "engine", precision="int8"),
@@ -23,6 +25,8 @@ _SECONDS = {
     "reference": 12.0,
     "peer-slow": 8.0,
     "peer-fast": 3.0,
+    "peer-ours": 1.5,
+    "peer-ours-fp32": 5.0,
     "engine-fp32": 4.0,
     "engine-fp32-slow": 6.0,
     "engine-int8": 1.0,
@@ -43,38 +47,45 @@ def picks(found: Report) -> list[tuple[str, str, str, float]]:
     return [(each.ours, each.theirs, each.against, each.ratio.value) for each in headlines(found)]
 
 
-def test_the_fastest_of_all_and_of_fp32_against_the_reference_and_the_fastest_other() -> None:
+def test_the_fastest_of_all_and_of_fp32_against_the_three_that_are_asked_for() -> None:
     assert picks(report()) == [
-        ("engine-int8", "reference", "the reference", 12.0),
-        ("engine-int8", "peer-fast", "the fastest other", 3.0),
-        ("engine-fp32", "reference", "the reference", 3.0),
-        ("engine-fp32", "peer-slow", "the fastest other", 2.0),
+        ("engine-int8", "reference", REFERENCE, 12.0),
+        ("engine-int8", "peer-fast", WITHOUT_US, 3.0),
+        ("engine-int8", "peer-ours", ON_OUR_GRAPH, 1.5),
+        ("engine-fp32", "reference", REFERENCE, 3.0),
+        ("engine-fp32", "peer-slow", WITHOUT_US, 2.0),
+        ("engine-fp32", "peer-ours-fp32", ON_OUR_GRAPH, 1.25),
     ]
 
 
 def test_a_loss_is_shown() -> None:
-    assert picks(report(engine_int8=WRONG))[1] == ("engine-fp32", "peer-fast", "the fastest other", 0.75)
+    assert picks(report(engine_int8=WRONG))[1:3] == [
+        ("engine-fp32", "peer-fast", WITHOUT_US, 0.75),
+        ("engine-fp32", "peer-ours", ON_OUR_GRAPH, 0.375),
+    ]
 
 
 @pytest.mark.parametrize("status", [WRONG, FAILED, SKIPPED])
 def test_what_was_not_measured_is_never_chosen(status: str) -> None:
-    assert picks(report(engine_int8=status, peer_fast=status)) == [
-        ("engine-fp32", "reference", "the reference", 3.0),
-        ("engine-fp32", "peer-slow", "the fastest other", 2.0),
+    ours = {"peer_ours": status, "peer_ours_fp32": status}
+    assert picks(report(engine_int8=status, peer_fast=status, **ours)) == [
+        ("engine-fp32", "reference", REFERENCE, 3.0),
+        ("engine-fp32", "peer-slow", WITHOUT_US, 2.0),
     ]
-    assert picks(report(reference=status, engine_fp32=status, engine_fp32_slow=status)) == [
-        ("engine-int8", "peer-fast", "the fastest other", 3.0)
+    assert picks(report(reference=status, engine_fp32=status, engine_fp32_slow=status, **ours)) == [
+        ("engine-int8", "peer-fast", WITHOUT_US, 3.0)
     ]
     assert picks(report(engine_int8=status, engine_fp32=status, engine_fp32_slow=status)) == []
-    assert picks(report(reference=status, peer_slow=status, peer_fast=status)) == []
+    assert picks(report(reference=status, peer_slow=status, peer_fast=status, **ours)) == []
 
 
 def test_the_reference_alone_is_named_once() -> None:
-    assert [against for _, _, against, _ in picks(report(peer_fast=FAILED, peer_slow=FAILED))] == ["the reference"] * 2
+    found = picks(report(peer_fast=FAILED, peer_slow=FAILED))
+    assert [against for _, _, against, _ in found] == [REFERENCE, ON_OUR_GRAPH] * 2
 
 
 def test_fp32_is_named_once_where_it_is_the_fastest() -> None:
-    assert [ours for ours, *_ in picks(report(engine_int8=WRONG))] == ["engine-fp32"] * 2
+    assert [ours for ours, *_ in picks(report(engine_int8=WRONG))] == ["engine-fp32"] * 3
 
 
 def test_cases_nobody_asks_for_first_and_missing_ones() -> None:
@@ -110,7 +121,20 @@ def test_memory_is_unknown_where_either_is() -> None:
     assert {each.memory for each in headlines(found)} == {None}
     found.cases[0].row("engine-int8").peak_bytes = [1, 2, 30]
     found.cases[0].row("reference").peak_bytes = [8]
-    assert [each.memory for each in headlines(found)] == [0.25, None, None, None]
+    assert [each.memory for each in headlines(found)] == [0.25, None, None, None, None, None]
+
+
+def test_the_share_of_the_limit_is_that_of_our_own_precision() -> None:
+    found = report()
+    found.cases[0].operations = 600.0
+    found.cases[0].rates = {"int8": Rate(2000.0, [[2.0], [2.0]]), "fp32": Rate(500.0, [[2.0], [2.0]])}
+    told = {(each.ours, each.rate, each.limit) for each in headlines(found)}
+    # 600 of 1,000 a second, 150 of 250 a second.
+    assert told == {("engine-int8", "int8", 0.6), ("engine-fp32", "fp32", 0.6)}
+    assert [line.cells[3].text for line in headline_table(found).lines] == ["60\N{NO-BREAK SPACE}%"] * 2
+    assert [line.cells[3].small for line in headline_table(found).lines] == ["of int8", "of fp32"]
+    del found.cases[0].rates["int8"]
+    assert next(each.limit for each in headlines(found)) is None
 
 
 def test_every_question_is_asked_of_a_whole_report_in_order() -> None:

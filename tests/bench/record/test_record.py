@@ -138,3 +138,15 @@ def test_damage_is_named(what: str, written: dict[str, Any], tmp_path: Path) -> 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="missing"):
         read_report(tmp_path / "missing.json")
+
+
+def test_reports_of_before_told_in_the_remark_alone_whose_graph_a_peer_runs(tmp_path: Path) -> None:
+    write_json(a_report(), tmp_path / "report.json")
+    content = json.loads((tmp_path / "report.json").read_text())
+    for each in content["contestants"]:
+        del each["our_graph"]
+        if each["name"] == "openvino-bf16":
+            each["note"] = "the bundle's graph; sorted by length"
+    (tmp_path / "report.json").write_text(json.dumps(content))
+    found = read_report(tmp_path / "report.json")
+    assert [each.name for each in found.contestants if each.our_graph] == ["openvino-bf16"]
