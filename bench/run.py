@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 from bench.pages import page_files, write_pages
-from bench.record import MEASURED, Report
+from bench.record import MEASURED, OUT_OF_TIME, Report
+from bench.record.cuts import cuts
 from bench.record.headlines import headlines
 from bench.session import Request, measure
 from bench.workloads.field import FIELDS
@@ -65,7 +66,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--minutes",
         type=positive,
-        help="in all: cases get fewer rounds, and at its end the report is partial",
+        help="in all: the first questions come first, and get fewer rounds, smaller parts and fewer peers as needed",
     )
     add_force(parser)
 
@@ -127,6 +128,8 @@ def _print(report: Report, page: Path) -> None:
         report_written(f"{each.question}: {times}, {ours} against {each.against}, {theirs}")
     for (name, status, reason), cases in _unmeasured(report).items():
         report_written(f"{report.contestant(name).label}: {status} in {few(cases, _SHOWN)}: {reason}")
+    for line in cuts(report):
+        report_written(f"Cut for time: {line}")
     if report.partial:
         report_written(f"PARTIAL: {report.partial}")
     report_written(f"Report: {page}  ({report.seconds:.0f} s)")
@@ -137,7 +140,7 @@ def _unmeasured(report: Report) -> dict[tuple[str, str, str], list[str]]:
     found: dict[tuple[str, str, str], list[str]] = {}
     for case in report.cases:
         for row in case.rows:
-            if row.status != MEASURED:
+            if row.status != MEASURED and row.reason != OUT_OF_TIME:
                 last = row.reason.strip().splitlines()[-1:] or [""]
                 found.setdefault((row.contestant, row.status, last[0]), []).append(case.name)
     return found

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -18,11 +18,13 @@ from bench.manners import check_manners
 from bench.measuring import Entry, Plan
 from bench.measuring.clock import Clock
 from bench.measuring.entry import peers_python
-from bench.measuring.turns import Limits, Turns
+from bench.measuring.plan import Limits
+from bench.measuring.turns import Turns
 from bench.peers.rates import GPU_RATES
 from bench.processes.machine import describe_machine, load_average, versions, versions_elsewhere
 from bench.record import MEASURED, SKIPPED, LoadGenRun, Manner, Report, write_json
-from bench.record.headlines import fastest, headlines
+from bench.record.headlines import QUESTIONS, fastest, headlines
+from bench.request import Request
 from bench.workloads.cold_start import cold_start_case, measure_cold_starts
 from bench.workloads.contestants import PARTS, choose, engines
 from bench.workloads.field import known_peers, peers_of
@@ -36,6 +38,8 @@ from runtime.process.termination import Terminated, terminable
 __all__ = ["Request", "describe", "measure"]
 
 Progress = Callable[[str], None]
+# Name, whether it is one of the first questions where time is bound, and what to do.
+_Step = tuple[str, bool, Callable[[], None]]
 _SYSTEMS = ("texts", "masks", "images", "joint")
 _RATES = ("fp32", "bf16", "int8")
 # Of a run of LoadGen, where time is bound and where it is not.
@@ -44,40 +48,6 @@ _LOADGEN_SECONDS = (2.0, 30.0)
 _MOST_TEXTS = 4096
 # Of a digest, in the name of a folder.
 _DIGITS = 16
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is to be measured.
-
-    Attributes:
-        checkpoint: see `bench.workloads.model.prepare`; so are `bundle`, `family`, `precisions` and `seed`.
-        workloads: names; empty takes all that the bundle has the parts for.
-        peers: names of contestants; empty takes all.
-        threads: of each.
-        rounds: counted, at most.
-        full: without a bound on the time.
-        minutes: in all, with what is exported: shared out among the cases, which get fewer rounds than wanted, and
-            after which no further case is begun; None is no bound.
-        texts: a file of the user's, or None.
-        column: of it.
-        command: what to type to repeat the run.
-    """
-
-    checkpoint: Path | None
-    bundle: Path | None
-    family: str
-    precisions: str
-    seed: int
-    workloads: tuple[str, ...]
-    peers: tuple[str, ...]
-    threads: int
-    rounds: int
-    full: bool
-    minutes: float | None
-    texts: Path | None
-    column: str
-    command: str
 
 
 def measure(request: Request, work: Path, out: Path, progress: Progress, replace: bool = True) -> Report:
@@ -118,10 +88,13 @@ def measure(request: Request, work: Path, out: Path, progress: Progress, replace
             clock = Clock(began, request.minutes)
             # Closed at once, so that no process outlives the run.
             with closing(_steps(request, model, setting, report, clock, progress)) as steps:
-                for step in steps:
-                    if clock.up:
+                for name, first, step in steps:
+                    if clock.up and first:
                         report.partial = f"the time was up ({request.minutes:g} minutes)"
                         break
+                    if clock.late and not first:
+                        report.not_begun.append(name)
+                        continue
                     step()
                     _write(report, out, began, replace)
         except (KeyboardInterrupt, Terminated):
@@ -151,43 +124,55 @@ def _write(report: Report, out: Path, began: float, replace: bool) -> None:
 
 def _steps(
     request: Request, model: Model, setting: Setting, report: Report, clock: Clock, progress: Progress
-) -> Generator[Callable[[], None], None, None]:
-    """What is to be done, in order; each adds to the report as it goes."""
+) -> Generator[_Step, None, None]:
+    """What is to be done, in order; each adds to the report as it goes.
+
+    Where time is bound the first questions come before everything else, though what both need is then opened twice.
+    """
     wanted = [
         workload
         for workload in WORKLOADS.values()
         if (not request.workloads or workload.name in request.workloads) and workload.fits(model.bundle)
     ]
-    limits = Limits(rounds=request.rounds)
     plans = [(plan, workload.weight) for workload in wanted if workload.plans for plan in workload.plans(setting)]
     others = {workload.name: workload.weight for workload in wanted if not workload.plans}
     if peers_python() is None and "manners" in others:
         others["manners"] = 0.0  # it is said in no time that there is nobody to ask
     clock.expect(sum(weight for _, weight in plans) + sum(others.values()))
-    groups = dict.fromkeys((plan.system, plan.threads) for plan, _ in plans)
-    for system, threads in groups:
-        spec = {
-            "bundle": str(model.bundle.root),
-            "checkpoint": str(model.checkpoint.resolve()),
-            "threads": threads,
-            "made": str(setting.folder / f"made-{model.digest[:_DIGITS]}"),
-            "python": sys.executable,
-        }
-        rates = _rates(setting) if threads == setting.threads else ()
-        with Turns(system, setting.entries, spec, rates=rates, limits=limits, progress=progress) as turns:
-            for plan, weight in plans:
-                if (plan.system, plan.threads) == (system, threads):
-                    seconds = clock.share(weight)
-                    yield partial(_run, report, plan, turns, seconds)
-    for name, measure_it in (
+    steps: tuple[tuple[str, Callable[[float], None]], ...] = (
         ("cold-start", lambda seconds: _cold_start(report, model, setting, seconds, progress)),
         ("memory", lambda _: _memory(report, setting, progress)),
         ("manners", lambda _: _manners(report, setting)),
         ("loadgen", lambda _: _loadgen(report, setting, progress)),
-    ):
-        if name in others:
-            seconds = clock.share(others[name])
-            yield partial(measure_it, seconds)
+    )
+    for first in (True, False) if clock.bound else (None,):
+        ours = [(plan, weight) for plan, weight in plans if first in (None, _is_asked_first(plan.case.name))]
+        for system, threads in dict.fromkeys((plan.system, plan.threads) for plan, _ in ours):
+            group = [(plan, weight) for plan, weight in ours if (plan.system, plan.threads) == (system, threads)]
+            with _turns(request, model, setting, system, threads, progress) as turns:
+                for plan, weight in group:
+                    seconds = clock.share(weight)
+                    yield plan.case.name, bool(first), partial(_run, report, plan, turns, seconds)
+        for name, measure_it in steps:
+            if name in others and first in (None, _is_asked_first(name)):
+                yield name, bool(first), partial(measure_it, clock.share(others[name]))
+
+
+def _is_asked_first(case: str) -> bool:
+    return any(case == question.case for question in QUESTIONS)
+
+
+def _turns(request: Request, model: Model, setting: Setting, system: str, threads: int, progress: Progress) -> Turns:
+    spec = {
+        "bundle": str(model.bundle.root),
+        "checkpoint": str(model.checkpoint.resolve()),
+        "threads": threads,
+        "made": str(setting.folder / f"made-{model.digest[:_DIGITS]}"),
+        "python": sys.executable,
+    }
+    rates = _rates(setting) if threads == setting.threads else ()
+    limits = Limits(rounds=request.rounds)
+    return Turns(system, setting.entries, spec, rates=rates, limits=limits, progress=progress)
 
 
 def _rates(setting: Setting) -> tuple[str, ...]:

@@ -68,6 +68,7 @@ ORDER = {
         "manners",
         "compare",
         "headlines",
+        "request",
         "session",
         "gpu",
         "run",

@@ -20,7 +20,7 @@ from runtime.engines import PROVIDERS
 __all__ = ["PARITY", "SIZE", "TOKENS", "contestants", "plans"]
 
 # Texts enough to compute in bulk, files enough for a batch of 16 that is not the last; 64 images are the peers' best.
-SIZE = Size(texts=1024, shapes=(), files=24, pixels=(4, 64), corpus=(), starts=0, requests=0, images=0)
+SIZE = Size(texts=1024, batch=32, shapes=(), files=24, pixels=(4, 64), corpus=(), starts=0, requests=0, images=0)
 # How the names of cases begin in which answers alone matter.
 PARITY = "parity-"
 # Opener, and how the names begin, of the graphs that the check makes.

@@ -4,6 +4,6 @@ Imports `record`, `processes` and `peers`.
 """
 
 from bench.measuring.entry import Entry
-from bench.measuring.turns import Plan
+from bench.measuring.plan import Plan
 
 __all__ = ["Entry", "Plan"]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bench.measuring.entry import Entry
 from bench.peers.rates import GPU_RATES
 from bench.processes import Child
-from bench.record import CPU, FAILED, GPU, MEASURED, WRONG, Contestant
+from bench.record import CPU, FAILED, GPU, MEASURED, OUT_OF_TIME, SKIPPED, WRONG, Contestant
 
 __all__ = ["Participant", "product"]
 
@@ -51,12 +51,20 @@ class Participant:
         self.failures += status == FAILED
 
     def end_case(self) -> None:
-        """What was wrong in this case may be right in the next; what crashed or hung once is started again."""
-        if self.status == WRONG:
+        """What was wrong, or left out for time, in this case need not be in the next; what crashed or hung once is
+        started again.
+        """
+        if self.status == WRONG or (self.status == SKIPPED and self.fault == OUT_OF_TIME):
             self.status, self.fault = MEASURED, ""
         elif self.status == FAILED and self.opened and self.failures < _MOST_FAILURES:
             self.stop()
             self.status, self.fault = MEASURED, ""
+
+    def essential(self, baseline: str) -> bool:
+        """Whether a case says nothing without it: what others are compared with, this engine, and the products."""
+        entry = self.entry
+        ours = entry.opener in ("engine", "every-token") and not entry.seldom
+        return entry.name == baseline or ours or entry.opener == "rate"
 
     def stop(self) -> None:
         """End the process, if there is one."""

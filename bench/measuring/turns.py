@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,9 +18,11 @@ import numpy as np
 from bench.errors import PeerError
 from bench.measuring.entry import Entry, peers_python
 from bench.measuring.participant import Participant, product
+from bench.measuring.parts import plan_parts
+from bench.measuring.plan import Limits, Plan
 from bench.peers.rates import RATE_OPERATIONS
 from bench.processes import Child
-from bench.record import FAILED, MEASURED, SKIPPED, WRONG, Case, Fidelity, Rate, Row
+from bench.record import FAILED, MEASURED, OUT_OF_TIME, SKIPPED, WRONG, Case, Fidelity, Rate, Row
 from bench.record.gates import judge
 
 __all__ = ["Limits", "Plan", "Turns"]
@@ -32,56 +33,12 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _ROUND_SECONDS, _ROUND_SHARE, _MOST_PASSES = 0.25, 0.15, 20
 # Threads of the one before still spin for some milliseconds.
 _PAUSE_SECONDS = 0.05
+# Of a case's time, for opening and for computing it once: who is not begun by then is left out, but for the essential.
+_PREPARING_SHARE = 0.55
+# A case in parts is planned for so many rounds, and for less than its time: what else takes time is not foreseen.
+_PART_ROUNDS, _PART_SHARE = 3, 0.85
 # That a round may take in any case: the machine may be busy.
 _PATIENCE_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Bounds on a case.
-
-    Attributes:
-        rounds: counted, at most.
-        least_rounds: counted, at least, however long they take.
-        open_seconds: within which a contestant must have opened its model, and within which it must have computed a
-            case for the first time, which may compile.
-        pass_factor: how many times as long as the first one a pass may take before it counts as hung.
-    """
-
-    rounds: int = 5
-    least_rounds: int = 3
-    open_seconds: float = 240.0
-    pass_factor: float = 30.0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A case with what its contestants are given.
-
-    Attributes:
-        case: without rows.
-        system: of `bench.peers`: "texts", "images", "masks" or "joint".
-        given: what `bench.peers.contract` says a case gives.
-        entries: names of those that run it beside the baseline; None is all.
-        chief: lets contestants take part that are measured seldom.
-        kind: "files" lets contestants take part that are for files alone.
-        threads: of each.
-    """
-
-    case: Case
-    system: str
-    given: Mapping[str, Any]
-    threads: int
-    entries: frozenset[str] | None = None
-    chief: bool = False
-    kind: str = ""
-
-    def runs(self, entry: Entry) -> bool:
-        """Whether a contestant takes part."""
-        able = self.system in entry.systems or (self.kind != "" and self.kind in entry.systems)
-        if entry.seldom and not self.chief:
-            return False
-        return able and (self.entries is None or entry.name in self.entries or entry.name == self.case.baseline)
 
 
 class Turns:
@@ -94,7 +51,7 @@ class Turns:
         spec: Mapping[str, Any],
         *,
         rates: Sequence[str] = (),
-        limits: Limits = Limits(),
+        limits: Limits | None = None,
         progress: Callable[[str], None] = lambda message: None,
         worker: Sequence[str] = ("-m", "bench.measuring.worker"),
     ) -> None:
@@ -112,7 +69,7 @@ class Turns:
         self._worker = tuple(worker)
         self._system = system
         self._spec = dict(spec)
-        self._limits = limits
+        self._limits = limits or Limits()
         self._progress = progress
         self._workers = [Participant(entry) for entry in entries]
         self._rates = {precision: Participant(product(precision)) for precision in rates}
@@ -132,6 +89,9 @@ class Turns:
     def run(self, plan: Plan, seconds: float = math.inf) -> Case:
         """Compare the answers, then time in turn.
 
+        Where the time does not do for all, it does for the essential: the reference and this engine are always
+        measured, others are left out, and rounds and parts become fewer.
+
         Args:
             plan: what.
             seconds: from now, after which no more than the least rounds are begun.
@@ -140,18 +100,20 @@ class Turns:
             The plan's case, with a row for everything that takes part: measured, or with the reason why not. On
             KeyboardInterrupt and the like the rows measured so far stand in `plan.case`, which is the same object.
         """
-        until = time.monotonic() + seconds
+        began = time.monotonic()
+        until = began + seconds
         case = plan.case
-        file = self._folder / f"{case.name}.json"
-        file.write_text(json.dumps(plan.given), encoding="utf-8")
+        least = self._write(case, "least", plan.least())
         contestants = [worker for worker in self._workers if plan.runs(worker.entry)]
         rates = list(self._rates.values()) if case.operations else []
         # A product is the same in every case.
-        self._prepare([*contestants, *(rate for rate in rates if rate.child is None)], file, case.name)
+        preparing = [*contestants, *(rate for rate in rates if rate.child is None)]
+        self._prepare(preparing, least, case, began + _PREPARING_SHARE * seconds)
+        self._fidelity: dict[str, Fidelity | None] = {}
         self._judge(plan, contestants)
-        workers = [*contestants, *rates]
+        parts = self._take_parts(plan, contestants, until) if plan.parts else {}
         timed: list[tuple[Participant, list[list[float]], Row | None]] = []
-        for worker in workers:
+        for worker in [*contestants, *rates]:
             samples: list[list[float]] = []
             if worker.entry.opener == "rate":
                 if worker.status == MEASURED:
@@ -162,22 +124,55 @@ class Turns:
             row = Row(worker.entry.name, worker.status, worker.fault, samples, self._fidelity.get(worker.entry.name))
             case.rows.append(row)
             if worker.status == MEASURED:
+                items = parts.get(worker.entry.name, 0)
+                if items and items != max(plan.parts):
+                    row.part, row.part_items = plan.parts[items], items
                 timed.append((worker, samples, row))
-        self._time(case, timed, until)
-        for worker in workers:
+        self._time(case, timed, until, one_pass=bool(parts))
+        for worker in [*contestants, *rates]:
             worker.end_case()
         return case
 
-    def _prepare(self, workers: Sequence[Participant], file: Path, name: str) -> None:
-        """Compute the case for the first time; what is not open is opened, the next one meanwhile."""
-        self._progress(f"{name}: computing it once, to compare the answers")
-        for index, worker in enumerate(workers):
-            for each in workers[index : index + 2]:
+    def _write(self, case: Case, name: str, given: Mapping[str, Any]) -> Path:
+        file = self._folder / f"{case.name}-{name}.json"
+        file.write_text(json.dumps(given), encoding="utf-8")
+        return file
+
+    def _take_parts(self, plan: Plan, workers: Sequence[Participant], until: float) -> dict[str, int]:
+        """Let each compute as much as its speed and the time allow: names → items."""
+        able = [worker for worker in workers if worker.status == MEASURED]
+        least = plan.parts[min(plan.parts)]
+        whole = {worker.entry.name: worker.seconds / least for worker in able}
+        leaders = {min(names, key=lambda name: whole[name]) for names in _sides(able) if names}
+        seconds = min(until - time.monotonic(), self._limits.part_seconds)
+        rounds = min(_PART_ROUNDS, self._limits.rounds)
+        chosen = plan_parts(whole, plan.parts, leaders, rounds, _PART_SHARE * seconds)
+        for worker in able:
+            items = chosen[worker.entry.name]
+            if items == min(plan.parts):
+                continue
+            self._progress(f"{plan.case.name}: {worker.entry.contestant.label} computes {items:,} once")
+            self._compute(worker, self._write(plan.case, str(items), plan.part(items)))
+        self._judge(plan, workers)
+        return chosen
+
+    def _prepare(self, workers: Sequence[Participant], file: Path, case: Case, until: float) -> None:
+        """Compute the case for the first time; what is not open is opened, the next one meanwhile.
+
+        The essential come first; the others as far as the time goes.
+        """
+        self._progress(f"{case.name}: computing it once, to compare the answers")
+        essential = [each for each in workers if each.essential(case.baseline)]
+        ordered = [*essential, *(each for each in workers if each not in essential)]
+        for index, worker in enumerate(ordered):
+            if worker not in essential and worker.status == MEASURED and time.monotonic() > until:
+                worker.fail(OUT_OF_TIME, SKIPPED)
+            for each in ordered[index : index + (2 if time.monotonic() <= until else 1)]:
                 self._begin(each)
             if worker.status != MEASURED:
                 continue
             if not worker.opened:
-                self._progress(f"{name}: opening {worker.entry.contestant.label}")
+                self._progress(f"{case.name}: opening {worker.entry.contestant.label}")
             self._compute(worker, file)
 
     def _begin(self, worker: Participant) -> None:
@@ -223,7 +218,6 @@ class Turns:
 
     def _judge(self, plan: Plan, workers: Sequence[Participant]) -> None:
         """Compare each answer with the reference's, or where that says nothing with its partner's."""
-        self._fidelity: dict[str, Fidelity | None] = {}
         answers = {worker.entry.name: worker.answer for worker in workers if worker.status == MEASURED}
         expected = answers.get(plan.case.baseline)
         for worker in workers:
@@ -236,21 +230,33 @@ class Turns:
             if other is None:
                 worker.fail(f"'{plan.case.baseline}' gave no answer to compare its own with", WRONG)
                 continue
+            if {len(answer), len(other)} <= set(plan.parts):
+                common = min(len(answer), len(other))
+                answer, other = answer[:common], other[:common]
             judgement = judge(plan.system, answer, other, entry.contestant.precision)
             self._fidelity[entry.name] = judgement.fidelity
             if judgement.wrong:
                 worker.fail(judgement.wrong, WRONG)
 
-    def _time(self, case: Case, timed: list[tuple[Participant, list[list[float]], Row | None]], until: float) -> None:
+    def _time(
+        self,
+        case: Case,
+        timed: list[tuple[Participant, list[list[float]], Row | None]],
+        until: float,
+        one_pass: bool = False,
+    ) -> None:
         slowest = max((worker.seconds for worker, _, _ in timed), default=0.0)
         wanted = max(_ROUND_SECONDS, _ROUND_SHARE * slowest)
+        took = 0.0
         for number in range(self._limits.rounds):
-            if number >= self._limits.least_rounds and time.monotonic() > until:
+            began = time.monotonic()
+            # A round that would end too late is not begun.
+            if number >= self._limits.least_rounds and began + took > until:
                 break
             self._progress(f"{case.name}: round {number + 1} of {self._limits.rounds}")
             for worker, samples, row in list(timed):
                 passes = 1
-                if row is not None:
+                if row is not None and not one_pass:
                     passes = int(np.clip(wanted / max(worker.seconds, 1e-6), 1, _MOST_PASSES))
                 time.sleep(_PAUSE_SECONDS)
                 try:
@@ -266,8 +272,21 @@ class Turns:
                     if row is not None:
                         row.status, row.reason = FAILED, str(error)
                     continue
-                samples.append(told["seconds"])
+                part = 1.0 if row is None else row.part
+                samples.append([seconds / part for seconds in told["seconds"]])
                 if row is not None:
                     row.peak_bytes = [told["peak_bytes"]]
+            took = time.monotonic() - began
         for precision in [name for name, rate in case.rates.items() if not rate.samples]:
             del case.rates[precision]
+
+
+def _sides(workers: Sequence[Participant]) -> list[list[str]]:
+    """Names of this engine's, of those on this project's graph, and of what there is without it."""
+    sides: dict[str, list[str]] = {"engine": [], "graph": [], "without": []}
+    for worker in workers:
+        contestant = worker.entry.contestant
+        if contestant.kind != "option" and not worker.entry.on_gpu:
+            side = "engine" if contestant.kind == "engine" else "graph" if contestant.our_graph else "without"
+            sides[side].append(worker.entry.name)
+    return list(sides.values())

@@ -102,9 +102,17 @@ def _resident_cell(report: Report, entry: Entry) -> Cell | None:
     return Cell(f"{bytes_text(points[0])} → {bytes_text(points[-1])}", float(points[-1])) if points else None
 
 
+def _part_cell(report: Report, entry: Entry) -> Cell | None:
+    row = entry.row
+    if not row.part_items:
+        return None
+    return Cell(f"{row.part_items:,}", float(row.part_items), f"{percent_text(row.part)} of the work")
+
+
 _INTERVAL = "median over the rounds, with its 95 % bootstrap interval"
 _FIGURES: tuple[_Figure, ...] = (
     _Figure(Column("Median", True, f"time of a pass: {_INTERVAL}"), _seconds_cell),
+    _Figure(Column("Part", True, "what a pass computed where not all; its time is that of all"), _part_cell),
     _Figure(Column("p90", True, "no more than one pass in ten took longer"), _quantile(0.9)),
     _Figure(Column("p99", True, "no more than one pass in a hundred took longer"), _quantile(0.99)),
     _Figure(Column("{unit}/s", True, _INTERVAL), _rate_cell, ("texts", "images")),

@@ -13,6 +13,7 @@ from bench.pages.other_tables import contestants_table, fact_tables, goals_table
 from bench.pages.plots import Plotted
 from bench.pages.table import Table
 from bench.record import GPU, Report
+from bench.record.cuts import cuts
 from bench.record.headlines import QUESTIONS
 
 __all__ = ["Content", "content"]
@@ -124,6 +125,9 @@ def _subtitle(report: Report) -> str:
 def _warnings(report: Report) -> Iterable[tuple[str, str]]:
     if report.partial:
         yield "Partial.", f"Not everything was measured: {plain(report.partial)}. What stands here was."
+    cut = cuts(report)
+    if cut:
+        yield "Cut for time.", f"{plain('. '.join(line[:1].upper() + line[1:] for line in cut))}."
     if report.model.get("trained") is False:
         yield (
             "Random weights.",

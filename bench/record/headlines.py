@@ -33,6 +33,7 @@ class Question:
 
 QUESTIONS: tuple[Question, ...] = (
     Question("texts", "An archive of reports: strings → embeddings"),
+    Question("batch", "A few reports at once: strings → embeddings"),
     Question("query", "One short query of 16 tokens: latency"),
     Question("files", "JPEG files of 2,500 × 2,048 → embeddings"),
     Question("pixels-4", "Four prepared images"),

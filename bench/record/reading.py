@@ -28,6 +28,9 @@ from bench.record.report import (
 
 __all__ = ["read_report"]
 
+# What reports of before do not have.
+_ADDED = frozenset({"goals", "not_begun"})
+
 
 def read_report(file: Path) -> Report:
     """Read what `write_json` wrote.
@@ -55,9 +58,7 @@ def _refuse(constant: str) -> None:
 
 
 def _report(content: Mapping[str, Any]) -> Report:
-    # Reports of before the first check of a GPU have no goals.
-    content = {"goals": [], **content}
-    known = {name: content[name] for name in Report.__dataclass_fields__}
+    known = {name: content[name] for name in Report.__dataclass_fields__ if name in content or name not in _ADDED}
     return Report(
         **{
             **known,
@@ -65,7 +66,7 @@ def _report(content: Mapping[str, Any]) -> Report:
             "cases": [_case(each) for each in content["cases"]],
             "loadgen": [LoadGenRun(**{**each, "fidelity": _fidelity(each)}) for each in content["loadgen"]],
             "manners": [Manner(**each) for each in content["manners"]],
-            "goals": [Goal(**each) for each in content["goals"]],
+            "goals": [Goal(**each) for each in content.get("goals", ())],
         }
     )
 

@@ -16,6 +16,7 @@ __all__ = [
     "MET",
     "MISSED",
     "NOT_RUN",
+    "OUT_OF_TIME",
     "SCHEMA_VERSION",
     "SKIPPED",
     "WRONG",
@@ -32,6 +33,9 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
+
+# Why a contestant has no row of figures though it could have: others, and other questions, had the time.
+OUT_OF_TIME = "left out: the time of this case was up"
 
 # What a row may be. Only what was measured has samples; the others have a reason.
 MEASURED, WRONG, SKIPPED, FAILED = "measured", "wrong", "skipped", "failed"
@@ -60,6 +64,9 @@ class Row:
         fidelity: None where it gave no answer, and of the reference.
         peak_bytes: largest resident memory of its process: one number, or one for each cold start.
         resident_bytes: resident memory at points of a long run, in order; of the workload "memory" alone.
+        part: share of the case's work that a pass of it computed, where all would have taken too long; its samples
+            are as long as all would have taken at that rate: times `part` they are what was measured.
+        part_items: how many of the case's items that was; 0 for all.
     """
 
     contestant: str
@@ -69,6 +76,8 @@ class Row:
     fidelity: Fidelity | None = None
     peak_bytes: list[int] = field(default_factory=list)
     resident_bytes: list[int] = field(default_factory=list)
+    part: float = 1.0
+    part_items: int = 0
 
     @property
     def is_timed(self) -> bool:
@@ -209,6 +218,7 @@ class Report:
         created: when it began, ISO 8601 in UTC.
         seconds: how long it took.
         partial: why not everything was measured ("interrupted", "the time was up"), or "".
+        not_begun: cases and workloads beside the first questions that the time did not reach.
         command: what to type to repeat it.
         settings: "threads", "rounds", "seed", "full", "texts" (where they come from) …
         machine: name → text, in the order to be shown: processor, instruction sets, cores, memory, governor, load, …
@@ -234,6 +244,7 @@ class Report:
     goals: list[Goal] = field(default_factory=list)
     seconds: float = 0.0
     partial: str = ""
+    not_begun: list[str] = field(default_factory=list)
 
     def contestant(self, name: str) -> Contestant:
         """A contestant by name."""

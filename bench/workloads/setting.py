@@ -25,7 +25,8 @@ class Size:
     """How much is measured.
 
     Attributes:
-        texts: of the corpus.
+        texts: of the archive.
+        batch: texts that are computed at once.
         shapes: batch and tokens.
         files: JPEG files.
         pixels: batches of prepared images.
@@ -36,6 +37,7 @@ class Size:
     """
 
     texts: int
+    batch: int
     shapes: tuple[tuple[int, int], ...]
     files: int
     pixels: tuple[int, ...]
@@ -46,17 +48,19 @@ class Size:
 
 
 QUICK = Size(
-    texts=32,
+    texts=1024,
+    batch=32,
     shapes=((1, 64), (1, 128), (8, 16), (8, 64)),
     files=4,
     pixels=(1, 4),
-    corpus=(1, 8, 32),
+    corpus=(1, 32, 256),
     starts=5,
     requests=100,
     images=16,
 )
 WHOLE = Size(
-    texts=256,
+    texts=1024,
+    batch=32,
     shapes=tuple((batch, tokens) for batch in (1, 8, 32) for tokens in (16, 64, 128, 512)),
     files=24,
     pixels=(1, 4, 16),

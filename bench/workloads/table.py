@@ -15,6 +15,7 @@ import numpy as np
 
 from bench.measuring import Plan
 from bench.record import Case
+from bench.workloads.archive import in_parts
 from bench.workloads.contestants import REFERENCE
 from bench.workloads.corpus import masked_texts, report_texts, texts_of_length
 from bench.workloads.inputs import cut
@@ -81,9 +82,17 @@ def _corpus_texts(setting: Setting, count: int) -> list[str]:
 
 def _texts(setting: Setting) -> Iterator[Plan]:
     texts = _corpus_texts(setting, setting.size.texts)
-    mean = np.mean([len(row) for row in setting.tokenizer.encode(texts)])
-    title = f"{len(texts)} {setting.source}, {mean:.0f} tokens in the mean: strings → embeddings"
-    yield replace(_text_case(setting, "texts", "texts", title, texts, {"texts": len(texts)}), chief=True)
+    rows = setting.tokenizer.encode(texts)
+    texts, parts = in_parts(texts, rows, setting.seed)
+    mean = np.mean([len(row) for row in rows])
+    title = f"{len(texts):,} {setting.source}, {mean:.0f} tokens in the mean: strings → embeddings"
+    yield replace(_text_case(setting, "texts", "texts", title, texts, {"texts": len(texts)}), chief=True, parts=parts)
+
+
+def _batch(setting: Setting) -> Iterator[Plan]:
+    texts = _corpus_texts(setting, setting.size.batch)
+    title = f"{counted(len(texts), 'text')} of {setting.source} at once: strings → embeddings"
+    yield _text_case(setting, "batch", "batch", title, texts, {"texts": len(texts)})
 
 
 def _query(setting: Setting) -> Iterator[Plan]:
@@ -173,15 +182,16 @@ def _fill_mask(setting: Setting) -> Iterator[Plan]:
 
 
 _TABLE = (
-    Workload("texts", "a corpus of reports: strings → embeddings", ("text",), _texts, 10),
+    Workload("texts", "an archive of reports: strings → embeddings", ("text",), _texts, 24),
+    Workload("batch", "a few reports at once", ("text",), _batch, 3),
     Workload("query", "one short query: latency", ("text",), _query, 2),
-    Workload("shapes", "fixed batches and lengths", ("text",), _shapes),
-    Workload("corpus", "this engine: the rate against the number of texts", ("text",), _corpus),
-    Workload("threads", "this engine: the rate against the number of threads", ("text",), _threads, 2),
-    Workload("fill-mask", "words for a mask", ("text",), _fill_mask, 4, masks=True),
+    Workload("shapes", "fixed batches and lengths", ("text",), _shapes, 0.5),
+    Workload("corpus", "this engine: the rate against the number of texts", ("text",), _corpus, 0.5),
+    Workload("threads", "this engine: the rate against the number of threads", ("text",), _threads),
+    Workload("fill-mask", "words for a mask", ("text",), _fill_mask, 5, masks=True),
     Workload("pixels", "prepared images, batches of 1 and 4, in full 16 as well", ("image",), _pixels, 4),
-    Workload("files", "JPEG files end to end", ("image",), _files, 6),
-    Workload("joint", "an image against prompts", ("text", "image"), _joint, 7),
+    Workload("files", "JPEG files end to end", ("image",), _files, 8),
+    Workload("joint", "an image against prompts", ("text", "image"), _joint, 9),
     Workload("cold-start", "process start → first text embedding, and peak memory", ("text",), weight=5),
     Workload("memory", "this engine: resident memory while much is embedded", ("text",), weight=3),
     Workload("manners", "whether other tools open the bundle's text folder", ("text",), weight=3, masks=True),

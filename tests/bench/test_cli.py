@@ -19,7 +19,7 @@ from bench.workloads.table import WORKLOADS, Size
 from tests.bench.a_report import a_report
 from tests.conftest import ROOT, System
 
-SMALL = Size(texts=4, shapes=((1, 16),), files=1, pixels=(1,), corpus=(1, 3), starts=1, requests=10, images=1)
+SMALL = Size(texts=4, batch=2, shapes=((1, 16),), files=1, pixels=(1,), corpus=(1, 3), starts=1, requests=10, images=1)
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +79,7 @@ def test_a_run_writes_one_report(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--workloads", "texts,sounds"], r"no workload 'sounds'; there are: texts, query, .*manners"),
+        (["--workloads", "texts,sounds"], r"no workload 'sounds'; there are: texts, batch, query, .*manners"),
         (["--peers", "abacus"], r"no peer 'abacus'; there are: .*engine.*torch-bf16"),
         (["--peers", "engine-abacus-fp32"], r"no peer 'engine-abacus-fp32'; there are: .*engine-cpu-fp32"),
         (["--texts", "absent.txt"], "absent.txt"),
@@ -111,17 +111,32 @@ def test_a_bundle_of_other_weights_is_refused(tiny: System, tmp_path: Path, caps
 
 
 @pytest.mark.slow
-def test_when_the_time_is_up_the_report_is_partial(
-    tiny: System, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("step", "partial"), [(5, ""), (70, "the time was up (1 minutes)")])
+def test_where_time_is_short_the_first_questions_come_first(
+    step: int,
+    partial: str,
+    tiny: System,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    clock = iter(range(0, 10_000, 12))
+    """Each look at the clock costs so many seconds."""
+    clock = iter(range(0, 100_000, step))
     monkeypatch.setattr(session.time, "monotonic", lambda: float(next(clock)))
-    more = ["--workloads", "query,corpus", "--peers", "engine-cpu-fp32", "--minutes", "1"]
+    more = ["--workloads", "query,shapes,corpus", "--peers", "engine-cpu-fp32,torch-bf16", "--minutes", "1"]
     assert main(of(tiny, tmp_path, *more)) == 0
     report = read_report(tmp_path / "report.json")
-    assert report.partial == "the time was up (1 minutes)"
-    assert [case.name for case in report.cases] == ["query"]
-    assert "PARTIAL" in capsys.readouterr().out
+    assert report.partial == partial
+    said = capsys.readouterr().out
+    assert ("PARTIAL" in said) == bool(partial)
+    if not partial:
+        assert statuses(report, "query") == {
+            "reference": MEASURED, "torch-bf16": SKIPPED, "engine-cpu-fp32": MEASURED,
+        }  # fmt: skip
+        assert report.not_begun == ["shapes-1x16", "corpus-1", "corpus-3"]
+        assert "Cut for time: query: left out: PyTorch eager, bf16" in said
+        assert "Cut for time: not begun: shapes-1x16, corpus-1, corpus-3" in said
+        assert "Cut for time." in (tmp_path / "report.md").read_text()
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from runtime.engines.processor import Gpu
 from tests.bench.a_report import a_report
 from tests.conftest import System
 
-SMALL = Size(texts=4, shapes=(), files=1, pixels=(1, 2), corpus=(), starts=0, requests=0, images=0)
+SMALL = Size(texts=4, batch=2, shapes=(), files=1, pixels=(1, 2), corpus=(), starts=0, requests=0, images=0)
 
 
 @pytest.fixture

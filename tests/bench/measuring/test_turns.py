@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from bench.measuring import Entry, Plan
 from bench.measuring import turns as turns_module
 from bench.measuring.turns import Limits, Turns
 from bench.processes import child as child_module
-from bench.record import FAILED, MEASURED, SKIPPED, WRONG, Case
+from bench.record import FAILED, MEASURED, OUT_OF_TIME, SKIPPED, WRONG, Case
 from bench.record.report import Contestant
 from bench.record.statistics import speedup
 
@@ -152,12 +153,61 @@ def test_only_those_named_and_the_baseline_take_part() -> None:
     assert list(statuses(case)) == ["reference", "b"]
 
 
-def test_a_slow_case_has_fewer_rounds_but_never_too_few() -> None:
-    with Turns(
-        "texts", [entry("reference", "reference"), entry("ours")], {"threads": 1}, limits=LIMITS, worker=FAKE
-    ) as turns:
-        assert [len(row.samples) for row in turns.run(plan(), seconds=0.0).rows] == [2, 2]
-        assert [len(row.samples) for row in turns.run(plan(), seconds=60.0).rows] == [3, 3]
+def test_without_time_the_essential_is_measured_and_others_when_there_is_time_again() -> None:
+    ours = dataclasses.replace(entry("ours", "engine"), opener="engine")
+    entries = [entry("reference", "reference"), entry("peer"), ours]
+    with Turns("texts", entries, {"threads": 1}, limits=LIMITS, worker=FAKE) as turns:
+        short = turns.run(plan(), seconds=0.0)
+        assert statuses(short) == {"reference": MEASURED, "peer": SKIPPED, "ours": MEASURED}
+        assert short.rows[1].reason == OUT_OF_TIME
+        assert [len(row.samples) for row in short.rows] == [2, 0, 2], "but never too few rounds"
+        again = turns.run(plan(), seconds=60.0)
+        assert statuses(again) == dict.fromkeys(statuses(short), MEASURED)
+        assert [len(row.samples) for row in again.rows] == [3, 3, 3]
+
+
+PARTS = {2: 0.2, 4: 0.5, 8: 1.0}
+
+
+def in_parts(*entries: Entry, seconds: float, rounds: int = 3) -> Case:
+    given = {"texts": [f"text {number}" for number in range(8)]}
+    limits = Limits(rounds=rounds, open_seconds=20)
+    with Turns("texts", entries, {"threads": 1}, limits=limits, worker=FAKE) as turns:
+        return turns.run(plan(given=given, parts=PARTS), seconds=seconds)
+
+
+def test_the_slow_compute_a_part_and_are_compared_as_if_it_were_all() -> None:
+    """All of the leaders is 4 × (5 + 1) s, a fifth of the reference's 4 × 4 s, half of it 4 × 10 s, of 0.85 × 60 s."""
+    case = in_parts(
+        entry("reference", "reference", each=2.0),
+        entry("peer", each=0.5),
+        entry("ours", "engine", each=0.1),
+        seconds=60.0,
+    )
+    found = {row.contestant: (row.part_items, row.part) for row in case.rows}
+    assert found["ours"] == (0, 1.0)
+    assert found["reference"] == (2, 0.2)
+    assert found["peer"] == (0, 1.0)
+    seconds = {row.contestant: row.samples[0][0] for row in case.rows}
+    assert seconds["reference"] == pytest.approx(2 * 2.0 / 0.2), "as long as all would take"
+    assert seconds["ours"] == pytest.approx(8 * 0.1)
+    assert all(len(row.samples) == 3 for row in case.rows)
+
+
+def test_without_a_bound_all_compute_all() -> None:
+    case = in_parts(entry("reference", "reference", each=2.0), entry("ours", "engine", each=0.1), seconds=math.inf)
+    assert [row.part_items for row in case.rows] == [0, 0]
+
+
+def test_what_goes_wrong_in_the_larger_part_is_wrong() -> None:
+    case = in_parts(
+        entry("reference", "reference", each=0.1),
+        entry("ours", "engine", each=0.1, off_from=5),
+        entry("wrong", each=0.1, off=0.5),
+        seconds=math.inf,
+    )
+    assert statuses(case) == {"reference": MEASURED, "ours": WRONG, "wrong": WRONG}
+    assert case.rows[2].fidelity is not None, "how wrong it was in the first part"
 
 
 def test_what_was_wrong_in_one_case_may_be_right_in_the_next() -> None:

@@ -20,7 +20,9 @@ from runtime.bundle import open_bundle
 from tests.bench.workloads.test_workloads import operations
 from tests.conftest import System
 
-SMALL = Size(texts=4, shapes=((1, 16), (1, 128)), files=1, pixels=(2,), corpus=(1,), starts=1, requests=10, images=2)
+SMALL = Size(
+    texts=4, batch=2, shapes=((1, 16), (1, 128)), files=1, pixels=(2,), corpus=(1,), starts=1, requests=10, images=2
+)
 
 
 def of(architecture: str | None, projection: str | None = None) -> SimpleNamespace:
@@ -80,7 +82,7 @@ def test_the_cases(clips: Mapping[str, System], tmp_path: Path, name: str) -> No
     fitting = [each for each in WORKLOADS.values() if each.plans and each.fits(bundle)]
     plans = {plan.case.name: plan for each in fitting for plan in each.plans(made)}
     assert list(plans) == [
-        "texts", "query", "shapes-1x16", "corpus-1", "threads-1", "threads-2", "pixels-2", "files", "labels",
+        "texts", "batch", "query", "shapes-1x16", "corpus-1", "threads-1", "threads-2", "pixels-2", "files", "labels",
     ]  # fmt: skip
     assert not WORKLOADS["manners"].fits(bundle), "tools are asked for masked words"
     longest = bundle.text_part().tokenization.max_length

@@ -30,7 +30,15 @@ from tests.conftest import System, tiny_config
 from tests.runtime.parts import tokenization
 
 SMALL = Size(
-    texts=6, shapes=((1, 16), (3, 20)), files=2, pixels=(1, 2), corpus=(1, 3, 6), starts=1, requests=10, images=2
+    texts=6,
+    batch=2,
+    shapes=((1, 16), (3, 20)),
+    files=2,
+    pixels=(1, 2),
+    corpus=(1, 3, 6),
+    starts=1,
+    requests=10,
+    images=2,
 )
 
 
@@ -95,8 +103,8 @@ def test_the_cases(tiny: System, tmp_path: Path) -> None:
     made = setting(tiny, tmp_path)
     plans = {plan.case.name: plan for each in WORKLOADS.values() if each.plans for plan in each.plans(made)}
     assert list(plans) == [
-        "texts", "query", "shapes-1x16", "shapes-3x20", "corpus-1", "corpus-3", "corpus-6", "threads-1", "threads-2",
-        "threads-3", "fill-mask", "pixels-1", "pixels-2", "files", "joint",
+        "texts", "batch", "query", "shapes-1x16", "shapes-3x20", "corpus-1", "corpus-3", "corpus-6", "threads-1",
+        "threads-2", "threads-3", "fill-mask", "pixels-1", "pixels-2", "files", "joint",
     ]  # fmt: skip
     tokenizer = made.tokenizer
     shape = plans["shapes-3x20"]
