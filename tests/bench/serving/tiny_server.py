@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--provider", default="cpu")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--text-cache", type=int)  # it keeps nothing
     parser.add_argument("--wait", type=float, default=0.0)
     parser.add_argument("--swap", action="store_true")
     parser.add_argument("--accept", type=int, default=10**6)
