@@ -37,6 +37,7 @@ async def _fill_mask(asked: Asked, model: ServedModel, given: Given) -> Any:
 
 
 async def _feature_extraction(asked: Asked, model: ServedModel, given: Given) -> Any:
+    given.fields.fields("parameters")  # of other tasks; here options stand beside the inputs
     return await numbers(await embed(asked, model, given.fields, given.fields.texts("inputs")))
 
 

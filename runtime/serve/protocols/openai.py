@@ -167,7 +167,10 @@ async def _models(request: Request) -> Response:
 
 
 async def _model(request: Request) -> Response:
-    with asked_of(request).server.models.lease(request.path_params["model"]) as model:
+    name = request.path_params["model"]
+    if not name:  # nothing, or nothing but the end of a line
+        raise RequestError("NotFound", "There is no model without a name.", param="model")
+    with asked_of(request).server.models.lease(name) as model:
         return answer(_described(model.name, model.created))
 
 

@@ -133,3 +133,9 @@ def test_labels_that_cannot_be_used(client: TestClient, film: bytes, parameters:
 def test_more_words_than_are_given(client: TestClient) -> None:
     answer = client.post("/fill-mask", json={"inputs": [MASKED] * 200, "parameters": {"top_k": 100}})
     assert (answer.status_code, "20,000" in answer.json()["error"]) == (422, True)
+
+
+def test_parameters_that_are_no_object_are_refused(client: TestClient) -> None:
+    asked = {"inputs": "effusion", "parameters": ["normalize"]}
+    assert client.post("/pipeline/feature-extraction", json=asked).status_code == 422
+    assert client.post("/pipeline/feature-extraction", json={**asked, "parameters": None}).status_code == 200

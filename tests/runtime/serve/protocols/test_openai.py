@@ -111,3 +111,8 @@ def test_what_is_not_to_be_tried_again(client: TestClient, model: DirectModel) -
         **{"message": "internal error", "type": "server_error", "param": None, "code": None},
         "request_id": "r-1",
     }
+
+
+@pytest.mark.parametrize("name", ["", "%0A"])
+def test_a_model_without_a_name_is_none(client: TestClient, name: str) -> None:
+    assert client.get(f"/v1/models/{name}").status_code == 404
