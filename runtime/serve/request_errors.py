@@ -18,7 +18,6 @@ STATUS: Mapping[str, int] = MappingProxyType(
         "Forbidden": 403,
         "NotFound": 404,
         "MethodNotAllowed": 405,
-        "RequestTimeout": 408,
         "TooLarge": 413,
         "UnsupportedMediaType": 415,
         "Validation": 422,

@@ -14,7 +14,7 @@ class BulkRule:
 
     With a batch for each stream, streams of one thread finish sooner than all threads on one batch after the other.
     Measured with OpenVINO on int8 BERT-base, 2 threads, batches of 512 tokens, on a busy machine: the same reports took
-    0.81 to 0.86 of the processor time whatever their number, and 1.00 of the wall time at 388 tokens, 0.92 at 776, 0.88
+    0.81 to 0.84 of the processor time whatever their number, and 1.00 of the wall time at 388 tokens, 0.92 at 776, 0.88
     at 1,552, 0.84 at 3,104.
     """
 

@@ -64,9 +64,9 @@ class Admission:
         if scope["method"] == "POST" and (again := self._busy()) is not None:
             raise RequestError("Overloaded", "The server has more work than it can do in time.", again)
         body = _Body(receive, scope["state"]["caller"], limits, load, scope.get("extensions", {}).get(LEAVING))
-        body.expect(dict(scope["headers"]).get(b"content-length", b""))
         load.requests += 1
         try:
+            body.expect(dict(scope["headers"]).get(b"content-length", b""))
             await self.app(scope, body.receive, send)
         finally:
             load.requests -= 1

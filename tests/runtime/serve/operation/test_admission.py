@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import Iterator
@@ -9,9 +11,11 @@ from collections.abc import Iterator
 import pytest
 from starlette.testclient import TestClient
 
+from runtime.serve.caller import Caller
 from runtime.serve.limits import Limits
-from runtime.serve.operation.admission import Load
-from runtime.serve.operation.connections import Bounds
+from runtime.serve.operation.admission import Admission, Load
+from runtime.serve.operation.connections import LEAVING, Bounds
+from runtime.serve.request_errors import RequestError
 from tests.runtime.serve.operation.fakes import Handlers, Live, make
 
 _LIMITS = Limits(requests=2, json_bytes=1000, image_bytes=2000, body_bytes=100_000, header_seconds=5)
@@ -150,3 +154,26 @@ def test_a_refusal_before_the_body_was_asked_for_ends_the_connection(served: tup
         answer = live.ask(opened, b"ab")
         assert answer.startswith(b"HTTP/1.1 200 ")
         assert b"connection: close" not in answer.lower()
+
+
+@pytest.mark.parametrize("length", [b"0", b"1000000"])
+def test_a_connection_keeps_nothing_of_its_requests(load: Load, length: bytes) -> None:
+    """Also of one that is refused by its length: connections live long."""
+
+    async def app(scope: object, receive: object, send: object) -> None:
+        assert leaving == {caller.leave}
+
+    async def nothing(*_: object) -> None:
+        raise AssertionError("nothing is read or sent")
+
+    leaving: set[object] = set()
+    caller = Caller()
+    admission = Admission(app, limits=_LIMITS, load=load, busy=lambda: None)
+    scope = {
+        **{"type": "http", "method": "POST", "path": "/length", "headers": [(b"content-length", length)]},
+        **{"state": {"caller": caller}, "extensions": {LEAVING: leaving}},
+    }
+    with pytest.raises(RequestError) if int(length) else contextlib.nullcontext():
+        asyncio.run(admission(scope, nothing, nothing))
+    assert not leaving
+    assert load.requests == 0
