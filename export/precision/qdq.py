@@ -104,14 +104,14 @@ class QdqWriter:
         source, name = node.input
         output = node.output[0]
         values, scales, correction = group.weights[name]
-        arrays: tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
+        arrays: list[NDArray[Any]]  # a tuple's items are joined to `object` by some orders of mypy's reading
         if self._form == "blocks":
             # Unsigned, as ONNX Runtime's kernel has it.
-            arrays = ((values.astype(np.int16) + 128).astype(np.uint8), scales, np.full(scales.shape, 128, np.uint8))
+            arrays = [(values.astype(np.int16) + 128).astype(np.uint8), scales, np.full(scales.shape, 128, np.uint8)]
             attributes = {"axis": 0, "block_size": len(values) // len(scales)}
             inner = self._smoothed(source, group)
         else:
-            arrays = (values, scales[0], np.zeros(len(scales[0]), np.int8))
+            arrays = [values, scales[0], np.zeros(len(scales[0]), np.int8)]
             attributes = {"axis": 1}
             inner = self._input(source, group)
         names = [self._constant(f"{name}:{kind}", array) for kind, array in zip(_KINDS, arrays, strict=True)]
