@@ -15,6 +15,7 @@ from runtime.choice.decision import Plan, decide
 from runtime.choice.opening import default_streams, open_face, open_sessions, open_text
 from runtime.choice.precision import check_min_fidelity
 from runtime.choice.settings import EngineSettings, PartSettings
+from runtime.choice.trial import kept_trials, make_trials
 from runtime.choice.tuned import read_tuning
 from runtime.engine import Engine
 from runtime.engines import Provider, Session, SessionOptions, choose_provider
@@ -52,6 +53,7 @@ def load(
     refuse_long: bool = False,
     text_cache: int = TEXT_CACHE,
     share: bool = False,
+    trial: bool = True,
     wrap_session: Callable[[Session], Session] | None = None,
 ) -> Engine:
     """Open a bundle for inference. Every file that is used is compared with the manifest's sha256 first.
@@ -67,9 +69,9 @@ def load(
         bundle: folder written by `python -m export`.
         provider: "cpu", "openvino", "cuda", "tensorrt", or "auto" for the fastest that works (`engine.provider` says
             which, `engine.reason` why): as `python -m runtime tune` found on this machine; else cuda, then the
-            processor's engine that is faster by the bundle's records of this very processor, or of another one that it
-            has every engine's time of; else the first of cuda, cpu and openvino. A named provider that cannot run
-            raises.
+            processor's engine that is faster by the bundle's records of this very processor, or in a trial on it (see
+            `trial`), or by records of another one that it has every engine's time of; else the first of cuda, cpu and
+            openvino. A named provider that cannot run raises.
         precision: what to compute in: a precision of the bundle; "bf16", which OpenVINO makes of fp32 and which is
             refused where it would be emulated slowly; or "auto" for the fastest, part by part, whose recorded fidelity
             on that provider reaches `min_fidelity`, else fp32 (`engine.precision` and `engine.fidelity` say which; a
@@ -95,6 +97,10 @@ def load(
         text_cache: texts of earlier calls whose embeddings are kept, 0 for none: a text that comes again, a prompt or a
             query, is not computed again. Those not asked for longest are dropped. 4,096 take about 3 MB for CXR-BERT.
         share: other processes use the same processors: threads that wait do not spin.
+        trial: whether provider="auto" may try the processor's engines side by side, where nothing else tells which is
+            faster and one would compute in less than fp32: once for a bundle, machine, number of threads and versions
+            of the engines, 2 seconds beside starting a process and opening both. What was found is kept in the user's
+            cache folder; where that cannot be written nothing is tried. False goes by what is kept, and tries nothing.
         wrap_session: what is made of each of its sessions when it is opened, such as one whose calls wait for their
             turn; None leaves them as they are. An engine that is unpickled has no such.
 
@@ -118,6 +124,7 @@ def load(
     min_fidelity = check_min_fidelity(min_fidelity)
     fast_decode, share = flag("fast_decode", fast_decode), flag("share", share)
     refuse_long, text_cache = flag("refuse_long", refuse_long), whole_number("text_cache", text_cache, least=0)
+    trials = make_trials if flag("trial", trial) else kept_trials
     asked = None if parts is None else _parts(parts)
     opened = open_bundle(bundle)
     wanted = opened.parts() if asked is None else asked
@@ -125,7 +132,7 @@ def load(
         opened.artifacts(part)  # raises for a part that the bundle lacks
     by_part = _precisions(precision, wanted)
     tuning = read_tuning(opened)
-    plans, failures = decide(opened, wanted, provider, by_part, min_fidelity, threads, tuning)
+    plans, failures = decide(opened, wanted, provider, by_part, min_fidelity, threads, tuning, partial(trials, opened))
     for plan in plans:
         passed_over = ", ".join(other.provider.name for other in plans[: plans.index(plan)])
         reason = plan.reason + (f"; {passed_over} could not open it" if passed_over else "")

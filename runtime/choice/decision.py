@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from runtime.bundle import Bundle
 from runtime.choice.precision import Choice, choose_precision, is_faithful
+from runtime.choice.trials import Trial
 from runtime.choice.tuned import Row, Tuning
 from runtime.engines import Provider, choose_provider, processor_name
 from runtime.engines.providers import AUTO_ORDER
@@ -50,12 +51,14 @@ def decide(
     min_fidelity: float,
     threads: int,
     tuning: Tuning | None,
+    trial: Callable[[Sequence[Plan]], Mapping[str, Trial]] | None = None,
 ) -> tuple[list[Plan], dict[str, CxrEngineError]]:
     """The ways to run a bundle, best first, and why other engines cannot.
 
     "auto" takes the engine that was tuned to be fastest over all parts. Without that a GPU comes first, then the
-    processor's engines by the times that the bundle recorded, if all were recorded on one processor: this very one, or
-    where there are none of it another. Else they come in a fixed order.
+    processor's engines by the times that the bundle recorded of all of them on this very processor; else as they came
+    out in a trial, where one of them computes in less than fp32; else by times that were all recorded on one other
+    processor. Else they come in a fixed order.
 
     Args:
         bundle: the opened bundle.
@@ -66,6 +69,7 @@ def decide(
         threads: those that will compute. Rows tuned with other numbers of threads choose engine and precision where
             there are no better ones, but neither streams nor batch.
         tuning: what was tuned, see `read_tuning`.
+        trial: gives trials of plans by part, see `runtime.choice.trial`; asked only where they would decide.
 
     Raises:
         ProviderError: as for `choose_provider`.
@@ -84,7 +88,7 @@ def decide(
     if tuning is not None and any(plan.score is not None for plan in plans):
         ordered, why = _by_tuning(plans, tuning, wanted)
     else:
-        ordered, why = _by_records(plans)
+        ordered, why = _untuned(plans, trial)
     return [
         replace(plan, reason=f"{plan.provider.name}: {'the next that can run it' if place else why}")
         for place, plan in enumerate(ordered)
@@ -102,34 +106,77 @@ def _by_tuning(plans: Sequence[Plan], tuning: Tuning, wanted: Sequence[str]) -> 
     return ordered, f"{which} as tuned on this machine for {tuning.goal} ({figures})"
 
 
-def _by_records(plans: Sequence[Plan]) -> tuple[list[Plan], str]:
+def _untuned(
+    plans: Sequence[Plan], trial: Callable[[Sequence[Plan]], Mapping[str, Trial]] | None
+) -> tuple[list[Plan], str]:
     on_gpu = [plan for plan in plans if plan.provider.processor() != processor_name()]
     others = [plan for plan in plans if plan not in on_gpu]
-    times = [_milliseconds(plan) for plan in others]
-    processors = {choice.fidelity.processor for plan in others for choice in plan.choices.values() if choice.fidelity}
-    recorded = len(others) > 1 and len(processors) == 1 and all(math.isfinite(time) for time in times)
-    if recorded:
-        others = [others[index] for index in sorted(range(len(others)), key=lambda index: times[index])]
+    if len(plans) < 2:
+        return list(plans), "the only engine here that can run it"
+    by_records = _by_records(others)
+    if on_gpu:
+        return [*on_gpu, *(by_records or (others, ""))[0]], "a GPU goes before processors"
+    recorded_here = by_records is not None and by_records[2] == processor_name()
+    trials: Mapping[str, Trial] = {}
+    # In fp32 the processor's engines are too close for what a trial costs.
+    if trial and not recorded_here and any(c.precision != "fp32" for plan in others for c in plan.choices.values()):
+        trials = trial(others)
+    by_trial = _by_trial(others, trials)
+    if by_trial is not None:
+        return by_trial
+    faults = dict.fromkeys(found.fault for found in trials.values() if found.fault)
+    failed = "".join(f"; they could not be tried: {fault}" for fault in faults)
+    if by_records is not None:
+        return by_records[0], by_records[1] + failed
+    why = (
+        f"the first of {', '.join(AUTO_ORDER)} that can run it; it was not tuned here, "
+        "and the bundle does not have every engine's time on one processor"
+    )
+    return others, why + failed
+
+
+def _by_records(plans: Sequence[Plan]) -> tuple[list[Plan], str, str] | None:
+    """The plans by the bundle's times, why, and of which processor they are; None where it lacks times of one."""
+    processors = {choice.fidelity.processor for plan in plans for choice in plan.choices.values() if choice.fidelity}
+    times = [_milliseconds(plan) for plan in plans]
+    if len(plans) < 2 or len(processors) != 1 or not all(math.isfinite(time) for time in times):
+        return None
+    ordered = [plans[index] for index in sorted(range(len(plans)), key=lambda index: times[index])]
+    figures = ", ".join(
+        f"{part} {choice.precision} {choice.fidelity.milliseconds:.1f} ms a batch"
+        for part, choice in ordered[0].choices.items()
+        if choice.fidelity is not None
+    )
+    (processor,) = processors
+    where = "this processor" if processor == processor_name() else f"another processor, {processor}"
     names = ", ".join(plan.provider.name for plan in plans)
-    if len(plans) == 1:
-        why = "the only engine here that can run it"
-    elif on_gpu:
-        why = "a GPU goes before processors"
-    elif recorded:
-        figures = ", ".join(
-            f"{part} {choice.precision} {choice.fidelity.milliseconds:.1f} ms a batch"
-            for part, choice in others[0].choices.items()
-            if choice.fidelity is not None
-        )
-        (processor,) = processors
-        where = "this processor" if processor == processor_name() else f"another processor, {processor}"
-        why = f"the fastest of {names} by the times that the bundle has of {where} ({figures})"
-    else:
-        why = (
-            f"the first of {', '.join(AUTO_ORDER)} that can run it; it was not tuned here, "
-            "and the bundle does not have every engine's time on one processor"
-        )
-    return [*on_gpu, *others], why
+    return ordered, f"the fastest of {names} by the times that the bundle has of {where} ({figures})", processor
+
+
+def _by_trial(plans: Sequence[Plan], trials: Mapping[str, Trial]) -> tuple[list[Plan], str] | None:
+    """The plans as they came out in trials, and why; None unless every part was tried."""
+    if not all(part in trials and trials[part].milliseconds for part in plans[0].choices):
+        return None
+
+    def milliseconds(plan: Plan) -> float:
+        return math.prod(trials[part].milliseconds.get(plan.provider.name, math.inf) for part in plan.choices)
+
+    ordered = sorted(plans, key=milliseconds)
+    best, *others = ordered
+    names = ", ".join(plan.provider.name for plan in plans)
+    figures = ", ".join(
+        f"{part} {choice.precision} {_tried(best, part, trials)}" for part, choice in best.choices.items()
+    )
+    against = "; ".join(
+        f"{plan.provider.name}: {', '.join(f'{part} {_tried(plan, part, trials)}' for part in plan.choices)}"
+        for plan in others
+    )
+    return ordered, f"the fastest of {names} in a trial on this machine ({figures}; {against})"
+
+
+def _tried(plan: Plan, part: str, trials: Mapping[str, Trial]) -> str:
+    time = trials[part].milliseconds.get(plan.provider.name)
+    return "failed" if time is None else f"{time:.1f} ms a batch"
 
 
 def _milliseconds(plan: Plan) -> float:

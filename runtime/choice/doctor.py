@@ -6,14 +6,16 @@ import contextlib
 import os
 import platform
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
 from runtime.bundle import open_bundle
-from runtime.choice.decision import decide
+from runtime.choice.decision import Plan, decide
 from runtime.choice.precision import MIN_FIDELITY
+from runtime.choice.trial import kept_trials
+from runtime.choice.trials import Trial
 from runtime.choice.tuned import Row, read_tuning
 from runtime.engines import PROVIDERS, Provider, first_gpu, processor_name, unavailable_reason
 from runtime.engines.cores import find_cores, memory_limit
@@ -142,19 +144,29 @@ def _problems(packages: dict[str, str], engines: dict[str, dict[str, Any]]) -> l
 def _bundle(path: str | os.PathLike[str]) -> tuple[dict[str, Any], tuple[AutoStep, ...]]:
     """What `runtime.load` would choose with "auto", without loading, and what becomes of each engine."""
     found: dict[str, Any] = {"path": str(path)}
+    open_questions: list[str] = []
+
+    def kept(plans: Sequence[Plan]) -> Mapping[str, Trial]:
+        trials = kept_trials(bundle, plans)
+        if len(trials) < len(plans[0].choices):
+            names = " and ".join(plan.provider.name for plan in plans)
+            open_questions.append(f"; the first load() tries {names} side by side for 2 s")
+        return trials
+
     try:
         bundle = open_bundle(path)
         plans, failures = decide(
-            bundle, bundle.parts(), "auto", {}, MIN_FIDELITY, default_threads(), read_tuning(bundle)
+            bundle, bundle.parts(), "auto", {}, MIN_FIDELITY, default_threads(), read_tuning(bundle), kept
         )
         reasons = {name: str(error) for name, error in failures.items()}
         if not plans:
             return {**found, "error": "; ".join(f"{name}: {reason}" for name, reason in reasons.items())}, ()
         best = plans[0]
         choices = [f"{choice}: {choice.reason}{_bulk(best.row(part))}" for part, choice in best.choices.items()]
-        reason = best.reason.partition(": ")[2]
+        whole = "".join([best.reason, *open_questions])
+        reason = whole.partition(": ")[2]
         steps = explain_auto([plan.provider.name for plan in plans], reason, reasons)
-        return {**found, "provider": best.provider.name, "reason": best.reason, "choices": choices}, steps
+        return {**found, "provider": best.provider.name, "reason": whole, "choices": choices}, steps
     except CxrEngineError as error:
         return {**found, "error": str(error)}, ()
     except Exception as error:  # a doctor does not fall ill

@@ -7,11 +7,15 @@ import math
 import os
 import textwrap
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from runtime.bundle import FILL_MASK, PACKED, PAIR, PATCHES, WORDS, Bundle, open_bundle
+from runtime.choice.decision import decide
 from runtime.choice.precision import MEAN_COSINE, MIN_FIDELITY, choose_precision, format_cosine
-from runtime.engines import PROVIDERS, Provider, unavailable_reason
+from runtime.choice.trial import kept_trials
+from runtime.choice.tuned import read_tuning
+from runtime.engines import PROVIDERS, Provider, default_threads, unavailable_reason
 from runtime.errors import BundleError, ProviderError
 from runtime.process import print_result
 
@@ -67,7 +71,8 @@ def describe_bundle(
     Returns:
         JSON-ready: bundle, verified_files, bytes, manifest, providers (name → None, or why it cannot run here),
         processors (name → what it computes on here), choices (name → part → precision, file, mean_cosine and text, or
-        the error that `runtime.load` would raise; only of providers that can run here).
+        the error that `runtime.load` would raise; only of providers that can run here), auto (what provider="auto"
+        takes and why, by what is known now, or why it takes none).
 
     Raises:
         BundleError: no bundle, or files missing or changed.
@@ -86,7 +91,19 @@ def describe_bundle(
         "precision": precision,
         "min_fidelity": min_fidelity,
         "choices": {name: _choices(bundle, provider, precision, min_fidelity) for name, provider in usable.items()},
+        "auto": _auto(bundle, precision, min_fidelity),
     }
+
+
+def _auto(bundle: Bundle, precision: str, min_fidelity: float) -> str:
+    parts, threads, kept = bundle.parts(), default_threads(), partial(kept_trials, bundle)
+    try:
+        plans, failures = decide(
+            bundle, parts, "auto", dict.fromkeys(parts, precision), min_fidelity, threads, read_tuning(bundle), kept
+        )
+    except ProviderError as error:
+        return str(error)
+    return plans[0].reason if plans else "; ".join(f"{name}: {error}" for name, error in failures.items())
 
 
 def _choices(bundle: Bundle, provider: Provider, precision: str, min_fidelity: float) -> dict[str, dict[str, Any]]:
@@ -258,6 +275,7 @@ def _print_engines(description: dict[str, Any]) -> None:
     if description["precision"] == "auto":
         asked += f" and a mean cosine of at least {description['min_fidelity']:g}"
     print_result(f"engines here, with {asked}")
+    _row("    auto", description["auto"])
     for provider, reason in description["providers"].items():
         if reason is not None:
             _row(f"    {provider}", f"no: {reason}")

@@ -24,7 +24,17 @@ from runtime.files.decode import decode
 from runtime.files.whole_file import whole_file
 from runtime.process.cache import CACHE_VARIABLE, cache_folder, cache_path
 
-__all__ = ["GOALS", "NOUNS", "Row", "Tuning", "read_tuning", "this_machine", "write_tuning"]
+__all__ = [
+    "GOALS",
+    "NOUNS",
+    "Row",
+    "Tuning",
+    "files_digest",
+    "kept_file",
+    "read_tuning",
+    "this_machine",
+    "write_tuning",
+]
 
 SCHEMA_VERSION = 1
 GOALS = ("throughput", "latency")
@@ -114,7 +124,7 @@ def _version(package: str) -> str | None:
 
 def new_tuning(bundle: Bundle, goal: str, rows: tuple[Row, ...]) -> Tuning:
     """What was measured here and now."""
-    return Tuning(SCHEMA_VERSION, this_machine(), _digest(bundle), goal, rows)
+    return Tuning(SCHEMA_VERSION, this_machine(), files_digest(bundle), goal, rows)
 
 
 def read_tuning(bundle: Bundle) -> Tuning | None:
@@ -124,7 +134,7 @@ def read_tuning(bundle: Bundle) -> Tuning | None:
     at INFO where it is of another machine or of other versions of the engines. It never raises.
     """
     try:
-        file = _file(bundle, this_machine())
+        file = kept_file(_KIND, bundle, this_machine())
         if file is None:
             return None
         if file.is_file():
@@ -148,7 +158,7 @@ def write_tuning(bundle: Bundle, tuning: Tuning) -> Path:
         CxrEngineError: the user's cache folder cannot be written.
     """
     folder = cache_folder(_KIND)
-    file = _file(bundle, tuning.machine)
+    file = kept_file(_KIND, bundle, tuning.machine)
     if folder is None or file is None:
         raise CxrEngineError(
             f"The choice could not be stored: the user's cache folder cannot be written. "
@@ -166,13 +176,20 @@ def write_tuning(bundle: Bundle, tuning: Tuning) -> Path:
     return file
 
 
-def _file(bundle: Bundle, machine: dict[str, str]) -> Path | None:
-    folder = cache_path(_KIND)
+def kept_file(kind: str, bundle: Bundle, machine: dict[str, str]) -> Path | None:
+    """Where what was measured of a bundle on a machine is kept; None for a user without a home.
+
+    Args:
+        kind: of the cache folder.
+        bundle: what was measured.
+        machine: see `this_machine`.
+    """
+    folder = cache_path(kind)
     key = _sha256(json.dumps(machine, sort_keys=True))
-    return folder and folder / f"{_digest(bundle)[:_SHOWN_DIGITS]}-{key[:_SHOWN_DIGITS]}.json"
+    return folder and folder / f"{files_digest(bundle)[:_SHOWN_DIGITS]}-{key[:_SHOWN_DIGITS]}.json"
 
 
-def _digest(bundle: Bundle) -> str:
+def files_digest(bundle: Bundle) -> str:
     """Of the files, not of the manifest: measuring fidelity anew changes no file that is computed with."""
     return _sha256("\n".join(f"{name} {entry.sha256}" for name, entry in sorted(bundle.manifest.files.items())))
 
@@ -188,7 +205,7 @@ def _read(file: Path, bundle: Bundle) -> Tuning | None:
         if version != SCHEMA_VERSION:
             raise ValueError(f"its schema version is {version!r}, {SCHEMA_VERSION} is expected")
         tuning: Tuning = decode(Tuning, data, file.name)
-        if tuning.bundle != _digest(bundle):
+        if tuning.bundle != files_digest(bundle):
             raise ValueError("it belongs to another bundle")
         if tuning.machine != this_machine():
             raise ValueError("it belongs to another machine, or to other versions of the engines")

@@ -103,6 +103,12 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="other processes use the same processors: threads that wait do not spin",
     )
+    parser.add_argument(
+        "--no-trial",
+        action="store_true",
+        help="do not try engines side by side for --provider auto, which takes 2 seconds, once, where neither tune nor "
+        "the bundle tells which is faster here",
+    )
 
 
 def add_force(parser: argparse.ArgumentParser) -> None:
@@ -148,6 +154,7 @@ def load_engine(options: argparse.Namespace, parts: Iterable[str] | None) -> Eng
         refuse_long=options.refuse_long,
         text_cache=options.text_cache,
         share=options.share,
+        trial=not options.no_trial,
     )
     if engine.manifest.source.kind == "random":
         print_note(RANDOM_WEIGHTS)

@@ -163,6 +163,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         options.refuse_long,
         options.text_cache,
         options.share,
+        not options.no_trial,
     )
     return Settings(
         bundles=_bundles(options.bundles),

@@ -6,9 +6,6 @@ An engine built for another processor ends its process, so it is not asked in ou
 from __future__ import annotations
 
 import base64
-import json
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -16,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from runtime.process import print_json
+from runtime.process.apart import ask_apart
 
 __all__ = ["INPUT", "MODEL", "OUTPUT", "probe", "probe_apart"]
 
@@ -52,29 +50,11 @@ def probe(name: str) -> str | None:
 
 def probe_apart(name: str) -> str | None:
     """Run the graph with an engine, in a process of its own. Returns what went wrong, or None."""
-    package = Path(__file__).resolve().parents[2]
-    paths = os.pathsep.join(filter(None, (str(package), os.environ.get("PYTHONPATH"))))
-    try:
-        process = subprocess.run(
-            [sys.executable, "-m", "runtime.engines.probe", name],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_SECONDS,
-            env={**os.environ, "PYTHONPATH": paths},
-        )
-    except subprocess.TimeoutExpired:
-        return f"it did not answer within {_SECONDS} seconds"
-    except OSError as error:
-        return f"no process could be started: {error}"
-    if process.returncode:
-        said = process.stderr.strip().splitlines()
-        return f"its process ended with {process.returncode}{': ' + said[-1] if said else ''}"
-    try:
-        fault: str | None = json.loads(process.stdout.strip().splitlines()[-1])["fault"]
-    except (IndexError, KeyError, TypeError, ValueError):
-        return f"its process printed {process.stdout.strip()[:200]!r}"
-    return fault
+    answer, fault = ask_apart("runtime.engines.probe", [name], _SECONDS)
+    if answer is None:
+        return fault
+    found: str | None = answer.get("fault", "its process does not say whether it computes")
+    return found
 
 
 if __name__ == "__main__":

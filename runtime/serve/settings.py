@@ -28,6 +28,7 @@ class EngineOptions:
     refuse_long: bool = False
     text_cache: int = TEXT_CACHE
     share: bool = False
+    trial: bool = True
 
 
 @dataclass(frozen=True)

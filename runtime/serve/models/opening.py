@@ -101,6 +101,7 @@ def open_model(
         refuse_long=asked.refuse_long,
         text_cache=asked.text_cache,
         share=asked.share,
+        trial=asked.trial,
         wrap_session=wrap,
     )
     lanes = _lanes(engine)

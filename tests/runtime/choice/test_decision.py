@@ -79,7 +79,7 @@ def test_the_faster_on_another_processor_is_taken_where_there_are_no_times_of_th
     tmp_path: Path, cpu: float, openvino: float, expected: str
 ) -> None:
     bundle = write_bundle(tmp_path / "b", text_of(("cpu", cpu), ("openvino", openvino), processor="Another"))
-    engine = runtime.load(bundle)
+    engine = runtime.load(bundle, trial=False)
     assert engine.provider == expected
     assert engine.reason == (
         f"{expected}: the fastest of cpu, openvino by the times that the bundle has of another processor, Another "
@@ -107,7 +107,7 @@ OF_TWO_PROCESSORS = [
 
 @pytest.mark.parametrize("texts", [MISSING, OF_TWO_PROCESSORS], ids=["missing", "of two processors"])
 def test_times_that_are_missing_or_of_different_processors_decide_nothing(tmp_path: Path, texts: list) -> None:
-    engine = runtime.load(write_bundle(tmp_path / "b", texts))
+    engine = runtime.load(write_bundle(tmp_path / "b", texts), trial=False)
     assert engine.provider == "cpu"
     assert engine.reason.startswith("cpu: the first of cuda, cpu, openvino that can run it; it was not tuned here")
 

@@ -21,6 +21,7 @@ from runtime.engines import PROVIDERS, installed, probe, processor, providers
 from runtime.engines.cores import Cores
 from runtime.engines.processor import Gpu, processor_features
 from runtime.engines.providers import explain_auto
+from runtime.process import apart
 from tests.conftest import run_module
 from tests.runtime.handmade import artifact, fp32, record, write_bundle
 
@@ -81,7 +82,7 @@ def test_an_engine_that_ends_its_process_ends_no_other(monkeypatch: pytest.Monke
     run = subprocess.run
     monkeypatch.setattr(probe, "_SECONDS", 1)
     monkeypatch.setattr(
-        probe.subprocess, "run", lambda command, **options: run([sys.executable, "-S", "-c", code], **options)
+        apart.subprocess, "run", lambda command, **options: run([sys.executable, "-S", "-c", code], **options)
     )
     assert fault in probe.probe_apart("cpu")
 
