@@ -152,7 +152,9 @@ class Turns:
             if items == min(plan.parts):
                 continue
             self._progress(f"{plan.case.name}: {worker.entry.contestant.label} computes {items:,} once")
-            self._compute(worker, self._write(plan.case, str(items), plan.part(items)))
+            # A large archive takes a slow one longer than a first pass may; what it may take is known by now.
+            limit = self._pass_limit(whole[worker.entry.name] * plan.parts[items])
+            self._compute(worker, self._write(plan.case, str(items), plan.part(items)), limit)
         self._judge(plan, workers)
         return chosen
 
@@ -188,7 +190,12 @@ class Turns:
         except OSError as error:  # an interpreter that is not there
             worker.fail(str(error))
 
-    def _compute(self, worker: Participant, file: Path) -> None:
+    def _pass_limit(self, expected: float) -> float:
+        """Seconds after which a pass that was expected to take so many counts as hung."""
+        return _PATIENCE_SECONDS + self._limits.pass_factor * expected
+
+    def _compute(self, worker: Participant, file: Path, limit: float | None = None) -> None:
+        """Compute a case for the first time, within `limit` seconds or those that `Limits` gives."""
         assert worker.child is not None
         try:
             if not worker.opened:
@@ -196,7 +203,7 @@ class Turns:
                 worker.opened = True
             answer = self._folder / "answer.npy"
             worker.child.send({"case": str(file), "answer": str(answer)})
-            worker.seconds = worker.child.receive(self._limits.open_seconds)[1]["seconds"]
+            worker.seconds = worker.child.receive(limit or self._limits.open_seconds)[1]["seconds"]
             worker.answer = np.load(answer)
         except (PeerError, OSError) as error:
             worker.fail(str(error))
@@ -262,8 +269,7 @@ class Turns:
                 try:
                     assert worker.child is not None
                     worker.child.send({"passes": passes})
-                    limit = _PATIENCE_SECONDS + self._limits.pass_factor * passes * worker.seconds
-                    told = worker.child.receive(limit)[1]
+                    told = worker.child.receive(self._pass_limit(passes * worker.seconds))[1]
                 except PeerError as error:
                     # Its rounds so far are those of a contestant that crashes.
                     timed.remove((worker, samples, row))

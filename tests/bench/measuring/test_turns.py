@@ -13,6 +13,7 @@ import pytest
 from bench.measuring import Entry, Plan
 from bench.measuring import turns as turns_module
 from bench.measuring.turns import Limits, Turns
+from bench.processes import Child
 from bench.processes import child as child_module
 from bench.record import FAILED, MEASURED, OUT_OF_TIME, SKIPPED, WRONG, Case
 from bench.record.report import Contestant
@@ -197,6 +198,23 @@ def test_the_slow_compute_a_part_and_are_compared_as_if_it_were_all() -> None:
 def test_without_a_bound_all_compute_all() -> None:
     case = in_parts(entry("reference", "reference", each=2.0), entry("ours", "engine", each=0.1), seconds=math.inf)
     assert [row.part_items for row in case.rows] == [0, 0]
+
+
+def test_a_large_archive_may_take_a_slow_contestant_longer_than_a_first_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty minutes for all of it, where the first pass, over a quarter of it, may take 20 s."""
+    waited: list[float] = []
+    receive = Child.receive
+
+    def noted(child: Child, limit: float) -> tuple[float, dict[str, Any]]:
+        waited.append(limit)
+        return receive(child, limit)
+
+    monkeypatch.setattr(Child, "receive", noted)
+    case = in_parts(entry("reference", "reference", each=150.0), seconds=math.inf, rounds=1)
+    assert statuses(case) == {"reference": MEASURED}
+    opening, least, whole, _ = waited
+    assert (opening, least) == (20, 20)
+    assert whole > 8 * 150
 
 
 def test_what_goes_wrong_in_the_larger_part_is_wrong() -> None:
