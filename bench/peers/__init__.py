@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from bench.peers.attention_graph import ATTENTION_GRAPH
+from bench.peers.bert import BERT
 from bench.peers.clip import CLIP
 from bench.peers.contract import Open
 from bench.peers.engine import ENGINE
@@ -27,7 +28,7 @@ __all__ = ["PEERS"]
 
 def _peers() -> dict[str, dict[str, Open]]:
     found: dict[str, dict[str, Open]] = {}
-    for table in (TORCH_TEXTS, TORCH_GPU_TEXTS, TORCH_IMAGES, PLAIN, FOREIGN, CLIP, UPSTREAM):
+    for table in (TORCH_TEXTS, TORCH_GPU_TEXTS, TORCH_IMAGES, PLAIN, BERT, FOREIGN, CLIP, UPSTREAM):
         for name, systems in table.items():
             found.setdefault(name, {}).update(systems)
     for systems in found.values():

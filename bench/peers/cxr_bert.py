@@ -13,15 +13,15 @@ import torch
 from torch import nn
 from transformers import BertConfig, BertForMaskedLM
 
-__all__ = ["load_cxr_bert"]
+__all__ = ["load_cxr_bert", "load_projection_head"]
 
 
 class _ProjectionHead(nn.Module):
-    def __init__(self, config: Any) -> None:
+    def __init__(self, hidden: int, size: int) -> None:
         super().__init__()
-        self.dense_to_hidden = nn.Linear(config.hidden_size, config.projection_size)
-        self.LayerNorm = nn.LayerNorm(config.projection_size, eps=1e-12)
-        self.dense_to_output = nn.Linear(config.projection_size, config.projection_size)
+        self.dense_to_hidden = nn.Linear(hidden, size)
+        self.LayerNorm = nn.LayerNorm(size, eps=1e-12)
+        self.dense_to_output = nn.Linear(size, size)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         hidden = nn.functional.gelu(self.dense_to_hidden(hidden_states))
@@ -32,7 +32,7 @@ class _ProjectionHead(nn.Module):
 class _CXRBertModel(BertForMaskedLM):
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        self.cls_projection_head = _ProjectionHead(config)
+        self.cls_projection_head = _ProjectionHead(config.hidden_size, config.projection_size)
 
     def embed(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Projected [CLS] embeddings, float32 (batch, 128), not normalized."""
@@ -50,3 +50,16 @@ def load_cxr_bert(folder: str, attention: str = "eager") -> Any:
     """
     config = BertConfig.from_pretrained(str(Path(folder)), attn_implementation=attention)
     return _CXRBertModel.from_pretrained(str(Path(folder)), config=config).eval()
+
+
+def load_projection_head(file: Path) -> nn.Module:
+    """The projection head alone, in evaluation mode.
+
+    Args:
+        file: its weights, of `torch.save`.
+    """
+    state = torch.load(file, weights_only=True)
+    size, hidden = state["dense_to_hidden.weight"].shape
+    head = _ProjectionHead(hidden, size)
+    head.load_state_dict(state)
+    return head.eval()

@@ -11,6 +11,7 @@ from bench.measuring import Entry
 from bench.peers.contract import BATCH
 from bench.record import CPU, GPU, Contestant
 from bench.record.contestant import on_device
+from bench.workloads.bert_contestants import bert_peers
 from runtime.bundle import FILL_MASK, Bundle
 from runtime.choice import choose_precision
 from runtime.engines import PROVIDERS, first_gpu, unavailable_reason
@@ -134,6 +135,7 @@ def peers() -> tuple[Entry, ...]:
         _foreign("sentence-transformers-onnx", "sentence-transformers, ONNX, fp32", "fp32", "texts"),
         _foreign("sentence-transformers-openvino", f"sentence-transformers, OpenVINO ({plain} here)", plain, "texts"),
         _foreign("fastembed", "fastembed, fp32", "fp32", "texts"),
+        *bert_peers(),
         *_gpu_peers(),
     )
 

@@ -1,23 +1,18 @@
-"""What peers of CLIP-likes need made of a checkpoint, once for all of them: `python -m bench.peers.clip.making …`.
-
-Made in a process of its own: what an export leaves in memory is not the peer's.
-"""
+"""What peers of CLIP-likes need made of a checkpoint: `python -m bench.peers.clip.making …`."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from bench.errors import PeerError
 from bench.peers.clip.loading import load
 from bench.peers.contract import Spec
+from bench.peers.made_once import made_once
 
 __all__ = ["EMBEDS", "GRAPH", "INPUTS", "TOLD", "made", "main"]
 
@@ -27,7 +22,7 @@ TOLD = "inputs.json"
 # Part → the input and the output of its plain graph; texts have an attention_mask as well where the model reads it.
 INPUTS = {"text": "input_ids", "image": "pixel_values"}
 EMBEDS = {"text": "text_embeds", "image": "image_embeds"}
-_SAID, _INT8 = 800, "-int8"
+_INT8 = "-int8"
 
 # From checkpoint, bundle and an empty folder, which is filled.
 Make = Callable[[str, Path, Path], None]
@@ -43,31 +38,9 @@ def made(spec: Spec, what: str) -> Path:
     Raises:
         PeerError: it cannot be made.
     """
-    import fcntl  # of no use to those who only list peers, and not there on Windows
-
-    place = Path(spec["made"])
-    place.mkdir(parents=True, exist_ok=True)
     if what.endswith(_INT8):
         made(spec, what.removesuffix(_INT8))
-    with (place / f"{what}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (place / what).is_dir():
-            _make(spec, what, place)
-    return place / what
-
-
-def _make(spec: Spec, what: str, place: Path) -> None:
-    begun = place / f"{what}.begun"
-    shutil.rmtree(begun, ignore_errors=True)
-    begun.mkdir()
-    command = [spec["python"], "-m", "bench.peers.clip.making", what, spec["checkpoint"], spec["bundle"], str(begun)]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        command, capture_output=True, encoding="utf-8", errors="replace", env=environment, check=False
-    )
-    if done.returncode != 0:
-        raise PeerError(f"'{what}' cannot be made of {spec['checkpoint']}: {done.stderr.strip()[-_SAID:]}")
-    begun.rename(place / what)
+    return made_once(spec, what, "bench.peers.clip.making")
 
 
 def main(what: str, checkpoint: str, bundle: str, out: str) -> None:

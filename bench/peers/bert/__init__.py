@@ -1,0 +1,8 @@
+"""CXR-BERT as other tools make it fast, from its checkpoint alone.
+
+Imports `errors`.
+"""
+
+from bench.peers.bert.texts import BERT
+
+__all__ = ["BERT"]

@@ -1,0 +1,29 @@
+"""What a user makes fast of CXR-BERT's checkpoint without this project, in int8."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.measuring import Entry
+from bench.record import Contestant
+
+__all__ = ["bert_peers"]
+
+_ONE_BY_ONE = ("torch", "transformers")
+
+
+def _int8(name: str, label: str, note: str, modules: tuple[str, ...], **more: Any) -> Entry:
+    contestant = Contestant(name, label, "peer", "tuned", precision="int8", note=note)
+    return Entry(contestant, f"bert-{name}", ("texts",), (*_ONE_BY_ONE, *modules), **more)
+
+
+def bert_peers() -> tuple[Entry, ...]:
+    """They run the checkpoint's texts alone."""
+    return (
+        _int8(
+            "ctranslate2-int8",
+            "CTranslate2, int8",
+            "TransformersConverter of the checkpoint's BERT, the projection head in PyTorch; sorted, in batches of 32",
+            ("ctranslate2",),
+        ),
+    )
