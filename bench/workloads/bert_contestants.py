@@ -9,6 +9,7 @@ from bench.record import Contestant
 
 __all__ = ["bert_peers"]
 
+_EXPORTED = "torch.onnx.export of the checkpoint; texts sorted, in batches of 8"
 _ONE_BY_ONE = ("torch", "transformers")
 
 
@@ -25,5 +26,11 @@ def bert_peers() -> tuple[Entry, ...]:
             "CTranslate2, int8",
             "TransformersConverter of the checkpoint's BERT, the projection head in PyTorch; sorted, in batches of 32",
             ("ctranslate2",),
+        ),
+        _int8(
+            "onnxruntime-dynamic-int8",
+            "ONNX Runtime, plain export, dynamic int8",
+            f"quantize_dynamic, int8 weights per channel; {_EXPORTED}",
+            ("onnx", "onnxruntime"),
         ),
     )

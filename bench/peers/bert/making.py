@@ -9,16 +9,19 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from bench.peers.contract import Spec
 from bench.peers.made_once import made_once
 
-__all__ = ["HEAD", "made", "main"]
+__all__ = ["EMBEDS", "GRAPH", "HEAD", "made", "main"]
 
+GRAPH = "model.onnx"
+EMBEDS = "text_embeds"
 # Beside a plain BERT: the weights of the projection head, which no tool knows.
 HEAD = "projection_head.pt"
 # What is read, of what was made before.
-_OF: Mapping[str, str] = MappingProxyType({"bert-ctranslate2": "bert"})
+_OF: Mapping[str, str] = MappingProxyType({"bert-ctranslate2": "bert", "bert-onnx-int8": "bert-onnx"})
 
 # From a checkpoint and an empty folder, which is filled.
 Make = Callable[[str, Path], None]
@@ -70,7 +73,52 @@ def _ctranslate2(checkpoint: str, out: Path) -> None:
     TransformersConverter(str(out.parent / "bert")).convert(str(out), quantization="int8", force=True)
 
 
-MAKERS: Mapping[str, Make] = MappingProxyType({"bert": _bert, "bert-ctranslate2": _ctranslate2})
+def _onnx(checkpoint: str, out: Path) -> None:
+    """`torch.onnx.export` of the model as its repository's code has it, with embeddings of unit norm."""
+    import torch
+
+    from bench.peers.cxr_bert import load_cxr_bert
+
+    model = load_cxr_bert(checkpoint)
+
+    class Embeds(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, input_ids: Any, attention_mask: Any) -> Any:
+            return torch.nn.functional.normalize(self.model.embed(input_ids, attention_mask), dim=-1)
+
+    ids = torch.ones((2, 7), dtype=torch.long)
+    axes = {0: "batch", 1: "sequence"}
+    torch.onnx.export(
+        Embeds().eval(),
+        kwargs={"input_ids": ids, "attention_mask": torch.ones_like(ids)},
+        f=out / GRAPH,
+        input_names=["input_ids", "attention_mask"],
+        output_names=[EMBEDS],
+        dynamic_shapes={"input_ids": axes, "attention_mask": axes},
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+
+
+def _onnx_int8(checkpoint: str, out: Path) -> None:
+    """ONNX Runtime's dynamic quantization."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(out.parent / "bert-onnx" / GRAPH, out / GRAPH, weight_type=QuantType.QInt8, per_channel=True)
+
+
+MAKERS: Mapping[str, Make] = MappingProxyType(
+    {
+        "bert": _bert,
+        "bert-ctranslate2": _ctranslate2,
+        "bert-onnx": _onnx,
+        "bert-onnx-int8": _onnx_int8,
+    }
+)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.peers.bert.making import HEAD, made
+from bench.peers.bert.making import EMBEDS, GRAPH, HEAD, made
 from bench.peers.contract import BATCH, STRIPPED, Case, Open, Prepare, Run, Spec, sorted_batches
+from bench.peers.plain import Engine, onnxruntime_engine
 
 __all__ = ["BERT"]
 
@@ -43,6 +44,24 @@ def _sorted(spec: Spec, embed_rows: Embed, size: int = BATCH) -> Prepare:
         return run
 
     return prepare
+
+
+def _padded(rows: list[list[int]]) -> dict[str, NDArray[np.int64]]:
+    ids = np.zeros((len(rows), max(map(len, rows))), np.int64)
+    mask = np.zeros_like(ids)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)], mask[number, : len(row)] = row, 1
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def _exported(engine: Engine, what: str, file: str) -> Open:
+    """An engine on a graph that was made."""
+
+    def start(spec: Spec) -> Prepare:
+        compute = engine(str(made(spec, what) / file), spec["threads"])
+        return _sorted(spec, lambda rows: compute(_padded(rows), EMBEDS))
+
+    return start
 
 
 def _ctranslate2(spec: Spec) -> Prepare:
@@ -82,5 +101,6 @@ def _projection(folder: Path) -> Callable[[NDArray[Any]], NDArray[Any]]:
 BERT: Mapping[str, Mapping[str, Open]] = MappingProxyType(
     {
         "bert-ctranslate2-int8": {"texts": _ctranslate2},
+        "bert-onnxruntime-dynamic-int8": {"texts": _exported(onnxruntime_engine, "bert-onnx-int8", GRAPH)},
     }
 )
