@@ -33,4 +33,10 @@ def bert_peers() -> tuple[Entry, ...]:
             f"quantize_dynamic, int8 weights per channel; {_EXPORTED}",
             ("onnx", "onnxruntime"),
         ),
+        _int8(
+            "openvino-nncf-int8",
+            "OpenVINO, plain export, NNCF's int8",
+            f"nncf.quantize with model_type=TRANSFORMER; {_EXPORTED}",
+            ("openvino", "nncf"),
+        ),
     )

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.peers.bert.making import EMBEDS, GRAPH, HEAD, made
+from bench.peers.bert.making import EMBEDS, GRAPH, HEAD, MODEL, made
 from bench.peers.contract import BATCH, STRIPPED, Case, Open, Prepare, Run, Spec, sorted_batches
-from bench.peers.plain import Engine, onnxruntime_engine
+from bench.peers.plain import Engine, onnxruntime_engine, openvino_engine
 
 __all__ = ["BERT"]
 
@@ -102,5 +102,6 @@ BERT: Mapping[str, Mapping[str, Open]] = MappingProxyType(
     {
         "bert-ctranslate2-int8": {"texts": _ctranslate2},
         "bert-onnxruntime-dynamic-int8": {"texts": _exported(onnxruntime_engine, "bert-onnx-int8", GRAPH)},
+        "bert-openvino-nncf-int8": {"texts": _exported(openvino_engine(), "bert-nncf", MODEL)},
     }
 )
