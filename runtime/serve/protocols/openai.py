@@ -71,11 +71,11 @@ def _format_field(fields: Fields) -> str:
 
 
 def _items(fields: Fields) -> list[_Item]:
+    modality = fields.choice("modality", (_TEXT, _IMAGE), _TEXT)  # checked where nothing asks for it as well
     if fields.has("messages"):
         if fields.has("input"):
             raise RequestError("Validation", "There are both `input` and `messages`; one of them is expected.")
         return [_of_messages(fields)]
-    modality = fields.choice("modality", (_TEXT, _IMAGE), _TEXT)
     value = fields.values.get("input")
     listed = [value] if isinstance(value, (str, dict)) else fields.items("input", "a text or a list of texts")
     if any(isinstance(each, (int, list)) and not isinstance(each, bool) for each in listed):

@@ -103,6 +103,14 @@ def test_errors_have_the_classes_of_the_client(api: openai.OpenAI, address: str)
     assert [each["index"] for each in special.value.body["faults"]] == [1, 2]
 
 
+@pytest.mark.parametrize("source", [{"input": "x"}, {"messages": [{"content": "x"}]}])
+@pytest.mark.parametrize("modality", [["image"], [None], "sound", 1])
+def test_a_modality_that_is_none_is_refused_whether_it_is_needed_or_not(client, model, source, modality) -> None:
+    answer = client.post("/v1/embeddings", json={**source, "modality": modality})
+    assert answer.status_code == 422
+    assert "modality" in answer.json()["error"]["message"]
+
+
 def test_what_is_not_to_be_tried_again(client: TestClient, model: DirectModel) -> None:
     model.fails = ValueError("secret")
     answer = client.post("/v1/embeddings", json={"input": "x"})
