@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from bench.measuring import Entry, Plan
 from bench.peers import PEERS
+from bench.peers.gpu_graphs import QUERY_LENGTHS
 from bench.record import CPU, GPU, Case, Contestant
 from bench.record.contestant import on_device
 from bench.workloads.contestants import REFERENCE, engines
@@ -23,8 +24,8 @@ __all__ = ["PARITY", "SIZE", "TOKENS", "contestants", "plans"]
 SIZE = Size(texts=1024, batch=32, shapes=(), files=24, pixels=(4, 64), corpus=(), starts=0, requests=0, images=0)
 # How the names of cases begin in which answers alone matter.
 PARITY = "parity-"
-# Opener, and how the names begin, of the graphs that the check makes.
-ATTENTION = "attention-graph"
+# Openers of graphs that the check makes: for all texts, and for queries.
+MADE, QUERIES = "made-graph", "query-graphs"
 # A parameter of a case: the real tokens of all its texts.
 TOKENS = "tokens in all"
 _LENGTHS, _REPORTS, _IMAGES = (4, 7, 16, 33, 64, 128, 257, 512), 23, 8
@@ -32,7 +33,7 @@ _SYSTEMS = ("texts", "images")
 # Compiled for minutes; graphs of a few lengths stand for it.
 _LEFT_OUT = frozenset({"torch-compile-fp16-gpu"})
 # A text at a time: of no use for an archive.
-_QUERIES_ALONE = frozenset({"torch-graphs-fp16-gpu"})
+_QUERIES_ALONE = frozenset({"torch-graphs-fp16-gpu", "cuda-graphs-fp16"})
 
 
 def contestants(model: Model, stand_in: bool) -> list[Entry]:
@@ -55,27 +56,81 @@ def contestants(model: Model, stand_in: bool) -> list[Entry]:
     ]
     if stand_in:
         peers = [moved for entry in peers for moved in _on_processor(entry)]
-    return [*peers, *ours, *_attention_graphs(model, provider)]
+    return [*peers, *ours, *_made_graphs(model, provider)]
 
 
-def _attention_graphs(model: Model, provider: str) -> Iterator[Entry]:
-    """This engine's texts by ONNX's own operator: is it worth an artifact of its own?"""
+@dataclass(frozen=True)
+class _Made:
+    """A graph that the check makes of the bundle's fp32 graph.
+
+    Attributes:
+        name: of the contestant.
+        label: how it is called.
+        note: what it is.
+        precision: of the graph.
+        opener: `MADE` or `QUERIES`.
+        told: to the opener.
+    """
+
+    name: str
+    label: str
+    note: str
+    precision: str = "fp16"
+    opener: str = MADE
+    told: Mapping[str, bool] = field(default_factory=dict)
+
+
+_ATTENTION = "opset 24, padding told by nonpad_kv_seqlen, one product for queries, keys and values"
+_RESIDUALS = "residuals and norms in half precision, sums in float32: an addition and the norm after it in one kernel"
+_MADE = (
+    *(
+        _Made(
+            f"attention-graph-{precision}",
+            f"this engine's batches, ONNX's Attention operator, {precision}",
+            _ATTENTION,
+            precision,
+            told={"attention": True},
+        )
+        for precision in ("fp32", "fp16")
+    ),
+    _Made(
+        "half-residuals-fp16",
+        "this engine's batches, half residuals, fp16",
+        _RESIDUALS,
+        told={"half_residuals": True},
+    ),
+    _Made(
+        "attention-half-residuals-fp16",
+        "this engine's batches, Attention operator and half residuals, fp16",
+        f"{_ATTENTION}; {_RESIDUALS}",
+        told={"attention": True, "half_residuals": True},
+    ),
+    _Made(
+        "cuda-graphs-fp16",
+        "queries of fixed lengths by CUDA graphs, fp16",
+        f"padded to {', '.join(map(str, QUERY_LENGTHS))} tokens, inputs and output at fixed addresses",
+        opener=QUERIES,
+    ),
+)
+
+
+def _made_graphs(model: Model, provider: str) -> Iterator[Entry]:
+    """This engine's texts by other graphs: is one of them worth an artifact of its own?"""
     text = model.bundle.manifest.text
     if text is None or text.attention != "bidirectional":
         return
-    for precision in ("fp32", "fp16"):
+    for made in _MADE:
         contestant = Contestant(
-            f"{ATTENTION}-{precision}",
-            f"this engine's batches, ONNX's Attention operator, {precision}",
+            made.name,
+            made.label,
             "option",
             provider=provider,
-            precision=precision,
-            note="made of the bundle's fp32 graph for this check: opset 24, padding told by nonpad_kv_seqlen, one "
-            "product for queries, keys and values; not an artifact of the bundle",
+            precision=made.precision,
+            note=f"made of the bundle's fp32 graph for this check: {made.note}; not an artifact of the bundle",
             device=GPU if PROVIDERS[provider].extra == "gpu" else CPU,
         )
-        told = {"provider": provider, "precision": precision}
-        yield Entry(contestant, ATTENTION, ("texts",), ("onnx", "networkx"), told=told)
+        told = {"provider": provider, "precision": made.precision, **made.told}
+        yield Entry(contestant, made.opener, ("texts",), ("onnx", "networkx"), told=told)
 
 
 def _on_processor(entry: Entry) -> Iterator[Entry]:
@@ -126,7 +181,7 @@ def _of_images(setting: Setting) -> Iterator[tuple[Plan, float]]:
 def _parity(setting: Setting, system: str, title: str, count: int, **given: object) -> Plan:
     """This engine's answers beside those of the reference on the processor."""
     case = Case("parity", f"{PARITY}{system}", f"{title}: this engine's answers", system, count, 0.0, REFERENCE.name)
-    options = {entry.name for entry in setting.entries if entry.opener == ATTENTION}
+    options = {entry.name for entry in setting.entries if entry.opener == MADE}
     return Plan(case, system, given, setting.threads, entries=setting.own | options)
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from bench.peers.attention_graph import ATTENTION_GRAPH
 from bench.peers.bert import BERT
 from bench.peers.clip import CLIP
 from bench.peers.contract import Open
 from bench.peers.engine import ENGINE
 from bench.peers.foreign import FOREIGN
+from bench.peers.gpu_graphs import MADE_GRAPH, QUERY_GRAPHS
 from bench.peers.joint import joint
 from bench.peers.masks import open_every_token
 from bench.peers.plain import PLAIN
@@ -37,7 +37,8 @@ def _peers() -> dict[str, dict[str, Open]]:
     return {
         **found,
         "engine": dict(ENGINE),
-        "attention-graph": dict(ATTENTION_GRAPH),
+        "made-graph": dict(MADE_GRAPH),
+        "query-graphs": dict(QUERY_GRAPHS),
         "every-token": {"masks": open_every_token},
         "rate": {"rate": open_rate},
     }

@@ -10,7 +10,9 @@ carries residuals in float32, for one cast up and one down per softmax and norma
 Not ONNX Runtime's `transformers.float16`: it knows no bf16, changes constants that do not fit (1e-12 to 6e-8), takes
 136 Cast nodes for BERT-base where 78 do, and writes them behind their readers, which onnx.checker refuses.
 Nor is `stash_type` of LayerNormalization enough, which promises float32 inside for half-precision inputs: ONNX Runtime
-fuses the addition before it, and its CUDA kernel for that summed squares in fp16 until its pull request #28682.
+fuses the addition before it, and its CUDA kernel for that summed squares in fp16 until its pull request #28682. For
+engines past that, `convert_half` can be told to trust the promise: residuals are then in half precision as well, and
+one kernel computes an addition with the norm after it.
 """
 
 from __future__ import annotations
@@ -51,7 +53,15 @@ _FLOAT32_OPERATORS = frozenset(
 _FLOAT32, _HALF = "float32", "half"
 
 
-def convert_half(source: Path, target: Path, spec: GraphSpec, precision: str, keep: Collection[str] = ()) -> GraphInfo:
+def convert_half(
+    source: Path,
+    target: Path,
+    spec: GraphSpec,
+    precision: str,
+    keep: Collection[str] = (),
+    *,
+    half_residuals: bool = False,
+) -> GraphInfo:
     """Convert an fp32 graph to half precision; inputs and outputs keep their names, axes and types.
 
     Args:
@@ -60,6 +70,8 @@ def convert_half(source: Path, target: Path, spec: GraphSpec, precision: str, ke
         spec: names and axes, the same as the source's.
         precision: "fp16" or "bf16".
         keep: names of tensors to keep in float32, with the nodes that write and read them (see `find_overflowing`).
+        half_residuals: norms read and write half precision, and so do the additions between them, where their sums are
+            float32 by ONNX's own promise (`stash_type`).
 
     Raises:
         GraphError: an unknown precision or tensor, a graph with branches, nothing that can be converted, or a result
@@ -73,7 +85,7 @@ def convert_half(source: Path, target: Path, spec: GraphSpec, precision: str, ke
     model = _load(source)
     if unknown := sorted(set(keep) - {value.name for value in _floats(model.graph)}):
         raise GraphError(f"{source.name} has no float32 tensors {', '.join(unknown)} to keep.")
-    halved = _choose_half(model, half, keep)
+    halved = _choose_half(model, half, keep, half_residuals)
     if not halved:
         raise GraphError(f"{source.name}: no operator to convert takes {precision} (Conv takes bf16 from opset 22).")
     _convert_initializers(model.graph, halved, half, precision)
@@ -124,7 +136,7 @@ def _load(source: Path) -> ir.Model:
     return model
 
 
-def _choose_half(model: ir.Model, half: ir.DataType, keep: Collection[str]) -> set[ir.Node]:
+def _choose_half(model: ir.Model, half: ir.DataType, keep: Collection[str], half_residuals: bool) -> set[ir.Node]:
     """The nodes to convert: the half side of the cut with the fewest casts, empty if no node needs to be there.
 
     In networkx an edge without capacity cannot be cut; an edge from the float32 side to the half side costs its
@@ -134,9 +146,10 @@ def _choose_half(model: ir.Model, half: ir.DataType, keep: Collection[str]) -> s
     network = networkx.DiGraph()
     one_cast = graph.num_nodes() + 1
     for node in graph:
-        if _must_stay(node, half, model.opset_imports[""], keep):
+        promised = half_residuals and _sums_in_float32(node)
+        if _must_stay(node, half, model.opset_imports[""], keep, promised):
             network.add_edge(_FLOAT32, node)
-        elif node.op_type in _HALF_OPERATORS or any(array.ndim > 1 for array in _constants(node)):
+        elif promised or node.op_type in _HALF_OPERATORS or any(array.ndim > 1 for array in _constants(node)):
             network.add_edge(node, _HALF)
         else:
             # Less than a cast for all nodes together: it only decides between cuts with equally many casts.
@@ -156,8 +169,14 @@ def _choose_half(model: ir.Model, half: ir.DataType, keep: Collection[str]) -> s
     return {node for node in graph if node in half_side}
 
 
-def _must_stay(node: ir.Node, half: ir.DataType, opset: int, keep: Collection[str]) -> bool:
-    if node.op_type in _FLOAT32_OPERATORS or node.op_type.startswith("Reduce"):
+def _sums_in_float32(node: ir.Node) -> bool:
+    """A norm that the standard has compute in float32 whatever it reads."""
+    stash = node.attributes.get("stash_type")
+    return node.op_type == "LayerNormalization" and (stash is None or stash.as_int() == int(ir.DataType.FLOAT))
+
+
+def _must_stay(node: ir.Node, half: ir.DataType, opset: int, keep: Collection[str], promised: bool) -> bool:
+    if not promised and (node.op_type in _FLOAT32_OPERATORS or node.op_type.startswith("Reduce")):
         return True
     if any(value is not None and value.name in keep for value in (*node.inputs, *node.outputs)):
         return True

@@ -102,11 +102,14 @@ def test_who_takes_part_in_what(tiny: System, tmp_path: Path) -> None:
     ]  # fmt: skip
     taking_part = {plan.case.name: {entry.name for entry in entries if plan.runs(entry)} for plan in found}
     assert taking_part["parity-images"] == {"reference", "engine-cpu-fp32"}
-    graphs = {"attention-graph-fp32", "attention-graph-fp16"}
+    graphs = {
+        "attention-graph-fp32", "attention-graph-fp16", "half-residuals-fp16", "attention-half-residuals-fp16",
+    }  # fmt: skip
     assert taking_part["parity-texts"] == taking_part["parity-images"] | graphs
     assert "reference" not in taking_part["texts"] | taking_part["files"], "it would take minutes"
-    assert "torch-graphs-fp16-gpu" in taking_part["query"]
-    assert "torch-graphs-fp16-gpu" not in taking_part["texts"]
+    for one_by_one in ("torch-graphs-fp16-gpu", "cuda-graphs-fp16"):
+        assert one_by_one in taking_part["query"]
+        assert one_by_one not in taking_part["texts"] | taking_part["parity-texts"]
     assert {plan.case.baseline for plan in found} == {"reference", "reference-gpu"}
 
 
@@ -127,8 +130,9 @@ def test_a_check_with_the_processor_in_the_gpus_place(
         "reference-gpu",
         "torch-varlen-fp16-gpu",
         "engine-cpu-fp32",
-        "attention-graph-fp32",
         "attention-graph-fp16",
+        "attention-half-residuals-fp16",
+        "cuda-graphs-fp16",
     }
     monkeypatch.setattr(
         check_module, "contestants", lambda *given: [entry for entry in contestants(*given) if entry.name in kept]

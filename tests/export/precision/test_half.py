@@ -204,6 +204,25 @@ def test_fp16_keeps_the_embeddings(graph: Graph, tmp_path: Path) -> None:
         assert lowest_cosine(by_engine(tmp_path / "g.onnx", graph.feeds, outputs, engine), expected) >= COSINE
 
 
+def test_residuals_in_half_precision_have_norms_that_sum_in_float32(graphs: dict[str, Graph], tmp_path: Path) -> None:
+    """No cast around a norm, so that an engine may fuse it with the addition before it; the embeddings are as near."""
+    graph = graphs["text"]
+    before = check_graph(graph.path, graph.spec).operators
+    usual = convert_half(graph.path, tmp_path / "usual.onnx", graph.spec, "fp16").operators
+    after = convert_half(graph.path, tmp_path / "g.onnx", graph.spec, "fp16", half_residuals=True).operators
+    assert usual["Cast"] - after["Cast"] == 2 * before["LayerNormalization"]
+    model = onnx.load(tmp_path / "g.onnx", load_external_data=False)
+    known = types(model)
+    norms = [node for node in model.graph.node if node.op_type == "LayerNormalization"]
+    assert {known[name] for node in norms for name in (*node.input, node.output[0])} == {TensorProto.FLOAT16}
+    writers = {name: node.op_type for node in model.graph.node for name in node.output}
+    assert {writers[node.input[0]] for node in norms} <= {"Add", "Erf", "Mul"}
+    outputs = list(graph.spec.outputs)
+    expected = by_engine(graph.path, graph.feeds, outputs)
+    assert lowest_cosine(as_on_a_gpu(tmp_path / "g.onnx", graph.feeds), expected) >= COSINE
+    assert lowest_cosine(by_engine(tmp_path / "g.onnx", graph.feeds, outputs), expected) >= COSINE
+
+
 def test_bf16_keeps_the_embeddings(graphs: dict[str, Graph], tmp_path: Path) -> None:
     """ONNX Runtime has no bfloat16 kernels on the processor; OpenVINO has."""
     graph = graphs["text"]
