@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from bench.peers.bert import BERT
+from bench.peers.bert import BERT, FOREIGN_BERT
 from bench.peers.clip import CLIP
 from bench.peers.contract import Open
 from bench.peers.engine import ENGINE
@@ -28,7 +28,7 @@ __all__ = ["PEERS"]
 
 def _peers() -> dict[str, dict[str, Open]]:
     found: dict[str, dict[str, Open]] = {}
-    for table in (TORCH_TEXTS, TORCH_GPU_TEXTS, TORCH_IMAGES, PLAIN, BERT, FOREIGN, CLIP, UPSTREAM):
+    for table in (TORCH_TEXTS, TORCH_GPU_TEXTS, TORCH_IMAGES, PLAIN, BERT, FOREIGN_BERT, FOREIGN, CLIP, UPSTREAM):
         for name, systems in table.items():
             found.setdefault(name, {}).update(systems)
     for systems in found.values():

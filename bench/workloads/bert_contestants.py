@@ -18,9 +18,25 @@ def _int8(name: str, label: str, note: str, modules: tuple[str, ...], **more: An
     return Entry(contestant, f"bert-{name}", ("texts",), (*_ONE_BY_ONE, *modules), **more)
 
 
+def _foreign(name: str, label: str, note: str) -> Entry:
+    """Of the environment of `make peers`."""
+    contestant = Contestant(name, label, "peer", "as run", precision="int8", note=f"{note}; transformers 4")
+    return Entry(contestant, f"bert-{name}", ("texts",), foreign=True)
+
+
 def bert_peers() -> tuple[Entry, ...]:
     """They run the checkpoint's texts alone."""
     return (
+        _foreign(
+            "sentence-transformers-openvino-int8",
+            "sentence-transformers, OpenVINO, int8",
+            "export_static_quantized_openvino_model, calibrated with 64 synthetic reports",
+        ),
+        _foreign(
+            "sentence-transformers-onnx-int8",
+            "sentence-transformers, ONNX, int8",
+            'export_dynamic_quantized_onnx_model(…, "avx512_vnni")',
+        ),
         _int8(
             "ctranslate2-int8",
             "CTranslate2, int8",

@@ -3,6 +3,7 @@
 Imports `errors`.
 """
 
+from bench.peers.bert.foreign import FOREIGN_BERT
 from bench.peers.bert.texts import BERT
 
-__all__ = ["BERT"]
+__all__ = ["BERT", "FOREIGN_BERT"]
