@@ -37,6 +37,16 @@ def bert_peers() -> tuple[Entry, ...]:
             "sentence-transformers, ONNX, int8",
             'export_dynamic_quantized_onnx_model(…, "avx512_vnni")',
         ),
+        _foreign(
+            "optimum-openvino-int8",
+            "optimum-intel, int8",
+            "OVQuantizer on its own export, 64 synthetic reports; texts sorted, in batches of 8, the head in PyTorch",
+        ),
+        _foreign(
+            "optimum-onnx-int8",
+            "optimum-onnx, dynamic int8",
+            "ORTQuantizer, avx512_vnni per channel, on its own export; sorted, in batches of 8, the head in PyTorch",
+        ),
         _int8(
             "ctranslate2-int8",
             "CTranslate2, int8",

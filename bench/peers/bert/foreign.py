@@ -1,4 +1,4 @@
-"""CXR-BERT in int8 by sentence-transformers, in the environment of `make peers`."""
+"""CXR-BERT in int8 by sentence-transformers and optimum, in the environment of `make peers`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.peers.bert.foreign_making import (
+    OPTIMUM_ONNX,
+    OPTIMUM_OPENVINO,
     SENTENCE_ONNX,
     SENTENCE_OPENVINO,
     made_here,
 )
-from bench.peers.contract import STRIPPED, Case, Open, Prepare, Run, Spec
+from bench.peers.bert.making import HEAD, made
+from bench.peers.contract import STRIPPED, Case, Open, Prepare, Run, Spec, sorted_batches
 
 __all__ = ["FOREIGN_BERT"]
 
@@ -52,9 +56,63 @@ def _sentence_transformers(spec: Spec, backend: str, folder: Path, told: Mapping
     return prepare
 
 
+def _optimum_onnx(spec: Spec) -> Prepare:
+    import onnxruntime
+    from optimum.onnxruntime import ORTModelForFeatureExtraction
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = spec["threads"]
+    folder = made_here(spec, "optimum-onnx-int8")
+    return _optimum(
+        spec, ORTModelForFeatureExtraction.from_pretrained(folder, file_name=OPTIMUM_ONNX, session_options=options)
+    )
+
+
+def _optimum_openvino(spec: Spec) -> Prepare:
+    from optimum.intel import OVModelForFeatureExtraction
+
+    config = {"INFERENCE_NUM_THREADS": spec["threads"]}
+    folder = made_here(spec, "optimum-openvino-int8")
+    return _optimum(
+        spec, OVModelForFeatureExtraction.from_pretrained(folder, file_name=OPTIMUM_OPENVINO, ov_config=config)
+    )
+
+
+def _optimum(spec: Spec, model: Any) -> Prepare:
+    """Sorted by length, the projection head in PyTorch."""
+    import torch
+    from transformers import AutoTokenizer
+
+    from bench.peers.cxr_bert import load_projection_head
+
+    torch.set_num_threads(spec["threads"])
+    bert = made(spec, "bert")
+    tokenizer, head = AutoTokenizer.from_pretrained(bert), load_projection_head(bert / HEAD)
+
+    def prepare(case: Case) -> Run:
+        texts = [text.rstrip(STRIPPED) for text in case["texts"]]
+
+        def run() -> NDArray[Any]:
+            rows = tokenizer(texts)["input_ids"]
+
+            def embed(places: list[int]) -> NDArray[Any]:
+                inputs = tokenizer.pad({"input_ids": [rows[place] for place in places]}, return_tensors="pt")
+                with torch.inference_mode():
+                    projected = head(model(**inputs).last_hidden_state[:, 0])
+                    return np.asarray(torch.nn.functional.normalize(projected, dim=-1).numpy())
+
+            return sorted_batches([len(row) for row in rows], embed)
+
+        return run
+
+    return prepare
+
+
 FOREIGN_BERT: Mapping[str, Mapping[str, Open]] = MappingProxyType(
     {
         "bert-sentence-transformers-onnx-int8": {"texts": _sentence_onnx},
         "bert-sentence-transformers-openvino-int8": {"texts": _sentence_openvino},
+        "bert-optimum-onnx-int8": {"texts": _optimum_onnx},
+        "bert-optimum-openvino-int8": {"texts": _optimum_openvino},
     }
 )

@@ -11,15 +11,17 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from bench.peers.bert.making import HEAD, calibration_texts, made
 from bench.peers.contract import Spec
 from bench.peers.made_once import made_once
 
-__all__ = ["SENTENCE_ONNX", "SENTENCE_OPENVINO", "made_here", "main"]
+__all__ = ["OPTIMUM_ONNX", "OPTIMUM_OPENVINO", "SENTENCE_ONNX", "SENTENCE_OPENVINO", "made_here", "main"]
 
 # Files that the tools write, in their folders.
 SENTENCE_ONNX, SENTENCE_OPENVINO = "model_qint8_avx512_vnni.onnx", "openvino_model_qint8_quantized.xml"
+OPTIMUM_ONNX, OPTIMUM_OPENVINO = "model_quantized.onnx", "openvino_model.xml"
 _LONGEST = 512
 
 # From the plain BERT's folder and an empty one, which is filled.
@@ -108,10 +110,38 @@ def _sentence_openvino(bert: Path, out: Path) -> None:
         )
 
 
+def _optimum_onnx(bert: Path, out: Path) -> None:
+    from optimum.onnxruntime import ORTModelForFeatureExtraction, ORTQuantizer
+    from optimum.onnxruntime.configuration import AutoQuantizationConfig
+
+    model = ORTModelForFeatureExtraction.from_pretrained(bert, export=True)
+    quantizer = ORTQuantizer.from_pretrained(model)
+    quantizer.quantize(AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=True), save_dir=out)
+
+
+def _optimum_openvino(bert: Path, out: Path) -> None:
+    from datasets import Dataset
+    from optimum.intel import OVConfig, OVModelForFeatureExtraction, OVQuantizationConfig, OVQuantizer
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(bert)
+    model = OVModelForFeatureExtraction.from_pretrained(bert, export=True)
+    rows: list[dict[str, Any]] = [
+        dict(tokenizer(text, truncation=True, max_length=_LONGEST)) for text in calibration_texts()
+    ]
+    OVQuantizer.from_pretrained(model).quantize(
+        ov_config=OVConfig(quantization_config=OVQuantizationConfig(num_samples=len(rows))),
+        calibration_dataset=Dataset.from_list(rows),
+        save_directory=out,
+    )
+
+
 MAKERS: Mapping[str, Make] = MappingProxyType(
     {
         "sentence-transformers-onnx-int8": _sentence_onnx,
         "sentence-transformers-openvino-int8": _sentence_openvino,
+        "optimum-onnx-int8": _optimum_onnx,
+        "optimum-openvino-int8": _optimum_openvino,
     }
 )
 
