@@ -22,6 +22,7 @@ from runtime.text import TextEncoder
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from runtime.image.ahead import DecodedAhead
     from runtime.image.encoder import ImageEncoder
     from runtime.image.given_images import ImageLike
     from runtime.tasks.grounding import Grounding
@@ -114,8 +115,10 @@ class Engine:
         """
         from runtime.tasks.joint import average_prompts
 
-        text_embed = average_prompts(self.text.encode(texts, normalize=False))
-        image_embed = self.image.encode(_single(image), None if previous is None else _single(previous))[0]
+        with self._decoded_ahead(image, previous) as films:
+            text_embed = average_prompts(self.text.encode(texts, normalize=False))
+        film, before = films.images, films.previous
+        image_embed = self.image.encode(_single(film), None if before is None else _single(before))[0]
         return float(np.clip(image_embed @ text_embed, -1.0, 1.0))
 
     @overload
@@ -189,8 +192,9 @@ class Engine:
         """
         from runtime.tasks.zero_shot import classify
 
-        classifier = self.zero_shot_classifier(prompts, rule, score, templates)
-        return classify(classifier, self.image, images, previous)
+        with self._decoded_ahead(images, previous) as films:
+            classifier = self.zero_shot_classifier(prompts, rule, score, templates)
+        return classify(classifier, self.image, films.images, films.previous)
 
     def zero_shot_classifier(
         self,
@@ -249,8 +253,9 @@ class Engine:
         from runtime.tasks.progression import change_prompts, check_images, progression
 
         check_images(self.manifest.image.images if self.manifest.image else None)
-        classifier = self.zero_shot_classifier(change_prompts(finding), rule, "softmax")
-        return progression(classifier, self.image, current, previous)
+        with self._decoded_ahead(current, previous) as films:
+            classifier = self.zero_shot_classifier(change_prompts(finding), rule, "softmax")
+        return progression(classifier, self.image, films.images, films.previous)
 
     def similarity_map(self, image: ImageLike, text: str, previous: ImageLike | None = None) -> NDArray[np.float32]:
         """Where an image resembles a text (reference: `get_similarity_map_from_raw_data`).
@@ -339,6 +344,14 @@ class Engine:
         kind = one_of("kind", kind, ("both", "local", "global"))
         attention = self.manifest.joint.attention if self.manifest.joint else None
         return word_similarities(self.text, self.image, _single(image)[0], texts_of(texts), attention, kind)
+
+    def _decoded_ahead(self, images: Any, previous: Any) -> DecodedAhead:
+        """Images that are decoded as long as prompts are embedded; that there is no image part is said after that."""
+        from runtime.image.ahead import DecodedAhead
+
+        return (
+            DecodedAhead(None, images, previous) if self._image is None else self._image.decoded_ahead(images, previous)
+        )
 
     def __repr__(self) -> str:
         parts = ", ".join(map(_shown, self.choices.values()))

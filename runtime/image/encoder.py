@@ -15,11 +15,12 @@ from runtime.bundle.parts import ImagePart
 from runtime.engines import Sessions
 from runtime.engines.session import Reduced, reduced_or_raise
 from runtime.errors import BundleError, Fault, InputError
+from runtime.image.ahead import DecodedAhead
 from runtime.image.batches import Batch, Way, repeated, shifted, split
 from runtime.image.dicom_options import DicomOptions
-from runtime.image.given_images import ImageLike, as_image_list, only_once, taken_images
+from runtime.image.given_images import Decoded, ImageLike, as_image_list, only_once, taken_images
 from runtime.image.graphs import ImageGraphs
-from runtime.image.images import Pixels, load_pixels
+from runtime.image.images import Pixels, decode_image, load_pixels
 from runtime.image.pairs import Pair, load_pairs, look_at_pairs, with_previous
 from runtime.image.resizing import seen_square
 from runtime.process.checks import callback, one_of
@@ -218,6 +219,27 @@ class ImageEncoder:
         bad = {fault.index for fault in faults}
         found = [None if index in bad else next(usable) for index in range(len(different))]
         return [pixels for place in places if (pixels := found[place]) is not None], repeated(faults, places)
+
+    def decoded_ahead(
+        self, images: ImageLike | Iterable[ImageLike], previous: ImageLike | Iterable[ImageLike | None] | None = None
+    ) -> DecodedAhead:
+        """Decode images while something else is computed, as texts are; with one thread they wait for their turn.
+
+        Args:
+            images: as for `encode`; previous alike.
+
+        Returns:
+            For a `with` block; its `images` and `previous` are then given to `encode` or `load`.
+        """
+
+        def decode(image: ImageLike) -> Decoded:
+            try:
+                return Decoded(image, *decode_image(image, rule, dicom, fast_decode=fast))
+            except Exception as error:  # raised where the image is used
+                return Decoded(image, error)
+
+        rule, dicom, fast = self.preprocessing, self.dicom, self._fast_decode
+        return DecodedAhead(decode if self._threads > 1 else None, images, previous)
 
     def seen_square(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
         """Where the square that the graph reads lies in an image; see `runtime.image.resizing.seen_square`.

@@ -23,10 +23,12 @@ from runtime.errors import DecodeError, InputError
 from runtime.process import array_of
 from runtime.process.checks import is_file, is_mapping, is_table, taken
 from runtime.process.forks import in_children
+from runtime.process.notices import Notice
 
 __all__ = [
     "CHANNELS",
     "EXPECTED",
+    "Decoded",
     "ImageLike",
     "Pixels",
     "as_image_list",
@@ -51,6 +53,31 @@ class Pixels:
 
     pixels: NDArray[np.uint8]
     size: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """An image that was decoded before it was asked for; see `runtime.image.ahead`.
+
+    Attributes:
+        image: as it was given.
+        found: its pixels, or what decoding it raised.
+        notices: what a user should know of its file.
+    """
+
+    image: Any
+    found: Pixels | Exception
+    notices: Sequence[Notice] = ()
+
+    def pixels(self) -> tuple[Pixels, Sequence[Notice]]:
+        """Its pixels and notices.
+
+        Raises:
+            Exception: what decoding it raised.
+        """
+        if isinstance(self.found, Exception):
+            raise self.found
+        return self.found, self.notices
 
 
 ImageLike: TypeAlias = (
@@ -85,7 +112,7 @@ def as_image_list(images: Any) -> list[Any]:
 
 def taken_images(images: Any) -> tuple[Iterable[Any], bool]:
     """As `as_image_list`, but what can be iterated over is not yet; and whether it is a single image."""
-    if isinstance(images, (str, os.PathLike, Image.Image, Pixels)) or is_encoded(images):
+    if isinstance(images, (str, os.PathLike, Image.Image, Pixels, Decoded)) or is_encoded(images):
         return [images], True
     if not isinstance(images, np.ndarray) and is_array_like(images):
         # A tensor is an image, a column of paths is not: what they hold tells.
@@ -124,6 +151,8 @@ def is_array_like(image: object) -> bool:
 
 def image_name(image: object) -> str:
     """What to call an image in messages: its path, or what it is."""
+    if isinstance(image, Decoded):
+        return image_name(image.image)
     if isinstance(image, (str, os.PathLike)):
         return os.fsdecode(image)
     if isinstance(image, Image.Image):

@@ -27,6 +27,7 @@ from runtime.image.dicom_options import DicomOptions
 from runtime.image.given_images import (
     CHANNELS,
     EXPECTED,
+    Decoded,
     ImageLike,
     Pixels,
     image_name,
@@ -42,6 +43,7 @@ from runtime.process.workers import ordered_map
 
 __all__ = [
     "Pixels",
+    "decode_image",
     "load_pixels",
     "look_at",
     "read_grey",
@@ -222,17 +224,13 @@ def load_pixels(
         MissingExtraError: a format needs an optional package.
     """
 
-    to_8_bits = _TO_8_BITS[rule.colours]
-
     def prepare(item: tuple[int, ImageLike]) -> Pixels | Fault:
         index, image = item
         try:
-            if isinstance(image, Pixels):
-                return _prepared(image, rule)
-            needed = partial(resized_size, rule) if fast_decode else None
-            values, size, notices = _stored(image, dicom, needed, rule.colours == RGB_AFTER, bounds)
-            decoded = to_8_bits(values)
-            pixels = Pixels(resize_and_crop(decoded, rule, size), size or decoded.size)
+            if isinstance(image, Decoded):
+                pixels, notices = image.pixels()
+            else:
+                pixels, notices = decode_image(image, rule, dicom, fast_decode=fast_decode, bounds=bounds)
             if notices and on_notice:
                 on_notice(image_name(image), notices)
             return pixels
@@ -246,6 +244,33 @@ def load_pixels(
     return [item for item in found if isinstance(item, Pixels)], [item for item in found if isinstance(item, Fault)]
 
 
+def decode_image(
+    image: ImageLike,
+    rule: Preprocessing,
+    dicom: DicomOptions = _AS_USUAL,
+    *,
+    fast_decode: bool = False,
+    bounds: Bounds | None = None,
+) -> tuple[Pixels, Sequence[Notice]]:
+    """Prepare one image for the graph.
+
+    Args:
+        image: see `read_grey`, and so on as for `load_pixels`.
+
+    Returns:
+        Its pixels, and what a user should know of its file.
+
+    Raises:
+        Exception: of any kind; `load_pixels` makes a fault of it.
+    """
+    if isinstance(image, Pixels):
+        return _prepared(image, rule), ()
+    needed = partial(resized_size, rule) if fast_decode else None
+    values, size, notices = _stored(image, dicom, needed, rule.colours == RGB_AFTER, bounds)
+    decoded = _TO_8_BITS[rule.colours](values)
+    return Pixels(resize_and_crop(decoded, rule, size), size or decoded.size), notices
+
+
 def _prepared(image: Pixels, rule: Preprocessing) -> Pixels:
     if image.pixels.dtype != np.uint8 or image.pixels.shape != rule.shape:
         raise DecodeError(
@@ -257,7 +282,8 @@ def _prepared(image: Pixels, rule: Preprocessing) -> Pixels:
 def look_at(images: Sequence[ImageLike]) -> list[Fault]:
     """Name the files that are missing or of an unknown format, without decoding any."""
     faults = []
-    for index, image in enumerate(images):
+    for index, given in enumerate(images):
+        image = given.image if isinstance(given, Decoded) else given
         try:
             if isinstance(image, (str, os.PathLike)):
                 look_at_file(_path(image))

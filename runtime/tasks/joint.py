@@ -94,11 +94,11 @@ def locate_phrases(
         )
     if attention is not None:
         return _locate_words(text, image, film, phrases, attention)
-    text_embeds = text.encode(phrases)
-    films = [film] if previous is None else [film, previous]
-    loaded, faults = image.load(films)
+    with image.decoded_ahead([film] if previous is None else [film, previous]) as films:
+        text_embeds = text.encode(phrases)
+    loaded, faults = image.load(films.images)
     if faults:
-        raise InputError.from_faults("images", faults, len(films))
+        raise InputError.from_faults("images", faults, len(films.images))
     size = loaded[0].size
     square = image.seen_square(size)
     if min(square[2:]) < 1:
@@ -117,10 +117,11 @@ def _locate_words(
     text: TextEncoder, image: ImageEncoder, film: ImageLike, phrases: Sequence[str], attention: AttentionRule
 ) -> list[Located]:
     """Maps are the attention of a phrase's words, their mean; GLoRIA shows one for each word."""
-    embedded = text.encode_words(phrases)
+    with image.decoded_ahead(film) as films:
+        embedded = text.encode_words(phrases)
     if empty := [phrase for phrase, each in zip(phrases, embedded, strict=True) if not each.words]:
         raise InputError(f"Nothing of {shown(empty[0])} is read, so that no word attends to the image. Write more.")
-    loaded, square = _loaded(image, film)
+    loaded, square = _loaded(image, films.images)
     image_embeds, regions = image.encode_pixels_and_regions(loaded.pixels[None])
     found = []
     for each in embedded:
@@ -149,8 +150,9 @@ def word_similarities(
             "In this system words do not attend to regions of an image: engine.similarity compares whole texts with "
             "whole images. A system in which they do is gloria."
         )
-    embedded = text.encode_words(texts)
-    loaded, _ = _loaded(image, film)
+    with image.decoded_ahead(film) as films:
+        embedded = text.encode_words(texts)
+    loaded, _ = _loaded(image, films.images)
     image_embeds, regions = image.encode_pixels_and_regions(loaded.pixels[None])
     overall = np.clip(np.stack([each.text_embed for each in embedded]) @ image_embeds[0], -1.0, 1.0)
     # GLoRIA counts the characters of a text, less "[", as its words.
