@@ -14,8 +14,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from runtime.engines import default_threads
 from runtime.errors import DecodeError, MissingExtraError
 from runtime.files.formats import Source, opened
+from runtime.image import openjpeg
 from runtime.image.bounds import Bounds, GuardedFile
 from runtime.image.codestream import check_codestream
 from runtime.image.dicom_bits import find_stored_bits
@@ -98,7 +100,7 @@ def _read(source: Source, options: DicomOptions, bounds: Bounds | None) -> tuple
     index = _frame_index(dataset, options.frame)
     if bounds is not None:
         check_expansion(dataset, index, bounds)
-    values, photometric = _decode(dataset, index)
+    values, photometric = _decode(dataset, index, options.threads or default_threads())
     if photometric == "PALETTE COLOR":
         values = resolve_palette(dataset, values)
     elif photometric in ("MONOCHROME1", "MONOCHROME2"):
@@ -195,7 +197,7 @@ def _frame_index(dataset: Any, frame: int | None) -> int:
     return frame - 1
 
 
-def _decode(dataset: Any, index: int) -> tuple[NDArray[Any], str]:
+def _decode(dataset: Any, index: int, threads: int) -> tuple[NDArray[Any], str]:
     """The values of a frame, colours as RGB where pydicom can convert them, and their photometric interpretation."""
     from pydicom.pixels import get_decoder
     from pydicom.pixels.utils import as_pixel_options
@@ -210,6 +212,10 @@ def _decode(dataset: Any, index: int) -> tuple[NDArray[Any], str]:
             bits = find_stored_bits(dataset, precision, lossless)
             if bits is not None:
                 options["bits_stored"] = precision  # or GDCM clears the bits above those that are stored
+            # Of lossy streams other releases of OpenJPEG, such as GDCM's, may give other values in the last place.
+            if syntax in openjpeg.SYNTAXES and lossless and dataset.SamplesPerPixel == 1:
+                decoder = openjpeg.decoder(syntax)
+                options[openjpeg.THREADS] = threads
         else:
             bits = find_stored_bits(dataset)
         if syntax == JPEGExtended12Bit and dataset.BitsStored == 12:

@@ -25,12 +25,14 @@ class DicomOptions:
         voi_lut: apply the Modality LUT (or rescale) and the VOI LUT (or window) before anything else.
         padding: "auto" leaves pixel padding out where it takes up more than half of the range of values; "exclude"
             always does, "keep" never, as the reference.
+        threads: at work on one frame of JPEG 2000; 0 takes all that this process may use.
     """
 
     invert_monochrome1: bool = True
     frame: int | None = None
     voi_lut: bool = False
     padding: str = "auto"
+    threads: int = 0
 
     def __post_init__(self) -> None:
         faults = []
@@ -57,4 +59,5 @@ _CHECKS: tuple[tuple[str, str, Callable[[str, Any], Any]], ...] = (
     ("frame", "dicom_frame", _frame),
     ("voi_lut", "voi_lut", flag),
     ("padding", "pixel_padding", _padding),
+    ("threads", "threads", lambda argument, value: whole_number(argument, value, least=0)),
 )

@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from itertools import chain, islice
 
 import numpy as np
@@ -238,7 +239,7 @@ class ImageEncoder:
             except Exception as error:  # raised where the image is used
                 return Decoded(image, error)
 
-        rule, dicom, fast = self.preprocessing, self.dicom, self._fast_decode
+        rule, fast, dicom = self.preprocessing, self._fast_decode, replace(self.dicom, threads=self._threads)
         return DecodedAhead(decode if self._threads > 1 else None, images, previous)
 
     def seen_square(self, size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -212,7 +213,7 @@ def load_pixels(
         rule: of the bundle.
         dicom: see `read_grey`.
         fast_decode: see `runtime.load`.
-        threads: images prepared side by side.
+        threads: at work on them: on as many images side by side, and several on one where they are fewer.
         on_notice: called with the name of a file in which something was unusual, and what.
         bounds: of files from strangers, whose reasons then quote nothing that decoders say; None decodes whatever
             comes.
@@ -223,6 +224,8 @@ def load_pixels(
     Raises:
         MissingExtraError: a format needs an optional package.
     """
+    workers = max(1, min(threads, len(images)))
+    shared = replace(dicom, threads=threads // workers)
 
     def prepare(item: tuple[int, ImageLike]) -> Pixels | Fault:
         index, image = item
@@ -230,7 +233,7 @@ def load_pixels(
             if isinstance(image, Decoded):
                 pixels, notices = image.pixels()
             else:
-                pixels, notices = decode_image(image, rule, dicom, fast_decode=fast_decode, bounds=bounds)
+                pixels, notices = decode_image(image, rule, shared, fast_decode=fast_decode, bounds=bounds)
             if notices and on_notice:
                 on_notice(image_name(image), notices)
             return pixels
@@ -239,7 +242,6 @@ def load_pixels(
         except Exception as error:  # any kind: one image that exhausts the memory must not hide which it was
             return _fault(index, image, error, bounds)
 
-    workers = min(threads, len(images))
     found = list(ordered_map(prepare, enumerate(images), workers) if workers > 1 else map(prepare, enumerate(images)))
     return [item for item in found if isinstance(item, Pixels)], [item for item in found if isinstance(item, Fault)]
 

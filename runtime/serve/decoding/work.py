@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 
 from runtime.bundle.parts import Preprocessing
 from runtime.errors import CxrEngineError, DecodeError
+from runtime.image import openjpeg
 from runtime.image.bounds import TOO_LARGE, Bounds
 from runtime.image.dicom_options import DicomOptions
 from runtime.image.images import load_pixels, read_picture
@@ -21,6 +22,8 @@ __all__ = ["ACCEPTED", "Work"]
 
 # Formats that clients may send.
 ACCEPTED = ("PNG", "JPEG", "DICOM")
+# At work on one picture of JPEG 2000; there is a child for every two cores.
+_THREADS = 2
 _SIDE = 16  # of the pictures that warm a process up
 # A DICOM file of 2 × 2 pixels, without file header: Rows, Columns and so on in implicit little endian.
 _TINY = b"".join(
@@ -81,6 +84,7 @@ class Work:
     def warm(self) -> None:
         """Decode a picture of each kind, so that what is imported on the way is imported."""
         self.touch()
+        openjpeg.prepare()
         grey = Image.fromarray(np.arange(_SIDE * _SIDE, dtype=np.uint8).reshape(_SIDE, _SIDE))
         for image in (grey, grey.convert("RGB")):
             for kind in ("PNG", "JPEG"):
@@ -96,6 +100,7 @@ class Work:
             self.rule,
             self.dicom,
             fast_decode=self.fast_decode,
+            threads=_THREADS,
             on_notice=lambda _, found: notices.extend(found),
             bounds=self.bounds,
         )
@@ -104,4 +109,5 @@ class Work:
         return Answer(pixels=loaded[0], notices=tuple(notices))
 
     def _picture(self, image: bytes) -> Answer:
-        return Answer(picture=read_picture(image, self.rule.colours, self.dicom, bounds=self.bounds))
+        dicom = replace(self.dicom, threads=_THREADS)
+        return Answer(picture=read_picture(image, self.rule.colours, dicom, bounds=self.bounds))
