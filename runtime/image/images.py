@@ -39,6 +39,7 @@ from runtime.image.given_images import (
 from runtime.image.pixels import remap_image, remap_to_uint8
 from runtime.image.resizing import resize_and_crop, resized_size
 from runtime.process.checks import is_file, missing
+from runtime.process.heap import expect_large_blocks
 from runtime.process.notices import Notice
 from runtime.process.workers import ordered_map
 
@@ -267,6 +268,7 @@ def decode_image(
     """
     if isinstance(image, Pixels):
         return _prepared(image, rule), ()
+    expect_large_blocks()
     needed = partial(resized_size, rule) if fast_decode else None
     values, size, notices = _stored(image, dicom, needed, rule.colours == RGB_AFTER, bounds)
     decoded = _TO_8_BITS[rule.colours](values)
