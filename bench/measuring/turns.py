@@ -110,6 +110,7 @@ class Turns:
         preparing = [*contestants, *(rate for rate in rates if rate.child is None)]
         self._prepare(preparing, least, case, began + _PREPARING_SHARE * seconds)
         self._fidelity: dict[str, Fidelity | None] = {}
+        self._missed: dict[str, str] = {}
         self._judge(plan, contestants)
         parts = self._take_parts(plan, contestants, until) if plan.parts else {}
         timed: list[tuple[Participant, list[list[float]], Row | None]] = []
@@ -122,6 +123,7 @@ class Turns:
                     timed.append((worker, samples, None))
                 continue
             row = Row(worker.entry.name, worker.status, worker.fault, samples, self._fidelity.get(worker.entry.name))
+            row.missed = self._missed.get(worker.entry.name, "")
             case.rows.append(row)
             if worker.status == MEASURED:
                 items = parts.get(worker.entry.name, 0)
@@ -240,8 +242,9 @@ class Turns:
             if {len(answer), len(other)} <= set(plan.parts):
                 common = min(len(answer), len(other))
                 answer, other = answer[:common], other[:common]
-            judgement = judge(plan.system, answer, other, entry.contestant.precision)
-            self._fidelity[entry.name] = judgement.fidelity
+            contestant = entry.contestant
+            judgement = judge(plan.system, answer, other, contestant.precision, contestant.others_int8)
+            self._fidelity[entry.name], self._missed[entry.name] = judgement.fidelity, judgement.missed
             if judgement.wrong:
                 worker.fail(judgement.wrong, WRONG)
 

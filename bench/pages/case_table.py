@@ -85,6 +85,16 @@ def _cosine(name: str) -> Callable[[Report, Entry], Cell | None]:
     return cell
 
 
+def _centred_cell(report: Report, entry: Entry) -> Cell | None:
+    value = entry.row.fidelity.mean_centred_cosine if entry.row.fidelity else None
+    return None if value is None else Cell(cosine_text(value), value)
+
+
+def _regret_cell(report: Report, entry: Entry) -> Cell | None:
+    value = entry.row.fidelity.neighbour_regret if entry.row.fidelity else None
+    return None if value is None else Cell(f"{value:.4f}", value)
+
+
 def _roofline_cell(report: Report, entry: Entry) -> Cell | None:
     share = share_of_rate(entry.case, entry.row, entry.contestant.rate) if entry.timed else None
     return None if share is None else Cell(percent_text(share), share, f"of {entry.contestant.rate}")
@@ -119,6 +129,8 @@ _FIGURES: tuple[_Figure, ...] = (
     _Figure(Column("Times as fast", True, "as {baseline}, within each round; 95 % bootstrap interval"), _ratio_cell),
     _Figure(Column("Mean cosine", True, "of its answers with the reference's"), _cosine("mean_cosine")),
     _Figure(Column("Least cosine", True, "of its answers with the reference's"), _cosine("min_cosine")),
+    _Figure(Column("Centred cosine", True, "mean, after the mean of all embeddings is taken off"), _centred_cell),
+    _Figure(Column("Regret", True, "how much less alike the neighbour found is, in standard deviations"), _regret_cell),
     _Figure(Column("Of the limit", True, "useful operations a second, of the attainable rate"), _roofline_cell),
     _Figure(Column("Peak memory", True, "most resident memory of its process"), _peak_cell),
     _Figure(Column("Resident", True, "memory at the first and at the last point of the run"), _resident_cell),
@@ -154,9 +166,10 @@ def case_table(report: Report, case: Case) -> Table:
 
 def _who(entry: Entry) -> tuple[Cell, Cell]:
     contestant = entry.contestant
-    tag = "reference" if entry.is_baseline else ""
-    tone = "good" if contestant.kind == "engine" else ""
-    label = Cell(shortened(contestant.label, _LONGEST), tag=tag, tone=tone, strong=True)
+    missed = plain(entry.row.missed)
+    tag = "reference" if entry.is_baseline else "off its gate" if missed else ""
+    tone = "bad" if missed else "good" if contestant.kind == "engine" else ""
+    label = Cell(shortened(contestant.label, _LONGEST), small=missed, tag=tag, tone=tone, strong=True)
     return label, Cell(plain(contestant.how or contestant.provider) or NOTHING)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+from bench.record import Fidelity
 from bench.record.statistics import Interval
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "bytes_text",
     "cosine_text",
     "difference_text",
+    "fidelity_text",
     "interval_text",
     "number_text",
     "percent_text",
@@ -82,6 +84,16 @@ def cosine_text(value: float) -> str:
 def difference_text(value: float) -> str:
     """3.1e-07, or 0."""
     return "0" if value == 0 else f"{value:.1e}"
+
+
+def fidelity_text(fidelity: Fidelity) -> str:
+    """Mean cosine 0.99581, centred 0.97312, regret 0.0041."""
+    found = [f"mean cosine {cosine_text(fidelity.mean_cosine)}"]
+    if fidelity.mean_centred_cosine is not None:
+        found.append(f"centred {cosine_text(fidelity.mean_centred_cosine)}")
+    if fidelity.neighbour_regret is not None:
+        found.append(f"regret {fidelity.neighbour_regret:.4f}")
+    return ", ".join(found)
 
 
 def interval_text(interval: Interval) -> str:

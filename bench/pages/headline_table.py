@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bench.pages.formats import NOTHING, interval_text, percent_text, plain, ratio_text, seconds_interval, seconds_text
+from bench.pages.formats import (
+    NOTHING,
+    fidelity_text,
+    interval_text,
+    percent_text,
+    plain,
+    ratio_text,
+    seconds_interval,
+    seconds_text,
+)
 from bench.pages.table import Cell, Column, Line, Table
-from bench.record import Report
+from bench.record import Fidelity, Report
 from bench.record.headlines import ON_OUR_GRAPH, REFERENCE, WITHOUT_US, Headline, headlines
 
 __all__ = ["headline_table"]
 
+# Largest difference of what is called the same, see `bench.record.gates`.
+_EQUAL = 1e-5
 _HINT = "how many times as fast, with 95 % interval; below, the other's time"
 
 
@@ -33,7 +44,8 @@ def headline_table(*reports: Report) -> Table:
     note = (
         "For each question this engine's fastest, and its fastest in fp32, whose answers are PyTorch's, beside others "
         "in fp32. Without this project: what users make of the checkpoint themselves, int8 included. "
-        "4× is a quarter of the time. In parentheses the 95 % interval."
+        "4× is a quarter of the time. In parentheses the 95 % interval. Where answers are not the reference's, cosines "
+        "and regret say how far off; other tools' int8 that is off its gate is compared with all the same."
     )
     return Table("headlines", "How many times as fast", columns, tuple(lines), note)
 
@@ -51,7 +63,7 @@ def _lines(report: Report, named: bool) -> Iterator[Line]:
             (
                 *family,
                 Cell(question),
-                Cell(plain(known.get(ours, ours)), tone="good", strong=True),
+                Cell(plain(known.get(ours, ours)), small=_near(found[0].our_fidelity), tone="good", strong=True),
                 Cell(seconds_text(time.value), time.value, seconds_interval(time)),
                 _limit(found[0]),
                 _against(against.get(REFERENCE), known, ""),
@@ -68,9 +80,17 @@ def _against(headline: Headline | None, known: dict[str, str], why: str) -> Cell
         return Cell(NOTHING, small=why)
     ratio = headline.ratio
     other = f"{plain(known.get(headline.theirs, headline.theirs))}, {seconds_text(headline.their_seconds.value)}"
+    near = _near(headline.their_fidelity)
+    other += f"; {near}" if near else ""
+    other += "; off its gate" if headline.missed else ""
     ends = interval_text(ratio)
     text = f"{ratio_text(ratio.value)} ({ends})" if ends else ratio_text(ratio.value)
     return Cell(text, ratio.value, other, tone="good" if ratio.low > 1 else "", strong=True)
+
+
+def _near(fidelity: Fidelity | None) -> str:
+    """Of answers that are not the reference's to the last digits."""
+    return "" if fidelity is None or fidelity.max_abs <= _EQUAL else fidelity_text(fidelity)
 
 
 def _limit(headline: Headline) -> Cell:

@@ -42,6 +42,11 @@ class Contestant:
     our_graph: bool = False
 
     @property
+    def others_int8(self) -> bool:
+        """Whether it is an int8 that users get from other tools."""
+        return self.kind == "peer" and self.precision.startswith("int8") and not self.our_graph
+
+    @property
     def rate(self) -> str:
         """The name of the matrix product that says what is attainable: its precision, on a GPU after `ON_GPU`."""
         return f"{ON_GPU}{self.precision}" if self.device == GPU else self.precision

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from bench.record.contestant import CPU, GPU, on_device
-from bench.record.report import Case, Report, Row
+from bench.record.report import Case, Fidelity, Report, Row
 from bench.record.statistics import Interval, seconds, share_of_rate, speedup
 
 __all__ = ["ON_OUR_GRAPH", "QUESTIONS", "REFERENCE", "WITHOUT_US", "Headline", "Question", "fastest", "headlines"]
@@ -61,6 +61,9 @@ class Headline:
         limit: useful operations a second of ours, as a share of the matrix product's in the same rounds; None where
             operations are not counted or the product was not run.
         rate: which product that is, see `bench.record.report.Contestant.rate`.
+        our_fidelity: how near our answers are to the reference's.
+        their_fidelity: how near theirs are; None of the reference.
+        missed: how far theirs are off their precision's gate, or "".
     """
 
     question: str
@@ -74,6 +77,9 @@ class Headline:
     memory: float | None
     limit: float | None = None
     rate: str = ""
+    our_fidelity: Fidelity | None = None
+    their_fidelity: Fidelity | None = None
+    missed: str = ""
 
 
 def headlines(report: Report) -> list[Headline]:
@@ -153,4 +159,7 @@ def _headline(question: Question, ours: Row, theirs: Row, against: str, limit: t
         seconds(theirs),
         memory,
         *limit,
+        ours.fidelity,
+        theirs.fidelity,
+        theirs.missed,
     )

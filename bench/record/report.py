@@ -45,11 +45,18 @@ MET, MISSED, NOT_RUN = "met", "missed", "not run"
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How near the answers are to the reference's: cosines of embeddings (or maps), largest difference of a number."""
+    """How near the answers are to the reference's: cosines of embeddings (or maps), largest difference of a number.
+
+    The last two are those that the export's tiers ask about, see `export.proof.fidelity`: the mean cosine after the
+    mean of the reference's embeddings is taken off both, and how much less alike the nearest neighbour found is, in
+    standard deviations of all similarities. None where there are too few embeddings to say, and in reports of before.
+    """
 
     mean_cosine: float
     min_cosine: float
     max_abs: float
+    mean_centred_cosine: float | None = None
+    neighbour_regret: float | None = None
 
 
 @dataclass
@@ -67,6 +74,7 @@ class Row:
         part: share of the case's work that a pass of it computed, where all would have taken too long; its samples
             are as long as all would have taken at that rate: times `part` they are what was measured.
         part_items: how many of the case's items that was; 0 for all.
+        missed: of another project's int8 that is timed all the same, how far it is off its gate, or "".
     """
 
     contestant: str
@@ -78,6 +86,7 @@ class Row:
     resident_bytes: list[int] = field(default_factory=list)
     part: float = 1.0
     part_items: int = 0
+    missed: str = ""
 
     @property
     def is_timed(self) -> bool:

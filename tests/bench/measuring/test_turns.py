@@ -268,3 +268,13 @@ def test_no_process_outlives_the_measurement(monkeypatch: pytest.MonkeyPatch) ->
     assert len(started) == 2
     assert all(process.poll() is not None for process in started)
     assert [len(row.samples) for row in given.case.rows] == [1, 1], "what was measured is kept"
+
+
+def test_other_tools_int8_off_its_gate_is_timed_and_says_so() -> None:
+    case = run(entry("others", precision="int8", off=0.1), entry("ours", "engine", precision="int8", off=0.1))
+    assert statuses(case) == {"reference": MEASURED, "others": MEASURED, "ours": WRONG}
+    others, ours = case.row("others"), case.row("ours")
+    assert others is not None
+    assert ours is not None
+    assert "the mean cosine with the reference is 0.9" in others.missed
+    assert (len(others.samples), others.reason, ours.missed, ours.samples) == (3, "", "", [])

@@ -92,3 +92,39 @@ def test_gates_are_the_exports() -> None:
     assert describe_gate("int8") == "mean cosine ≥ 0.99"
     assert describe_gate("fp32") == "largest difference ≤ 1e-05"
     assert describe_gate("bf16") == "every cosine ≥ 0.9995"
+
+
+def test_what_the_exports_tiers_ask_is_told_beside_the_cosines() -> None:
+    """The independent figures: by hand, with the mean taken off and the neighbours looked for one by one."""
+    expected, found = unit() + 3.0, turned(0.98) + 3.0  # all alike, so that cosines say little
+    fidelity = judge("texts", found, expected, "int8").fidelity
+    assert fidelity is not None
+    centre = expected.mean(axis=0)
+    pairs = zip(found - centre, expected - centre, strict=True)
+    centred = np.mean([one @ other / np.linalg.norm(one) / np.linalg.norm(other) for one, other in pairs])
+    assert fidelity.mean_centred_cosine == pytest.approx(centred, abs=1e-5)
+    assert fidelity.mean_cosine > 0.999 > fidelity.mean_centred_cosine
+    near = [each @ each.T for each in (found, expected)]
+    lost = []
+    for row in range(len(found)):
+        others = [at for at in range(len(found)) if at != row]
+        best, got = (max(others, key=lambda at, each=each: each[row, at]) for each in (near[1], near[0]))
+        lost.append(near[1][row, best] - near[1][row, got])
+    spread = near[1][np.triu_indices(len(found), 1)].std()
+    assert fidelity.neighbour_regret == pytest.approx(np.mean(lost) / spread, abs=1e-3)
+    few = judge("texts", found[:8], expected[:8], "int8").fidelity
+    assert few is not None
+    assert (few.mean_centred_cosine, few.neighbour_regret) == (None, None)
+
+
+def test_other_tools_int8_off_its_gate_is_told_and_not_called_wrong() -> None:
+    """This engine's is wrong: what is held against it may be off, it may not."""
+    off = judge("texts", turned(0.95), unit(), "int8", others_int8=True)
+    assert off.wrong == ""
+    assert "mean cosine with the reference is 0.95000, at least 0.99 is allowed in int8" in off.missed
+    assert judge("texts", turned(0.95), unit(), "int8").wrong == off.missed
+    assert judge("texts", turned(0.991), unit(), "int8", others_int8=True).missed == ""
+    assert judge("texts", turned(0.89), unit(), "int8", others_int8=True).wrong, "another answer, by whomever"
+    assert judge("texts", unit()[::-1], unit(), "int8", others_int8=True).wrong, "in another order"
+    words = np.array([[5.0, 4, 3, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.01]])
+    assert judge("masks", words[:, ::-1], words, "int8", others_int8=True).wrong, "words are words"

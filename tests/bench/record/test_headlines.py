@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from bench.pages.case_table import case_table
 from bench.pages.headline_table import headline_table
-from bench.record import FAILED, MEASURED, SKIPPED, WRONG, Case, Rate, Report, Row
+from bench.record import FAILED, MEASURED, SKIPPED, WRONG, Case, Fidelity, Rate, Report, Row
 from bench.record.headlines import ON_OUR_GRAPH, QUESTIONS, REFERENCE, WITHOUT_US, fastest, headlines
 from bench.record.report import Contestant
 from bench.record.statistics import seconds, speedup
@@ -135,6 +136,30 @@ def test_the_share_of_the_limit_is_that_of_our_own_precision() -> None:
     assert [line.cells[3].small for line in headline_table(found).lines] == ["of int8", "of fp32"]
     del found.cases[0].rates["int8"]
     assert next(each.limit for each in headlines(found)) is None
+
+
+def test_other_tools_int8_that_is_off_its_gate_is_held_against_and_says_so() -> None:
+    found = report()
+    row = found.cases[0].row("peer-fast")
+    row.fidelity, row.missed = Fidelity(0.97, 0.9, 0.1, 0.8, 0.0312), "the mean cosine is 0.97"
+    found.cases[0].row("engine-int8").fidelity = Fidelity(0.999, 0.998, 0.01, 0.99, 0.0011)
+    first = headline_table(found).lines[0].cells
+    assert first[1].small == "mean cosine 0.99900, centred 0.99000, regret 0.0011"
+    assert first[5].small.endswith("mean cosine 0.97000, centred 0.80000, regret 0.0312; off its gate")
+    assert "gate" not in first[4].small + first[6].small
+    table = case_table(found, found.cases[0])
+    assert [line.cells[0].tag for line in table.lines if line.cells[0].small] == ["off its gate"]
+    assert {"Centred cosine", "Regret"} <= {column.title for column in table.columns}
+
+
+def test_who_may_be_off_its_gate() -> None:
+    """Other tools' int8 alone: neither ours, nor other precisions, nor others on our graph."""
+    assert Contestant("x", "", "peer", precision="int8").others_int8
+    ours = (
+        Contestant("x", "", "engine", precision="int8"),
+        Contestant("x", "", "peer", precision="int8", our_graph=True),
+    )
+    assert not any(each.others_int8 for each in (*ours, Contestant("x", "", "peer", precision="bf16")))
 
 
 def test_every_question_is_asked_of_a_whole_report_in_order() -> None:
