@@ -21,7 +21,7 @@ from runtime.process import flag, items_of, shown
 from runtime.process.checks import TEXTS, callback, missing, number, texts_of, whole_number
 from runtime.process.forks import ForkSafeLock
 from runtime.process.workers import ordered_map
-from runtime.text.bulk import BulkRule
+from runtime.text.bulk import BulkRule, even_budget
 from runtime.text.likeliest import best_of, scores_of
 from runtime.text.masked_accuracy import MaskedAccuracy, choose_masks
 from runtime.text.packing import MaskedBatch, Row, pack_masks, plan_packed
@@ -275,9 +275,11 @@ class MaskFiller:
         """Batches with the logits of their masks, float32 (masks, vocabulary)."""
         if not rows:
             return
-        plans = list(self.plan(rows))
         sessions = self.sessions()
-        bulk = self._bulk.applies(sum(map(len, rows)), sessions.streams, self._token_budget)
+        lengths = [len(row) for row in rows]
+        bulk = self._bulk.applies(lengths, sessions.streams, self._token_budget)
+        budget = even_budget(sum(lengths), sessions.streams, self._token_budget) if bulk else None
+        plans = list(self.plan(rows, budget))
         session = sessions.bulk() if bulk else sessions.single
         jobs = (self.lay_out(batch, rows, masks) for batch in plans)
         workers = sessions.streams if bulk else int(len(plans) > 1)

@@ -14,7 +14,7 @@ from runtime.engines import Session
 from runtime.errors import Fault
 from runtime.process.notices import Notice, Notices
 from runtime.process.workers import ordered_map
-from runtime.text.bulk import BulkRule
+from runtime.text.bulk import BulkRule, even_budget
 from runtime.text.embedding_cache import EmbeddingCache
 from runtime.text.packing import Row
 from runtime.text.text_batches import TextBatch, TextBatches, run_batch
@@ -108,10 +108,15 @@ class TextWindows:
         if cached and computes and not more and self._cache.suits(first.rows):
             cache = self._cache
             first.wanted = cache.find(output, first.rows, first.embeddings)
-        jobs = self._plan(first, skip_bad)
+        lengths = [len(row) for row in first.computed]
+        budget = self._batches.token_budget
+        bulk = computes and (more or self._bulk.applies(lengths, self._sessions.streams, budget))
+        if bulk and not more:
+            budget = even_budget(sum(lengths), self._sessions.streams, budget)
+        jobs = self._plan(first, skip_bad, budget=budget)
         if not computes:
             workers = 0
-        elif more or self._is_bulk(first):
+        elif bulk:
             session, workers = self._sessions.bulk(), self._sessions.streams
         elif len(jobs) == 1:
             workers = 0
@@ -130,10 +135,6 @@ class TextWindows:
                 yield current
                 current = job.window
         yield current
-
-    def _is_bulk(self, window: Window) -> bool:
-        tokens = sum(map(len, window.computed))
-        return self._bulk.applies(tokens, self._sessions.streams, self._batches.token_budget)
 
     def _read(self, texts: Iterator[str], start: int, prompt: str) -> Window | None:
         """Tokenize the next window; equal rows of tokens are kept once."""
@@ -165,14 +166,14 @@ class TextWindows:
             np.empty((len(different), self._embedding_size), dtype=np.float32),
         )
 
-    def _plan(self, window: Window, skip_bad: bool, compute: bool = True) -> list[_Job]:
+    def _plan(self, window: Window, skip_bad: bool, compute: bool = True, budget: int | None = None) -> list[_Job]:
         """The batches of a window, the largest first, so that streams finish together; an empty one where there is
         nothing to compute.
         """
         rows = window.computed
         if not rows or not compute or (window.faults and not skip_bad):
             return [_Job(window, None)]
-        plans = sorted(self._batches.plan([len(row) for row in rows]), key=_size, reverse=True)
+        plans = sorted(self._batches.plan([len(row) for row in rows], budget), key=_size, reverse=True)
         batches = [self._batches.lay_out(plan, rows) for plan in plans]
         if len(rows) < len(window.rows):
             places = np.array(window.wanted, dtype=np.intp)

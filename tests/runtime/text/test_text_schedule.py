@@ -11,7 +11,7 @@ from runtime.engines import Sessions
 from runtime.errors import Fault, InputError
 from runtime.text import TextEncoder
 from runtime.text import windows as module
-from runtime.text.bulk import OPENING_TOKENS, BulkRule
+from runtime.text.bulk import OPENING_TOKENS, BulkRule, even_budget
 from tests.runtime.parts import text_part
 from tests.runtime.sessions import threads_left
 
@@ -157,12 +157,42 @@ def test_a_single_call_of_many_tokens_opens_the_second_session(encoder: TextEnco
     assert len(opened) == 2
 
 
-@pytest.mark.parametrize(("streams", "tokens"), [(2, 2 * 512), (16, 16 * 512), (64, 64 * 512)])
-def test_there_is_a_batch_for_each_stream(streams: int, tokens: int) -> None:
+@pytest.mark.parametrize("streams", [2, 16, 64])
+def test_there_is_half_a_batch_for_each_stream(streams: int) -> None:
     rule = BulkRule()
-    assert rule.applies(10 * tokens, streams, 512)
-    assert rule.applies(tokens, streams, 512)
-    assert not rule.applies(tokens - 1, streams, 512)
+    assert rule.applies([64] * (10 * 8 * streams), streams, 512)
+    assert rule.applies([64] * (4 * streams), streams, 512)
+    assert not rule.applies([64] * (4 * streams - 1), streams, 512)
+    assert not rule.applies([], streams, 512)
+
+
+def test_one_long_text_is_no_work_for_several_streams() -> None:
+    rule = BulkRule()
+    assert rule.applies([510] * 100, 2, 512)
+    assert not rule.applies([512], 2, 512)
+    assert not rule.applies([400, 150, 150], 2, 512), "one stream would wait for the other"
+    assert rule.applies([350, 150, 200], 2, 512)
+    assert rule.applies([512, 256, 256], 2, 512)
+    assert rule.applies([1024], 2, 512), "as many tokens as two batches have"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "streams", "budget"),
+    [(512, 2, 256), (700, 2, 350), (1024, 2, 512), (1100, 2, 550), (1200, 2, 300), (8192, 16, 512), (9000, 16, 563)],
+)
+def test_each_stream_gets_as_much(tokens: int, streams: int, budget: int) -> None:
+    assert even_budget(tokens, streams, 512) == budget
+
+
+def test_a_batch_for_two_streams_is_halved(encoder: TextEncoder, opened: Opened) -> None:
+    texts = [letter * 126 for letter in "abcd"]
+    for _ in range(OPENING_TOKENS // 512):
+        encoder.encode(texts)
+    calls: list[int] = []
+    run = opened[1].run
+    opened[1].run = lambda outputs, inputs: calls.append(inputs["input_ids"].size) or run(outputs, inputs)
+    encoder.encode(texts)
+    assert calls == [256, 256]
 
 
 def test_the_largest_batches_of_a_window_come_first(encoder: TextEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
