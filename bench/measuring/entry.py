@@ -23,7 +23,7 @@ class Entry:
     Attributes:
         contestant: what the report says of it.
         opener: its name in `bench.peers.PEERS`.
-        systems: what it can do: of "texts", "masks", "images", "joint".
+        systems: what it can do: of "texts", "masks", "images", "joint", or "files" alone.
         modules: that must be installed.
         foreign: whether it runs in the environment of `make peers`.
         full: measured only where there is no bound on the time, or where it is asked for by name.

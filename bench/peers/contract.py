@@ -2,7 +2,7 @@
 
 What a worker is told (a JSON object): "threads"; "bundle", "provider", "precision" of this engine; "checkpoint", the
 folder with the same weights; peers on a GPU "device", PyTorch's name of it, and how many they take at a time there:
-"texts" and "images".
+"texts" and "images"; those that load images otherwise than the reference "loading", see `bench.peers.loading`.
 
 What a case gives: for texts and masks "texts", strings (with one [MASK] each); for images "images", paths, or "pixels",
 a .npy file of uint8 (N, side, side), or (N, 3, side, side) of those that read colours; for joint "image", a path, and

@@ -7,7 +7,6 @@ and no less in bfloat16, ONNX Runtime and OpenVINO.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.peers.contract import PROCESSOR, Case, Open, Prepare, Run, Spec
+from bench.peers.loading import LOADERS, PILLOW, REFERENCE, loaded_ahead
 
 __all__ = ["TORCH_IMAGES", "in_files_or_pixels"]
 
@@ -63,44 +63,35 @@ def _tuned(dtype: str, compiled: bool = False) -> Open:
 def in_files_or_pixels(embed: _Embed, spec: Spec) -> Prepare:
     """What prepares both kinds of cases, from a function that embeds uint8 (N, side, side).
 
-    On a GPU files are decoded on all threads while it has nothing to do; on a processor there is no such time.
+    Files are decoded one by one, as the reference does it; on all threads on a GPU, which has nothing to do meanwhile;
+    and on a thread beside the network where plain Pillow loads them.
     """
     size, on_gpu = spec.get("images", 1), spec.get("device", PROCESSOR) != PROCESSOR
+    loading = spec.get("loading", REFERENCE)
 
     def prepare(case: Case) -> Run:
         if "pixels" in case:
             given = np.load(case["pixels"])
             return lambda: _in_steps(given, embed, size)
         paths = [Path(name) for name in case["images"]]
-        transform = _transform()
+        load = LOADERS[loading]()
 
         def one_after_the_other() -> NDArray[Any]:
-            return np.concatenate([embed(_load_pixels(path, transform)) for path in paths])
+            return np.concatenate([embed(load(path)) for path in paths])
 
         def decoded_ahead() -> NDArray[Any]:
-            with ThreadPoolExecutor(spec["threads"]) as pool:
-                decoded = pool.map(lambda path: _load_pixels(path, transform), paths)
-                found = []
-                while step := list(islice(decoded, size)):
-                    found.append(embed(np.concatenate(step)))
+            decoded, found = loaded_ahead(load, paths, spec["threads"] if on_gpu else 1), []
+            while step := list(islice(decoded, size)):
+                found.append(embed(np.concatenate(step)))
             return np.concatenate(found)
 
-        return decoded_ahead if on_gpu else one_after_the_other
+        return decoded_ahead if on_gpu or loading == PILLOW else one_after_the_other
 
     return prepare
 
 
 def _in_steps(pixels: NDArray[np.uint8], embed: _Embed, size: int) -> NDArray[Any]:
     return np.concatenate([embed(pixels[start : start + size]) for start in range(0, len(pixels), size)])
-
-
-def _load_pixels(path: Path, transform: Any) -> NDArray[np.uint8]:
-    """A file → uint8 (1, side, side), by the reference's functions."""
-    from health_multimodal.image.data.io import load_image
-
-    # It divides by 255; undone without loss.
-    pixels: NDArray[np.uint8] = (transform(load_image(path))[:1].numpy() * 255).round().astype(np.uint8)
-    return pixels
 
 
 def _transform() -> Any:

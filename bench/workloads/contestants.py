@@ -9,6 +9,7 @@ from typing import Any
 from bench.errors import PeerError
 from bench.measuring import Entry
 from bench.peers.contract import BATCH
+from bench.peers.loading import PILLOW
 from bench.record import CPU, GPU, Contestant
 from bench.record.contestant import on_device
 from bench.workloads.bert_contestants import bert_peers
@@ -39,6 +40,15 @@ def _torch(name: str, label: str, precision: str, note: str, **more: Any) -> Ent
 def _plain(name: str, label: str, how: str, precision: str, module: str, **more: Any) -> Entry:
     contestant = Contestant(name, label, "peer", how, precision=precision, note=_GRAPH, our_graph=True)
     return Entry(contestant, name, ("texts", "images", "joint"), (module, "health_multimodal"), **more)
+
+
+def _by_pillow(entry: Entry, label: str) -> Entry:
+    """The same for files alone, loaded by plain Pillow instead of the reference's functions."""
+    of = "the bundle's graph" if entry.contestant.our_graph else "channels last"
+    contestant = replace(
+        entry.contestant, name=f"{entry.name}-pillow", label=label, how="tuned", note=f"{of}; {_BY_PILLOW}"
+    )
+    return replace(entry, contestant=contestant, systems=("files",), told={"loading": PILLOW})
 
 
 def on_gpu(entry: Entry, label: str, note: str, **more: Any) -> Entry:
@@ -72,6 +82,7 @@ _SORTED = f"texts sorted, in batches of {GPU_STEPS['texts']}; images in batches 
 _SORTED += "on all threads; without TF32"
 _GRAPH = f"the bundle's graph; texts sorted, in batches of {BATCH}; images one by one, by the reference's functions"
 
+_BY_PILLOW = "one by one, decoded on a thread beside the network; remapped, resized and cropped by Pillow in 8 bits"
 _OPENED = "opens the bundle's text folder, so with this project's rewrites; transformers 4"
 # Of those, who open the bundle's text folder.
 _OPENERS = ("sentence-transformers-onnx", "sentence-transformers-openvino", "fastembed")
@@ -99,6 +110,10 @@ REFERENCE = Entry(
 def peers() -> tuple[Entry, ...]:
     """Everything that a user would pick instead, the reference first, those on a GPU last."""
     plain = openvino_default()
+    bf16 = _torch("torch-bf16", "PyTorch eager, bf16", "bf16", "the same in bfloat16")
+    onnxruntime = _plain("onnxruntime", "ONNX Runtime, fp32", "as run", "fp32", "onnxruntime")
+    onnxruntime_int8 = _plain("onnxruntime-int8", "ONNX Runtime, int8", "tuned", "int8", "onnxruntime", full=True)
+    openvino_int8 = _plain("openvino-int8", "OpenVINO, int8", "tuned", "int8", "openvino")
     return (
         REFERENCE,
         _torch(
@@ -108,7 +123,8 @@ def peers() -> tuple[Entry, ...]:
             f"the embedding alone, sorted by length in batches of {BATCH}, scaled-dot-product attention; "
             "images channels last, one by one",
         ),
-        _torch("torch-bf16", "PyTorch eager, bf16", "bf16", "the same in bfloat16"),
+        bf16,
+        _by_pillow(bf16, "PyTorch eager, bf16, files by Pillow"),
         _torch(
             "torch-compile",
             "torch.compile, fp32",
@@ -125,11 +141,14 @@ def peers() -> tuple[Entry, ...]:
             full=True,
             seldom=True,
         ),
-        _plain("onnxruntime", "ONNX Runtime, fp32", "as run", "fp32", "onnxruntime"),
-        _plain("onnxruntime-int8", "ONNX Runtime, int8", "tuned", "int8", "onnxruntime", full=True),
+        onnxruntime,
+        _by_pillow(onnxruntime, "ONNX Runtime, fp32, files by Pillow"),
+        onnxruntime_int8,
+        _by_pillow(onnxruntime_int8, "ONNX Runtime, int8, files by Pillow"),
         _plain("openvino", f"OpenVINO, defaults ({plain} here)", "as run", plain, "openvino"),
         _plain("openvino-fp32", "OpenVINO, fp32", "tuned", "fp32", "openvino", full=True),
-        _plain("openvino-int8", "OpenVINO, int8", "tuned", "int8", "openvino"),
+        openvino_int8,
+        _by_pillow(openvino_int8, "OpenVINO, int8, files by Pillow"),
         _foreign("reference-engine", "hi-ml-multimodal's own text engine (transformers 4)", "fp32", "texts", full=True),
         _foreign("optimum", "optimum-onnx, its own export, fp32", "fp32", "texts", "masks"),
         _foreign("sentence-transformers-onnx", "sentence-transformers, ONNX, fp32", "fp32", "texts"),
