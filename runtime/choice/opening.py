@@ -82,7 +82,9 @@ def _sessions(
             _open_verified(bundle, artifact, provider, replace(options, streams=count, soon=count == 1))
         )
 
-    return Sessions(open_session, streams, apart=apart)
+    # Threads that share their processors with other engines' go where the system has room.
+    pinned = provider.on_callers and streams == options.threads and not options.share
+    return Sessions(open_session, streams, apart=apart, pinned=pinned)
 
 
 def _open_verified(bundle: Bundle, artifact: Artifact, provider: Provider, options: SessionOptions) -> Session:

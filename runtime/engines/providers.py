@@ -66,6 +66,7 @@ class Provider:
         processor: returns the model name of what it computes on, "unknown GPU" where that cannot be told.
         packs: whether rows filled with several texts are worth it there; else texts are padded to the longest.
         batch: tokens, and images, that bulk work computes together where nothing was tuned: "text" and "image".
+        on_callers: whether a stream of one thread computes on the thread that calls, which it leaves as it is.
         whole_batches: whether convolutions are planned anew for each other number of images, which takes long.
     """
 
@@ -80,6 +81,7 @@ class Provider:
     packs: bool = field(default=False, kw_only=True)
     batch: Mapping[str, int] = field(default_factory=lambda: _PROCESSOR_BATCH, kw_only=True)
     whole_batches: bool = field(default=False, kw_only=True)
+    on_callers: bool = field(default=False, kw_only=True)
 
     def refuses(self, precision: str) -> str | None:
         """Why it does not compute in a precision on this machine, or None."""
@@ -140,6 +142,7 @@ _TABLE = (
         _open_onnxruntime("CPUExecutionProvider"),
         bf16_missing=_onnxruntime_bf16_missing,
         packs=True,
+        on_callers=True,
     ),
     Provider(
         "openvino",

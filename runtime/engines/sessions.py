@@ -18,18 +18,23 @@ class Sessions:
     Attributes:
         streams: calls that `bulk` computes side by side.
         apart: whether `bulk` has a session of its own even with one stream.
+        pinned: whether callers of `bulk` should each keep to a processor of their own, see `ordered_map`.
     """
 
-    def __init__(self, open_session: Callable[[int], Session], streams: int, *, apart: bool = False) -> None:
+    def __init__(
+        self, open_session: Callable[[int], Session], streams: int, *, apart: bool = False, pinned: bool = False
+    ) -> None:
         """Open the session for single calls.
 
         Args:
             open_session: number of streams → session.
             streams: of the session for bulk work; with 1 it is the one for single calls, but for `apart`.
+            pinned: for engines that compute on the callers' threads.
             apart: for engines that prepare themselves for the shape of a call and forget the one before.
         """
         self.streams = streams
         self.apart = apart
+        self.pinned = pinned and streams > 1
         self._open = open_session
         self._lock = ForkSafeLock()
         self._single = open_session(1)

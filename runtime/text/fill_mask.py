@@ -283,7 +283,8 @@ class MaskFiller:
         session = sessions.bulk() if bulk else sessions.single
         jobs = (self.lay_out(batch, rows, masks) for batch in plans)
         workers = sessions.streams if bulk else int(len(plans) > 1)
-        yield from ordered_map(partial(run_masks, session), jobs, workers)
+        pinned = bulk and sessions.pinned
+        yield from ordered_map(partial(run_masks, session), jobs, workers, pinned=pinned)
 
     def sessions(self) -> Sessions:
         """Of the graph; opens it at the first call."""

@@ -83,7 +83,7 @@ class TextWindows:
         window = Window(0, list(rows), np.arange(len(rows)), [], np.empty(shape, np.float32))
         run = partial(_run, self._sessions.bulk(), "text_embeds", None)
         workers = self._sessions.streams if self._sessions.streams > 1 else 0
-        for _ in ordered_map(run, self._plan(window, skip_bad=False), workers):
+        for _ in ordered_map(run, self._plan(window, skip_bad=False), workers, pinned=self._sessions.pinned):
             pass
         return window.embeddings
 
@@ -130,7 +130,8 @@ class TextWindows:
                 last = window
 
         current = first
-        for job in ordered_map(partial(_run, session, output, cache), upcoming(), workers):
+        pinned = bulk and self._sessions.pinned
+        for job in ordered_map(partial(_run, session, output, cache), upcoming(), workers, pinned=pinned):
             if job.window is not current:
                 yield current
                 current = job.window

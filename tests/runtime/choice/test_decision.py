@@ -289,3 +289,14 @@ def test_share_reaches_the_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         arguments = ["embed", str(bundle), "--text", "no edema", "--provider", "cpu", "--out", str(out), *share]
         assert main(arguments) == 0
     assert [options.share for options in seen] == [False, True]
+
+
+def test_threads_that_call_streams_are_pinned_where_they_compute_themselves(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "b", [fp32()])
+    opened = {
+        (name, share): runtime.load(bundle, name, threads=2, share=share).text.batches.sessions.pinned
+        for name in BOTH
+        for share in (False, True)
+    }
+    assert [each for each, pinned in opened.items() if pinned] == [("cpu", False)], "OpenVINO pins its own threads"
+    assert not runtime.load(bundle, "cpu", threads=1).text.batches.sessions.pinned

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from itertools import count
@@ -103,3 +104,22 @@ def test_a_caller_who_stops_early_waits_for_the_running_work_only() -> None:
     results.close()
     assert not threads_left()
     assert len(begun) <= 4
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux alone tells and sets it")
+def test_each_worker_keeps_to_a_processor_of_its_own_where_there_is_one() -> None:
+    before = os.sched_getaffinity(0)
+    together = threading.Barrier(len(before), timeout=60)
+
+    def affinity(_: int) -> frozenset[int]:
+        together.wait()
+        return frozenset(os.sched_getaffinity(0))
+
+    pinned = list(ordered_map(affinity, range(len(before)), len(before), pinned=True))
+    assert set(pinned) == {frozenset({processor}) for processor in before}
+    together = threading.Barrier(len(before) + 1, timeout=60)
+    free = list(ordered_map(affinity, range(len(before) + 1), len(before) + 1, pinned=True))
+    assert set(free) == {frozenset(before)}, "a thread more than processors"
+    together = threading.Barrier(len(before), timeout=60)
+    assert set(ordered_map(affinity, range(len(before)), len(before))) == {frozenset(before)}
+    assert os.sched_getaffinity(0) == before, "the caller goes where it went"
