@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.engines.openvino_cache import compile_cached
+from runtime.engines.openvino_core import openvino_core
 from runtime.engines.session import SessionOptions
 from runtime.errors import ProviderError
 from runtime.process import import_private
@@ -72,7 +73,7 @@ class OpenVinoSession:
             settings["ENABLE_CPU_PINNING"] = False
         try:
             self._compiled, self._memory = compile_cached(
-                openvino.Core(), model, settings, options.digest, options.size, options.cache
+                openvino_core(), model, settings, options.digest, options.size, options.cache
             )
         except Exception as error:  # OpenVINO raises RuntimeError and its own types
             hint = " OpenVINO follows no symbolic links: copy the bundle with cp -rL." if model.is_symlink() else ""

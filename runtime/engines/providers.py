@@ -14,12 +14,13 @@ from types import MappingProxyType
 from runtime.engines.cores import default_threads
 from runtime.engines.installed import gpu_lacks, import_fault, onnxruntime_lacks
 from runtime.engines.onnxruntime_session import open_onnxruntime
+from runtime.engines.openvino_core import openvino_core
 from runtime.engines.openvino_session import OPENVINO, OpenVinoSession
 from runtime.engines.processor import first_gpu, processor_name
 from runtime.engines.session import Session, SessionOptions
 from runtime.engines.tensorrt_session import TensorRtSession
 from runtime.errors import InputError, ProviderError
-from runtime.process import import_private, shown
+from runtime.process import shown
 from runtime.process.forks import lost, started
 
 __all__ = [
@@ -105,9 +106,8 @@ def _onnxruntime_bf16_missing() -> str:
 
 
 def _openvino_bf16_missing() -> str | None:
-    openvino = import_private("openvino")
     started(OPENVINO)
-    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         return None
     return (
         f"{processor_name()} has neither AVX512_BF16 nor AMX_BF16, so OpenVINO would emulate it slowly. "

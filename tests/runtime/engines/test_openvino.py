@@ -37,6 +37,31 @@ threads = [threading.Thread(target=first) for _ in range(8)]
 print("done")
 """
 
+# The main thread's stack for signals was OpenVINO's, which another thread unmapped with the last session.
+LET_GO_BY_ANOTHER_THREAD = """
+import os, signal, sys, threading
+from pathlib import Path
+from runtime.engines.openvino_session import OpenVinoSession
+from runtime.engines.probe import MODEL
+from runtime.engines import SessionOptions
+path = Path(sys.argv[1])
+path.write_bytes(MODEL)
+sessions = [OpenVinoSession(path, SessionOptions(1, "fp32"))]
+thread = threading.Thread(target=sessions.clear)
+thread.start()
+thread.join()
+signal.signal(signal.SIGTERM, lambda *_: print("handled", flush=True))
+os.kill(os.getpid(), signal.SIGTERM)
+print("done")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such signals")
+def test_a_signal_is_handled_after_another_thread_let_go_of_the_last_session(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LET_GO_BY_ANOTHER_THREAD, str(tmp_path / "model.onnx")]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (finished.returncode, finished.stdout.split()) == (0, ["handled", "done"]), finished.stderr
+
 
 @pytest.mark.slow
 def test_threads_that_come_first_together_do_not_wait_for_each_other(tmp_path: Path) -> None:
