@@ -1,8 +1,8 @@
 """OpenVINO's Core: one for the process, kept until it ends.
 
 Its plugin for processors gives the thread that creates it a stack for signals, and unmaps that when it is destroyed,
-from whichever thread that happens. Python runs signal handlers on such stacks: a process whose first model was loaded by
-its main thread and let go by another, as a server's is when it reloads, died of SIGSEGV at its next signal (OpenVINO
+from whichever thread that happens. Python runs signal handlers on such stacks: a process whose first model was loaded
+by its main thread and let go by another, as a server's is when it reloads, died of SIGSEGV at its next signal (OpenVINO
 2026.4, Linux).
 """
 
