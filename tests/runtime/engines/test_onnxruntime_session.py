@@ -67,3 +67,42 @@ def test_what_cannot_be_computed_is_this_projects_error(model: Path) -> None:
     ids = np.zeros((2, 3), np.int64)
     with pytest.raises(ProviderError, match=r"CPUExecutionProvider cannot compute input_ids 2×3, attention_mask 6: "):
         session.run(["text_embeds"], {"input_ids": ids, "attention_mask": ids.ravel()})
+
+
+def test_a_bias_and_gelu_stay_apart_and_give_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    onnx = pytest.importorskip("onnx")
+    rng = np.random.default_rng(3)
+    weights = {"w": rng.standard_normal((16, 32)), "b": rng.standard_normal(32), "root": 2**0.5, "one": 1, "half": 0.5}
+    nodes = [
+        ("MatMul", ["x", "w"], "p"),
+        ("Add", ["p", "b"], "z"),
+        ("Div", ["z", "root"], "d"),
+        ("Erf", ["d"], "e"),
+        ("Add", ["e", "one"], "s"),
+        ("Mul", ["z", "s"], "m"),
+        ("Mul", ["m", "half"], "y"),
+    ]
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node(kind, reads, [writes]) for kind, reads, writes in nodes],
+        "gelu",
+        [value("x", onnx.TensorProto.FLOAT, ["n", 16])],
+        [value("y", onnx.TensorProto.FLOAT, ["n", 32])],
+        [onnx.numpy_helper.from_array(np.asarray(array, np.float32), name) for name, array in weights.items()],
+    )
+    model, optimized = tmp_path / "gelu.onnx", tmp_path / "optimized.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9), model)
+    feed = {"x": rng.standard_normal((7, 16)).astype(np.float32)}
+    fused = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"]).run(["y"], feed)[0]
+    create = onnxruntime.InferenceSession
+
+    def dumping(path: str, settings: onnxruntime.SessionOptions, **options: object) -> onnxruntime.InferenceSession:
+        settings.optimized_model_filepath = str(optimized)
+        return create(path, settings, **options)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", dumping)
+    session = OnnxRuntimeSession(model, "CPUExecutionProvider", {}, SessionOptions(1, "fp32"))
+    assert np.array_equal(session.run(["y"], feed)[0], fused)
+    kinds = [node.op_type for node in onnx.load(optimized).graph.node]
+    assert "Gelu" in kinds
+    assert "BiasGelu" not in kinds
