@@ -12,6 +12,7 @@ run the graph on all of them for each. What it gets wrong for this graph is put 
 * Ranges are the smallest and the largest value of all images, not the mean over images of these, which NNCF takes by
   default.
 * The pixels are 8-bit integers already: on processors they enter the first convolution as they are, with scale 1.
+* A first convolution of one channel takes the pixels in squares of four, see `export.precision.stem`.
 * On processors all activations are U8: U8 × S8 is fast everywhere. NNCF gives those with a negative part (the inputs of
   residual additions) S8, which says the same with a zero point lower by 128.
 * TensorRT wants int8 with zero point 0. There the first convolution stays in float: pixels would lose their lowest bit,
@@ -36,6 +37,7 @@ from export.errors import GraphError
 from export.graphs import GraphInfo, GraphSpec, check_graph
 from export.graphs.quiet import quiet
 from export.precision.image_statistics import collect_image_statistics
+from export.precision.stem import fold_grey_stem
 from runtime.engines import choose_provider
 from runtime.errors import MissingExtraError
 from runtime.process import import_private
@@ -114,6 +116,8 @@ class ImageQuantizer:
         if not symmetric:
             _feed_pixels(model.graph)
         _set_ranges(model.graph, self._statistics.ranges, symmetric)
+        if not symmetric:
+            fold_grey_stem(model.graph)
         RemoveUnusedNodesPass()(model)
         ClearMetadataAndDocStringPass()(model)
         ir.save(model, target, external_data=f"{target.stem}.onnx_data", size_threshold_bytes=_EXTERNAL_BYTES)
