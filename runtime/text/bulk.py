@@ -19,9 +19,9 @@ class BulkRule:
 
     With half a batch for each stream, streams of one thread finish sooner than all threads on one batch after the
     other, whose threads hand each other what they computed. int8 BERT-base on 2 threads, calls of 535 to 1,079 tokens
-    cut evenly, on a busy virtual machine: 0.91 to 0.96 of the wall time with ONNX Runtime and 0.92 to 1.06 with
-    OpenVINO while its 2 processors shared a cache (a cache line came over in 26 ns), 0.59 to 0.73 and 0.80 to 0.95
-    while the host had them on parts of the chip that share none (150 ns).
+    cut evenly, on a busy virtual machine: 0.94 to 0.98 of the wall time with ONNX Runtime (its callers pinned) and 0.92
+    to 1.06 with OpenVINO while a cache line came from one processor to the other in 26 ns, 0.58 to 0.63 and 0.80 to
+    0.95 while it took 150 ns.
     """
 
     def __init__(self) -> None:
