@@ -84,6 +84,17 @@ def _optimum_embeddings(folder: Path, texts: list[str]) -> NDArray[Any]:
     return np.asarray(model(**inputs).last_hidden_state[:, 0])
 
 
+def _optimum_openvino(folder: Path, texts: list[str]) -> NDArray[Any]:
+    from optimum.intel import OVModelForFeatureExtraction
+    from transformers import AutoTokenizer
+
+    config = {"INFERENCE_PRECISION_HINT": "f32"}
+    options = {"from_onnx": True, "subfolder": "onnx", "file_name": "model.onnx", "ov_config": config}
+    model = OVModelForFeatureExtraction.from_pretrained(folder, **options)
+    inputs = AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
+    return np.asarray(model(**inputs).last_hidden_state[:, 0])
+
+
 def _optimum_masks(folder: Path, texts: list[str]) -> NDArray[Any]:
     from optimum.onnxruntime import ORTModelForMaskedLM
     from transformers import AutoTokenizer
@@ -117,6 +128,14 @@ _LISTED: Sequence[Opener] = (
         'from_pretrained("BUNDLE/text"); the embedding is last_hidden_state[:, 0]',
         EMBEDDINGS,
         _optimum_embeddings,
+    ),
+    Opener(
+        "optimum OVModelForFeatureExtraction",
+        ("optimum-intel", "openvino", "transformers", "torch"),
+        'from_pretrained("BUNDLE/text", from_onnx=True, subfolder="onnx", file_name="model.onnx", '
+        'ov_config={"INFERENCE_PRECISION_HINT": "f32"}); the embedding is last_hidden_state[:, 0]',
+        EMBEDDINGS,
+        _optimum_openvino,
     ),
     Opener(
         "optimum ORTModelForMaskedLM",

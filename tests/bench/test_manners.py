@@ -157,7 +157,12 @@ def test_the_command_line(tiny: System, answers: Path, tmp_path: Path, capsys: p
     assert {each["reason"] for each in json.loads(capsys.readouterr().out)} == {"KeyError: no"}
 
 
-NEEDED = {"optimum": "optimum.onnxruntime", "sentence": "optimum.onnxruntime", "fastembed": "fastembed"}
+NEEDED = {
+    "optimum OV": "optimum.intel",
+    "optimum ORT": "optimum.onnxruntime",
+    "sentence": "optimum.onnxruntime",
+    "fastembed": "fastembed",
+}
 
 
 @pytest.mark.parametrize("tool", OPENERS)
