@@ -44,6 +44,8 @@ _SYSTEMS = ("texts", "masks", "images", "joint")
 _RATES = ("fp32", "bf16", "int8")
 # Of a run of LoadGen, where time is bound and where it is not.
 _LOADGEN_SECONDS = (2.0, 30.0)
+# Static int8 by other tools took up to 870 s, on a busy machine of two cores.
+_MAKING_SECONDS = 3600.0
 # With more of a corpus's texts than any case uses, none of them has to be read again.
 _MOST_TEXTS = 4096
 # Of a digest, in the name of a folder.
@@ -171,7 +173,7 @@ def _turns(request: Request, model: Model, setting: Setting, system: str, thread
         "python": sys.executable,
     }
     rates = _rates(setting) if threads == setting.threads else ()
-    limits = Limits(rounds=request.rounds)
+    limits = Limits(rounds=request.rounds, making_seconds=_MAKING_SECONDS if request.minutes is None else None)
     return Turns(system, setting.entries, spec, rates=rates, limits=limits, progress=progress)
 
 

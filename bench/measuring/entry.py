@@ -26,6 +26,7 @@ class Entry:
         systems: what it can do: of "texts", "masks", "images", "joint", or "files" alone.
         modules: that must be installed.
         foreign: whether it runs in the environment of `make peers`.
+        makes: name of what it has made of the checkpoint, where that takes minutes: see `bench.peers.made_once`.
         full: measured only where there is no bound on the time, or where it is asked for by name.
         seldom: where time is bound, takes part in the chief cases alone.
         left_out: why it is not measured, or "".
@@ -37,6 +38,7 @@ class Entry:
     systems: tuple[str, ...]
     modules: tuple[str, ...] = ()
     foreign: bool = False
+    makes: str = ""
     full: bool = False
     seldom: bool = False
     left_out: str = ""
@@ -57,6 +59,16 @@ class Entry:
         """What it is compared with about masks in a precision whose words are not the reference's."""
         start, other = ("engine-", "every-token-") if self.opener == "engine" else ("every-token-", "engine-")
         return self.name.replace(start, other, 1)
+
+    def unmade(self, place: Path) -> str:
+        """Why it cannot be measured where nothing may be made that takes minutes, or "".
+
+        Args:
+            place: the folder of what was made.
+        """
+        if not self.makes or (place / self.makes).is_dir():
+            return ""
+        return "its int8 takes minutes to make: a run without --minutes does, and keeps it in the folder of --work"
 
     def unavailable(self) -> str:
         """Why it cannot be measured here, or ""."""

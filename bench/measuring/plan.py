@@ -21,6 +21,8 @@ class Limits:
         least_rounds: counted, at least, however long they take.
         open_seconds: within which a contestant must have opened its model, and within which it must have computed a
             case for the first time, which may compile.
+        making_seconds: beside these, for a contestant that has something made first (`Entry.makes`); where None, only
+            those take part for whom it was made before.
         pass_factor: how many times as long as the first one a pass may take before it counts as hung.
         part_seconds: for the rounds of a case in parts, at most, where nothing else bounds the time.
     """
@@ -28,6 +30,7 @@ class Limits:
     rounds: int = 5
     least_rounds: int = 1
     open_seconds: float = 240.0
+    making_seconds: float | None = None
     pass_factor: float = 30.0
     part_seconds: float = 3600.0
 

@@ -184,6 +184,8 @@ class Turns:
         if worker.status != MEASURED or worker.child is not None:
             return
         missing = worker.entry.unavailable()
+        if not missing and self._limits.making_seconds is None:
+            missing = worker.entry.unmade(Path(self._spec.get("made", "")))
         if missing:
             worker.fail(missing, SKIPPED)
             return
@@ -201,7 +203,8 @@ class Turns:
         assert worker.child is not None
         try:
             if not worker.opened:
-                worker.child.receive(self._limits.open_seconds)
+                making = (self._limits.making_seconds or 0.0) if worker.entry.makes else 0.0
+                worker.child.receive(self._limits.open_seconds + making)
                 worker.opened = True
             answer = self._folder / "answer.npy"
             worker.child.send({"case": str(file), "answer": str(answer)})

@@ -18,10 +18,10 @@ def _int8(name: str, label: str, note: str, modules: tuple[str, ...], **more: An
     return Entry(contestant, f"bert-{name}", ("texts",), (*_ONE_BY_ONE, *modules), **more)
 
 
-def _foreign(name: str, label: str, note: str) -> Entry:
+def _foreign(name: str, label: str, note: str, **more: Any) -> Entry:
     """Of the environment of `make peers`."""
     contestant = Contestant(name, label, "peer", "as run", precision="int8", note=f"{note}; transformers 4")
-    return Entry(contestant, f"bert-{name}", ("texts",), foreign=True)
+    return Entry(contestant, f"bert-{name}", ("texts",), foreign=True, **more)
 
 
 def bert_peers() -> tuple[Entry, ...]:
@@ -31,6 +31,7 @@ def bert_peers() -> tuple[Entry, ...]:
             "sentence-transformers-openvino-int8",
             "sentence-transformers, OpenVINO, int8",
             "export_static_quantized_openvino_model, calibrated with 64 synthetic reports",
+            makes="sentence-transformers-openvino-int8",
         ),
         _foreign(
             "sentence-transformers-onnx-int8",
@@ -41,6 +42,7 @@ def bert_peers() -> tuple[Entry, ...]:
             "optimum-openvino-int8",
             "optimum-intel, int8",
             "OVQuantizer on its own export, 64 synthetic reports; texts sorted, in batches of 8, the head in PyTorch",
+            makes="optimum-openvino-int8",
         ),
         _foreign(
             "optimum-onnx-int8",

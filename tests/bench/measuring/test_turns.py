@@ -167,6 +167,36 @@ def test_without_time_the_essential_is_measured_and_others_when_there_is_time_ag
         assert [len(row.samples) for row in again.rows] == [3, 3, 3]
 
 
+def test_what_takes_minutes_to_make_takes_part_where_there_is_time_or_it_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    receive = Child.receive
+
+    def noted(child: Child, limit: float) -> tuple[float, dict[str, Any]]:
+        waited.append(limit)
+        return receive(child, limit)
+
+    monkeypatch.setattr(Child, "receive", noted)
+    slow = dataclasses.replace(entry("slow", seconds=0.1), makes="slow-int8")
+
+    def measured(making: float | None) -> Case:
+        limits = dataclasses.replace(LIMITS, making_seconds=making)
+        given = {"threads": 1, "made": str(tmp_path)}
+        entries = [entry("reference", "reference", seconds=0.1), slow]
+        with Turns("texts", entries, given, limits=limits, worker=FAKE) as turns:
+            return turns.run(plan())
+
+    case = measured(None)
+    assert statuses(case) == {"reference": MEASURED, "slow": SKIPPED}
+    assert "takes minutes to make" in case.rows[1].reason
+    assert max(waited) < 1000
+    assert statuses(measured(1000.0)) == {"reference": MEASURED, "slow": MEASURED}
+    assert [limit for limit in waited if limit > 1000] == [LIMITS.open_seconds + 1000.0], "its opening alone"
+    (tmp_path / "slow-int8").mkdir()
+    assert statuses(measured(None)) == {"reference": MEASURED, "slow": MEASURED}
+
+
 PARTS = {2: 0.2, 4: 0.5, 8: 1.0}
 
 

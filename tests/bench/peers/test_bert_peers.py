@@ -10,6 +10,7 @@ import pytest
 
 from bench.errors import PeerError
 from bench.peers import PEERS
+from bench.peers.bert import foreign_making, making
 from bench.peers.bert.making import made
 from bench.record.gates import judge
 from bench.workloads.bert_contestants import bert_peers
@@ -63,3 +64,9 @@ def test_nobody_reads_the_bundles_graphs() -> None:
     """Or it would be nothing that a user has without this project."""
     assert not any(entry.contestant.our_graph for entry in bert_peers())
     assert {entry.contestant.precision for entry in bert_peers()} == {"int8"}
+
+
+def test_what_takes_minutes_is_what_is_made() -> None:
+    makes = [entry.makes for entry in bert_peers() if entry.makes]
+    assert makes, "or there is nothing to leave out"
+    assert set(makes) <= {*making.MAKERS, *foreign_making.MAKERS}
