@@ -61,7 +61,9 @@ def test_the_tables(field: str) -> None:
     assert len({entry.name for entry in entries}) == len(entries)
     assert (entries[0].name, entries[0].contestant.kind) == ("reference", "reference")
     for entry in entries:
-        assert set(entry.systems) <= set(PEERS[entry.opener]), entry.name
+        # For files alone is who prepares images in another way.
+        systems = {"images" if system == "files" else system for system in entry.systems}
+        assert systems <= set(PEERS[entry.opener]), entry.name
         assert entry.contestant.note
     assert {entry.name for entry in entries} <= {entry.name for entry in known_peers()}
 
