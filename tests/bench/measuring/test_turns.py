@@ -45,6 +45,20 @@ def run(*entries: Entry, limits: Limits = LIMITS, said: list[str] | None = None,
         return turns.run(plan(**changes))
 
 
+@pytest.fixture
+def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long each answer of a contestant was waited for, at most."""
+    limits: list[float] = []
+    receive = Child.receive
+
+    def noted(child: Child, limit: float) -> tuple[float, dict[str, Any]]:
+        limits.append(limit)
+        return receive(child, limit)
+
+    monkeypatch.setattr(Child, "receive", noted)
+    return limits
+
+
 def statuses(case: Case) -> dict[str, str]:
     return {row.contestant: row.status for row in case.rows}
 
@@ -168,16 +182,8 @@ def test_without_time_the_essential_is_measured_and_others_when_there_is_time_ag
 
 
 def test_what_takes_minutes_to_make_takes_part_where_there_is_time_or_it_was_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, waited: list[float]
 ) -> None:
-    waited: list[float] = []
-    receive = Child.receive
-
-    def noted(child: Child, limit: float) -> tuple[float, dict[str, Any]]:
-        waited.append(limit)
-        return receive(child, limit)
-
-    monkeypatch.setattr(Child, "receive", noted)
     slow = dataclasses.replace(entry("slow", seconds=0.1), makes="slow-int8")
 
     def measured(making: float | None) -> Case:
@@ -230,16 +236,8 @@ def test_without_a_bound_all_compute_all() -> None:
     assert [row.part_items for row in case.rows] == [0, 0]
 
 
-def test_a_large_archive_may_take_a_slow_contestant_longer_than_a_first_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_archive_may_take_a_slow_contestant_longer_than_a_first_pass(waited: list[float]) -> None:
     """Twenty minutes for all of it, where the first pass, over a quarter of it, may take 20 s."""
-    waited: list[float] = []
-    receive = Child.receive
-
-    def noted(child: Child, limit: float) -> tuple[float, dict[str, Any]]:
-        waited.append(limit)
-        return receive(child, limit)
-
-    monkeypatch.setattr(Child, "receive", noted)
     case = in_parts(entry("reference", "reference", each=150.0), seconds=math.inf, rounds=1)
     assert statuses(case) == {"reference": MEASURED}
     opening, least, whole, _ = waited
