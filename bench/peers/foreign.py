@@ -23,7 +23,7 @@ from bench.peers.contract import STRIPPED, TOP, Case, Open, Prepare, Run, Spec, 
 from bench.peers.openers import fastembed_model, openvino_options
 from bench.peers.optimum_export import HEAD
 
-__all__ = ["FOREIGN"]
+__all__ = ["FOREIGN", "optimum_texts"]
 
 _SAID = 500
 
@@ -51,21 +51,18 @@ def _reference_engine(spec: Spec) -> Prepare:
     return prepare
 
 
-def _optimum_texts(spec: Spec) -> Prepare:
-    """optimum's own export of the BERT on ONNX Runtime, sorted by length, the projection head in PyTorch."""
-    import torch
-    from health_multimodal.text.model import CXRBertConfig
-    from health_multimodal.text.model.modelling_cxrbert import BertProjectionHead
-    from optimum.onnxruntime import ORTModelForFeatureExtraction
-    from transformers import AutoTokenizer
+def optimum_texts(model: Any, tokenizer: Any, head: Any) -> Prepare:
+    """Texts through one of optimum's models, sorted by length, the projection head in PyTorch.
 
-    torch.set_num_threads(spec["threads"])
-    with tempfile.TemporaryDirectory(prefix="cxr-optimum-") as folder:
-        _export(spec["checkpoint"], "feature-extraction", folder)
-        model = ORTModelForFeatureExtraction.from_pretrained(folder, session_options=_session_options(spec))
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        head = BertProjectionHead(CXRBertConfig.from_pretrained(spec["checkpoint"])).eval()
-        head.load_state_dict(torch.load(Path(folder) / HEAD, weights_only=True))
+    Args:
+        model: gives `last_hidden_state`, (texts, tokens, H).
+        tokenizer: transformers'.
+        head: torch.nn.Module, (texts, H) → (texts, D).
+
+    Returns:
+        A function that prepares a case; its answer has unit norm, float32 (N, D).
+    """
+    import torch
 
     def prepare(case: Case) -> Run:
         def run() -> NDArray[Any]:
@@ -82,6 +79,25 @@ def _optimum_texts(spec: Spec) -> Prepare:
         return run
 
     return prepare
+
+
+def _optimum_texts(spec: Spec) -> Prepare:
+    """optimum's own export of the BERT on ONNX Runtime, sorted by length, the projection head in PyTorch."""
+    import torch
+    from health_multimodal.text.model import CXRBertConfig
+    from health_multimodal.text.model.modelling_cxrbert import BertProjectionHead
+    from optimum.onnxruntime import ORTModelForFeatureExtraction
+    from transformers import AutoTokenizer
+
+    torch.set_num_threads(spec["threads"])
+    with tempfile.TemporaryDirectory(prefix="cxr-optimum-") as folder:
+        _export(spec["checkpoint"], "feature-extraction", folder)
+        model = ORTModelForFeatureExtraction.from_pretrained(folder, session_options=_session_options(spec))
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        head = BertProjectionHead(CXRBertConfig.from_pretrained(spec["checkpoint"])).eval()
+        head.load_state_dict(torch.load(Path(folder) / HEAD, weights_only=True))
+
+    return optimum_texts(model, tokenizer, head)
 
 
 def _optimum_masks(spec: Spec) -> Prepare:

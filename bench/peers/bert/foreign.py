@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.peers.bert.foreign_making import (
     OPTIMUM_ONNX,
@@ -18,7 +17,8 @@ from bench.peers.bert.foreign_making import (
     made_here,
 )
 from bench.peers.bert.making import HEAD, made
-from bench.peers.contract import STRIPPED, Case, Open, Prepare, Run, Spec, sorted_batches
+from bench.peers.contract import STRIPPED, Case, Open, Prepare, Run, Spec
+from bench.peers.foreign import optimum_texts
 
 __all__ = ["FOREIGN_BERT"]
 
@@ -88,24 +88,7 @@ def _optimum(spec: Spec, model: Any) -> Prepare:
     torch.set_num_threads(spec["threads"])
     bert = made(spec, "bert")
     tokenizer, head = AutoTokenizer.from_pretrained(bert), load_projection_head(bert / HEAD)
-
-    def prepare(case: Case) -> Run:
-        texts = [text.rstrip(STRIPPED) for text in case["texts"]]
-
-        def run() -> NDArray[Any]:
-            rows = tokenizer(texts)["input_ids"]
-
-            def embed(places: list[int]) -> NDArray[Any]:
-                inputs = tokenizer.pad({"input_ids": [rows[place] for place in places]}, return_tensors="pt")
-                with torch.inference_mode():
-                    projected = head(model(**inputs).last_hidden_state[:, 0])
-                    return np.asarray(torch.nn.functional.normalize(projected, dim=-1).numpy())
-
-            return sorted_batches([len(row) for row in rows], embed)
-
-        return run
-
-    return prepare
+    return optimum_texts(model, tokenizer, head)
 
 
 FOREIGN_BERT: Mapping[str, Mapping[str, Open]] = MappingProxyType(
